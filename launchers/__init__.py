@@ -1,0 +1,1 @@
+"""The door: the command line, the local spawner, the entry point of a rank."""

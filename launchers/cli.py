@@ -1,0 +1,181 @@
+"""The command line: `idgenrec demo | shard | pretrain | ids | zeroshot | report`.
+
+Enters: words. Leaves: what the commands write. Must hold: a mistake of the user is one line on standard error and exit
+status 2; heavy libraries are imported only by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from launchers.ids_config import IdsConfig
+from pretrain.config import PretrainConfig
+from pretrain.templates import tokenizer_lines
+from shards.config import BuildConfig
+from zeroshot.config import EvaluateConfig
+
+Flat = tyro.conf.OmitArgPrefixes
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The whole system on a generated marketplace: shards, alternating training on two processes, zero-shot report.
+
+    Example: idgenrec demo --seed 1
+    """
+
+    out: str | None = None
+    """Folder to write (must not exist); default: the next free runs/demo-NNN."""
+    seed: int = 0
+    """Seed of the data, the models and the training."""
+    transfer: bool = True
+    """Off: item words say nothing about tastes, so nothing can transfer and the model must not win."""
+    processes: int = 2
+    """Local processes (ranks)."""
+
+    def run(self) -> None:
+        from launchers.console import Console
+        from launchers.demo import next_folder, run_demo
+
+        folder = Path(self.out) if self.out else next_folder(Path("runs"))
+        run_demo(folder, self.seed, self.transfer, self.processes, Console())
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Raw interactions and item texts into a shard folder: WebDataset tars, item tables, tokenizer, manifest.
+
+    Example: idgenrec shard --train data/Games data/Phones --test data/Beauty --out shards --tokenizer t5
+    """
+
+    config: Flat[BuildConfig]
+
+    def run(self) -> None:
+        from launchers.console import Console
+        from shards.build import build
+
+        config = self.config
+        if config.tokenizer is None and not config.tokenizer_text:
+            config = dataclasses.replace(config, tokenizer_text=tokenizer_lines())
+        build(config, Console().line)
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Train recommender and ID generator in turn over a shard folder. The same command takes an interrupted run up again.
+
+    Example: idgenrec pretrain --shards shards --out runs/first --recommender.start-from t5 --generator.start-from t5
+    """
+
+    config: Flat[PretrainConfig]
+    processes: int = 1
+    """Local processes (ranks)."""
+
+    def run(self) -> None:
+        self.config.micro_batches(self.processes)
+        _launch("pretrain", self.config, self.processes)
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Give every item of a catalogue a unique textual ID (Algorithm 1 over all ranks).
+
+    Example: idgenrec ids --generator runs/first/checkpoints/step-0001000/generator --shards shards --catalogue Beauty --out b.arrow
+    """
+
+    config: Flat[IdsConfig]
+    processes: int = 1
+    """Local processes (ranks)."""
+
+    def run(self) -> None:
+        _launch("ids", self.config, self.processes)
+
+
+@dataclass(frozen=True)
+class Zeroshot:
+    """Judge a run on the unseen data sets of a shard folder, beside the training-free baselines; writes the report.
+
+    Example: idgenrec zeroshot --checkpoint runs/first --shards shards --out runs/first-report
+    """
+
+    config: Flat[EvaluateConfig]
+    processes: int = 1
+    """Local processes (ranks)."""
+
+    def run(self) -> None:
+        from launchers.summary import headline_lines
+
+        _launch("zeroshot", self.config, self.processes)
+        print("\n".join(headline_lines(Path(self.config.out) / "results.json")))
+        print(f"report: {Path(self.config.out) / 'report.html'}")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report.html and report.md again from the results.json and ranks.parquet of a folder.
+
+    Example: idgenrec report --results runs/demo-001/report
+    """
+
+    results: str
+    """Folder with results.json and ranks.parquet."""
+
+    def run(self) -> None:
+        import polars as pl
+
+        from zeroshot import results
+        from zeroshot.report import write_report
+
+        folder = Path(self.results)
+        ranks = folder / "ranks.parquet"
+        if not ranks.is_file():
+            raise ValueError(f"{ranks} is missing; make it with `idgenrec zeroshot`")
+        print(write_report(results.load(folder / "results.json"), pl.read_parquet(ranks), folder)[0])
+
+
+Command = (
+    Annotated[Demo, tyro.conf.subcommand("demo")]
+    | Annotated[Shard, tyro.conf.subcommand("shard")]
+    | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
+    | Annotated[Ids, tyro.conf.subcommand("ids")]
+    | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
+    | Annotated[Report, tyro.conf.subcommand("report")]
+)
+
+
+def _launch(task: str, config: PretrainConfig | IdsConfig | EvaluateConfig, processes: int) -> None:
+    from launchers.local import launch
+
+    launch(task, dataclasses.asdict(config), processes)
+
+
+def main() -> None:
+    """The console script."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        # The default first argument would be the whole union; tyro prints help and exits by itself.
+        tyro.cli(Command, prog="idgenrec", description=__doc__.splitlines()[0]).run()  # type: ignore[union-attr,arg-type]
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command takes the run up again", file=sys.stderr)
+        sys.exit(130)
+    except RuntimeError as error:
+        from launchers.local import RankFailed
+
+        if not isinstance(error, RankFailed):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""N ranks of a job on this machine.
+
+Enters: a task, its configuration as a dict, the number of processes. Leaves: the task's files. Must hold: when one rank
+fails or the person presses Ctrl-C, the others are stopped and none is left behind; each rank gets its share of the cores.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+GRACE_SECONDS = 10.0
+
+
+class RankFailed(RuntimeError):
+    """A rank ended with a non-zero status; `status` is that of the first one."""
+
+    def __init__(self, rank: int, status: int) -> None:
+        super().__init__(f"rank {rank} ended with status {status}")
+        self.status = status
+
+
+def launch(task: str, config: dict[str, Any], processes: int) -> None:
+    """Start `processes` ranks of the job, wait for all. Raises RankFailed when one fails."""
+    if processes < 1:
+        raise ValueError(f"processes is {processes}; at least one is needed")
+    with tempfile.TemporaryDirectory(prefix="idgenrec-job-") as folder:
+        job = Path(folder) / "job.json"
+        job.write_text(json.dumps({"task": task, "config": config}))
+        port = free_port()
+        ranks = [
+            subprocess.Popen([sys.executable, "-m", "launchers.rank", str(job)], env=environment(rank, processes, port))
+            for rank in range(processes)
+        ]
+        try:
+            wait_for(ranks)
+        finally:
+            stop(ranks)
+
+
+def environment(rank: int, processes: int, port: int) -> dict[str, str]:
+    """The environment of one rank. Threads of libraries are bounded; torch's own number comes from the configuration."""
+    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    here = str(Path(__file__).parent.parent)
+    return os.environ | {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": threads,
+        "POLARS_MAX_THREADS": threads,
+        "PYTHONPATH": os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")])),
+    }
+
+
+def wait_for(ranks: list[subprocess.Popen[bytes]]) -> None:
+    """Return when all ranks have ended well; raise RankFailed as soon as one has not."""
+    while True:
+        codes = [rank.poll() for rank in ranks]
+        for index, code in enumerate(codes):
+            if code:
+                raise RankFailed(index, code)
+        if all(code == 0 for code in codes):
+            return
+        time.sleep(0.05)
+
+
+def stop(ranks: list[subprocess.Popen[bytes]]) -> None:
+    """Ask the ranks that still run to end, then make them."""
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + GRACE_SECONDS
+    for rank in ranks:
+        try:
+            rank.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            rank.kill()
+            rank.wait()
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

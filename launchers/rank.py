@@ -1,0 +1,82 @@
+"""One rank of one job: the entry point that the local spawner, torchrun and submitit call.
+
+Enters: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment and a JSON job file
+`{"task": "pretrain" | "ids" | "zeroshot", "config": {...}}`. Leaves: what the task writes. Must hold: a mistake of the user is
+one line on standard error of rank 0 and exit status 2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+
+def main(job_file: str) -> None:
+    """Run this rank's share of the job."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    job = json.loads(Path(job_file).read_text())
+    perform(job["task"], job["config"])
+
+
+def perform(task: str, values: dict[str, Any]) -> str:
+    """Join the world and do the task. Returns the path of its result."""
+    _quiet()
+    from launchers.console import Console
+    from pretrain.config import PretrainConfig, from_dict
+    from pretrain.world import joined_world
+
+    rank = int(os.environ.get("RANK", "0"))
+    console = Console(speaks=rank == 0)
+    if task == "pretrain":
+        from pretrain.train import train
+
+        config = from_dict(PretrainConfig, values)
+        with joined_world(config.threads) as world:
+            return str(train(config, world, console))
+    if task == "zeroshot":
+        from zeroshot.config import EvaluateConfig
+        from zeroshot.harness import evaluate
+
+        config = from_dict(EvaluateConfig, values)
+        with joined_world(config.threads) as world:
+            return str(evaluate(config, world, console))
+    if task == "ids":
+        from launchers.ids import write_book
+        from launchers.ids_config import IdsConfig
+
+        config = from_dict(IdsConfig, values)
+        with joined_world(config.threads) as world:
+            return str(write_book(config, world, console))
+    raise ValueError(f"unknown task '{task}'; known: pretrain, ids, zeroshot")
+
+
+def _quiet() -> None:
+    import logging
+
+    for name in ("DeepSpeed", "deepspeed", "torch.distributed", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def cli() -> None:
+    """`python -m launchers.rank JOB_FILE`."""
+    try:
+        main(sys.argv[1])
+    except ValueError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    cli()

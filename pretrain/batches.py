@@ -1,0 +1,138 @@
+"""Samples joined with the current ID book become tensors.
+
+Enters: samples of the stream (None = zero-weight filler), the ID book, the item table. Leaves: one batch per phase kind,
+padded to a multiple of 8. Must hold: IDs come from the book given now, never from an earlier round; the template is a
+function of (seed, epoch, sample); the target stands in the labels alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pretrain.ids.book import Book
+from pretrain.prompts import Prompt, PromptBuilder
+from pretrain.templates import TEMPLATES
+from shards.counters import generator as counter_generator
+from shards.records import Sample
+from shards.tables import ItemTable
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Input tokens, their mask, and labels with -100 for padding."""
+
+    input_ids_BS: Tensor
+    mask_BS: Tensor
+    labels_BT: Tensor
+
+    def to(self, device: torch.device) -> TextBatch:
+        return TextBatch(self.input_ids_BS.to(device), self.mask_BS.to(device), self.labels_BT.to(device))
+
+    @property
+    def num_targets(self) -> int:
+        """Target tokens that carry loss."""
+        return int((self.labels_BT != IGNORED).sum())
+
+
+@dataclass(frozen=True)
+class GeneratorBatch:
+    """A recommender batch, the texts and IDs of the distinct items in its histories, and where their tokens stand.
+
+    `slot_BS[b, s]` is `index of the item * T + place in its ID` for an ID token, else -1.
+    """
+
+    prompt: TextBatch
+    item_ids_IU: Tensor
+    item_mask_IU: Tensor
+    id_labels_IT: Tensor
+    slot_BS: Tensor
+
+    def to(self, device: torch.device) -> GeneratorBatch:
+        tensors = (self.item_ids_IU, self.item_mask_IU, self.id_labels_IT, self.slot_BS)
+        return GeneratorBatch(self.prompt.to(device), *(tensor.to(device) for tensor in tensors))
+
+    @property
+    def num_targets(self) -> int:
+        """Target tokens that carry loss."""
+        return self.prompt.num_targets
+
+
+def pad_rows(rows: Sequence[np.ndarray | list[int]], fill: int, multiple: int = 8) -> np.ndarray:
+    """Rows of different lengths as one int64 array, at least one column wide."""
+    width = -(-max([1, *(len(row) for row in rows)]) // multiple) * multiple
+    table = np.full((len(rows), width), fill, dtype=np.int64)
+    for index, row in enumerate(rows):
+        table[index, : len(row)] = row
+    return table
+
+
+def text_batch(inputs: Sequence[np.ndarray | list[int]], targets: Sequence[np.ndarray | list[int]], eos: int) -> TextBatch:
+    """Inputs (EOS included) and targets (EOS added here; an empty target is a filler and carries no loss)."""
+    input_ids_BS = pad_rows(inputs, -1)
+    mask_BS = input_ids_BS >= 0
+    mask_BS[:, 0] = True
+    labels_BT = pad_rows([[*target, eos] if len(target) else [] for target in targets], IGNORED)
+    return TextBatch(
+        torch.from_numpy(np.maximum(input_ids_BS, 0)), torch.from_numpy(mask_BS).long(), torch.from_numpy(labels_BT)
+    )
+
+
+class BatchMaker:
+    """Joins samples with one ID book."""
+
+    def __init__(self, prompts: PromptBuilder, book: Book, items: ItemTable, item_text_tokens: int, seed: int) -> None:
+        self.prompts, self.book, self.items, self.seed = prompts, book, items, seed
+        self.item_text_tokens = item_text_tokens
+
+    def recommender_batch(self, samples: Sequence[Sample | None], epoch: int) -> TextBatch:
+        """Prompts with the histories' IDs; labels are the target's ID."""
+        return self._text_batch(samples, self._prompts(samples, epoch))
+
+    def generator_batch(self, samples: Sequence[Sample | None], epoch: int) -> GeneratorBatch:
+        """The recommender batch, and its histories' distinct items, each once."""
+        prompts = self._prompts(samples, epoch)
+        histories = [sample.history if sample else np.empty(0, dtype=np.int32) for sample in samples]
+        used = [history[np.unique(p.item_S[p.item_S >= 0])] for history, p in zip(histories, prompts, strict=True)]
+        rows = np.unique(np.concatenate(used)).astype(np.int64)
+        rows = rows if len(rows) else np.zeros(1, dtype=np.int64)
+        item_ids_IU = pad_rows([self._item_text(row) for row in rows], -1)
+        id_labels_IT = pad_rows([self.book.token_ids[row] for row in rows], IGNORED)
+        slots = []
+        for history, prompt in zip(histories, prompts, strict=True):
+            slot_S = np.full(len(prompt.item_S), -1, dtype=np.int64)
+            at = prompt.item_S >= 0
+            place = np.searchsorted(rows, history[prompt.item_S[at]])
+            slot_S[at] = place * id_labels_IT.shape[1] + prompt.offset_S[at]
+            slots.append(slot_S)
+        return GeneratorBatch(
+            self._text_batch(samples, prompts),
+            torch.from_numpy(np.maximum(item_ids_IU, 0)),
+            torch.from_numpy(item_ids_IU >= 0).long(),
+            torch.from_numpy(id_labels_IT),
+            torch.from_numpy(pad_rows(slots, -1)),
+        )
+
+    def _prompts(self, samples: Sequence[Sample | None], epoch: int) -> list[Prompt]:
+        return [
+            Prompt(*(np.empty(0, dtype=np.int64),) * 3)
+            if sample is None
+            else self.prompts.build([self.book.token_ids[row] for row in sample.history], self._template(sample, epoch))
+            for sample in samples
+        ]
+
+    def _template(self, sample: Sample, epoch: int) -> int:
+        return int(counter_generator(self.seed, "template", epoch, sample.key, sample.prefix_end).integers(len(TEMPLATES)))
+
+    def _text_batch(self, samples: Sequence[Sample | None], prompts: list[Prompt]) -> TextBatch:
+        targets = [self.book.token_ids[sample.target] if sample else [] for sample in samples]
+        return text_batch([prompt.tokens_S for prompt in prompts], targets, self.prompts.eos)
+
+    def _item_text(self, row: int) -> np.ndarray:
+        return np.append(self.items.tokens(row)[: self.item_text_tokens - 1], self.prompts.eos)

@@ -1,0 +1,166 @@
+"""The configuration of a pretraining run: frozen dataclasses, one per owner.
+
+Enters: keyword arguments or a nested dict (from JSON). Leaves: values that cannot change. Must hold: an unknown key or
+an impossible combination fails here, before any process starts, with a line that says what to change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A T5: a Hugging Face folder or hub name to start from, or, without one, the shape of a T5 from scratch."""
+
+    start_from: str | None = None
+    d_model: int = 128
+    d_ff: int = 256
+    num_layers: int = 2
+    num_heads: int = 4
+
+    def __post_init__(self) -> None:
+        if self.start_from is None and self.d_model % self.num_heads:
+            raise ValueError(f"d_model {self.d_model} is not divisible by num_heads {self.num_heads}; change one of them")
+
+
+@dataclass(frozen=True)
+class IdConfig:
+    """Algorithm 1 (section 2.3, implementation details 3.2): k groups, penalty 0.1 to 1.0, tiers of new tokens."""
+
+    groups: int = 5
+    penalty_start: float = 0.1
+    penalty_step: float = 0.1
+    penalty_max: float = 1.0
+    tier_tokens: int = 10
+    max_tiers: int = 3
+    item_text_tokens: int = 256
+    block_size: int = 32
+
+    @property
+    def num_penalties(self) -> int:
+        """Attempts per length tier."""
+        return round((self.penalty_max - self.penalty_start) / self.penalty_step) + 1
+
+    def tier_range(self, tier: int) -> tuple[int, int]:
+        """Fewest and most tokens of an ID in a tier, EOS not counted: 1-9, 10-19, 20-29, ..."""
+        return max(1, tier * self.tier_tokens), (tier + 1) * self.tier_tokens - 1
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """What a history becomes: its last `max_history` items, cut by whole oldest items to `max_tokens` tokens."""
+
+    max_history: int = 20
+    max_tokens: int = 512
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The alternation (section 2.5). Epochs may be fractions; an epoch is every sample once.
+
+    `teaching_epochs`: a generator from scratch first learns to write an item's most informative words (epochs over the
+    items). `warmup_epochs`: the recommender trains before the generator gets its first signal (0 = the paper's order).
+    """
+
+    teaching_epochs: float = 10.0
+    teaching_words: int = 3
+    warmup_epochs: float = 1.0
+    rounds: int = 1
+    generator_epochs: float = 1.0
+    recommender_epochs: float = 1.0
+    validation_users: int = 256
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds is {self.rounds}; at least one round is needed")
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """One pretraining run over a shard folder.
+
+    `batch_size` is the global number of samples per optimiser step, `micro_batch_size` what one rank computes at a time.
+    Learning rates: decoupled AdamW, linear warm-up over `warmup_share` of a model's steps, linear decay to zero.
+    """
+
+    shards: str
+    out: str
+    recommender: ModelConfig = field(default_factory=ModelConfig)
+    generator: ModelConfig = field(default_factory=ModelConfig)
+    ids: IdConfig = field(default_factory=IdConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    batch_size: int = 64
+    micro_batch_size: int = 32
+    recommender_lr: float = 1e-3
+    generator_lr: float = 1e-5
+    teaching_lr: float = 1e-3
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    warmup_share: float = 0.05
+    zero_stage: Literal[0, 1, 2] = 1
+    beam: int = 20
+    seed: int = 0
+    threads: int = 1
+    checkpoint_steps: int = 500
+    keep_checkpoints: int = 2
+    log_steps: int = 10
+    tracking_uri: str | None = None
+    experiment: str = "idgenrec"
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "micro_batch_size", "beam", "threads", "checkpoint_steps", "log_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    def micro_batches(self, world_size: int) -> int:
+        """Micro-batches per rank and optimiser step. Raises ValueError when the batch does not divide over the ranks."""
+        if self.batch_size % world_size:
+            raise ValueError(f"batch_size {self.batch_size} is not divisible by {world_size} ranks; change one of them")
+        return -(-self.batch_size // world_size // self.micro_batch_size)
+
+
+def from_dict(kind: type[C], values: dict[str, Any]) -> C:
+    """Build a config dataclass from nested dicts. Raises ValueError for an unknown key (naming the nearest) or type."""
+    hints = get_type_hints(kind)
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, sorted(known), 1)
+            hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(sorted(known))}"
+            raise ValueError(f"unknown key '{key}' in {kind.__name__}{hint}")
+        built[key] = _convert(hints[key], value, f"{kind.__name__}.{key}")
+    missing = [
+        f.name
+        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
+        if f.name not in built and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{kind.__name__} needs a value for {', '.join(missing)}")
+    return kind(**built)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} must be an object, not {value!r}")
+        return from_dict(hint, value)  # type: ignore[arg-type]
+    if isinstance(value, list):
+        return tuple(value)
+    options = get_args(hint)
+    if options and not isinstance(options[0], type):
+        if value not in options:
+            raise ValueError(f"{where} is {value!r}; allowed: {', '.join(map(str, options))}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
+        raise ValueError(f"{where} must be {hint.__name__}, not {value!r}")
+    return value

@@ -1,0 +1,1 @@
+"""Textual IDs: the ID book, Algorithm 1 as a pure function, and the same over ranks."""

@@ -1,0 +1,135 @@
+"""The ID book: each item's textual ID, as text and as canonical token ids.
+
+Enters: items and the IDs Algorithm 1 gave them. Leaves: an Arrow file and look-up by row. Must hold, checked whenever a
+book is built or loaded: token ids are unique, none is empty, none holds `<unk>`, and encoding the text gives the token ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+VERSION = "1"
+SCHEMA = pa.schema(
+    [
+        ("item", pa.string()),
+        ("text", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("attempt", pa.int32()),
+        ("tier", pa.int32()),
+        ("suffixed", pa.bool_()),
+    ]
+)
+
+
+def normalise(text: str) -> str:
+    r"""The canonical form of an ID: its `\w+` words in lower case, joined by one space."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def canonical(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Normalised texts and their token ids (without EOS); comparing IDs means comparing these."""
+    normal = [normalise(text) for text in texts]
+    encoded = tokenizer(normal, add_special_tokens=False)["input_ids"] if normal else []
+    return normal, [tuple(ids) for ids in encoded]
+
+
+@dataclass(frozen=True)
+class Book:
+    """IDs by item row. `attempt` counts diversity penalties tried within all tiers, `tier` the length tier (0 = 1-9)."""
+
+    items: list[str]
+    texts: list[str]
+    token_ids: list[np.ndarray]
+    attempt: np.ndarray
+    tier: np.ndarray
+    suffixed: np.ndarray
+    generator_hash: str
+    tokenizer_fingerprint: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash over items, token ids and generator hash."""
+        digest = hashlib.sha256(self.generator_hash.encode())
+        for item, ids in zip(self.items, self.token_ids, strict=True):
+            digest.update(item.encode() + b"\0" + np.asarray(ids, dtype=np.int32).tobytes() + b"\0")
+        return digest.hexdigest()
+
+    def verify(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Raise ValueError, naming the item, when an ID is empty, holds `<unk>`, does not round-trip or is not unique."""
+        _, encoded = canonical(tokenizer, self.texts)
+        seen: dict[tuple[int, ...], str] = {}
+        for item, text, ids, again in zip(self.items, self.texts, self.token_ids, encoded, strict=True):
+            key = tuple(int(token) for token in ids)
+            if not key:
+                raise ValueError(f"ID book: item {item} has an empty ID")
+            if tokenizer.unk_token_id in key:
+                raise ValueError(f"ID book: the ID of item {item} holds <unk>")
+            if key != again:
+                raise ValueError(f"ID book: '{text}' of item {item} does not encode to its token ids")
+            if key in seen:
+                raise ValueError(f"ID book: items {seen[key]} and {item} share the ID '{text}'")
+            seen[key] = item
+
+    def share_changed(self, other: Book) -> float:
+        """Share of items whose ID differs between two books of the same items."""
+        if self.items != other.items:
+            raise ValueError("the two ID books are of different items")
+        return float(np.mean([not np.array_equal(a, b) for a, b in zip(self.token_ids, other.token_ids, strict=True)]))
+
+    def summary(self) -> dict[str, float]:
+        """Shares of items with a second attempt, a longer tier, a suffix; mean ID length in tokens."""
+        return {
+            "num_items": len(self),
+            "second_attempt_share": float(np.mean(self.attempt > 0)),
+            "longer_share": float(np.mean(self.tier > 0)),
+            "suffixed_share": float(np.mean(self.suffixed)),
+            "mean_tokens": float(np.mean([len(ids) for ids in self.token_ids])),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the book as one Arrow IPC file."""
+        metadata = {
+            "version": VERSION,
+            "generator_hash": self.generator_hash,
+            "tokenizer_fingerprint": self.tokenizer_fingerprint,
+        }
+        columns = [self.items, self.texts, self.token_ids, self.attempt, self.tier, self.suffixed]
+        arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
+        table = pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata))
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+
+    @classmethod
+    def load(cls, path: Path, tokenizer: PreTrainedTokenizerBase) -> Book:
+        """Read and verify a book. Raises ValueError for another version or a broken book."""
+        if not path.is_file():
+            raise ValueError(f"no ID book at {path}; make one with `idgenrec ids`")
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        if metadata.get("version") != VERSION:
+            raise ValueError(f"{path} is an ID book of version {metadata.get('version')}; this release reads {VERSION}")
+        column = {name: table.column(name) for name in SCHEMA.names}
+        book = cls(
+            items=column["item"].to_pylist(),
+            texts=column["text"].to_pylist(),
+            token_ids=[np.asarray(ids, dtype=np.int32) for ids in column["token_ids"].to_pylist()],
+            attempt=column["attempt"].to_numpy(),
+            tier=column["tier"].to_numpy(),
+            suffixed=column["suffixed"].to_numpy(),
+            generator_hash=metadata["generator_hash"],
+            tokenizer_fingerprint=metadata["tokenizer_fingerprint"],
+        )
+        book.verify(tokenizer)
+        return book

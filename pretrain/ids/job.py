@@ -1,0 +1,195 @@
+"""The distributed diverse-ID job: items over ranks, Algorithm 1's result.
+
+Enters: the generator and the token ids of every item's text, the same on all ranks. Leaves: the ID book, the same on
+all ranks. A wave decodes all items without an ID: they are sorted by (length tier, text length, row), cut into blocks of
+one fixed shape, and block b is decoded by rank b % W, so what is decoded never depends on W. All candidates are then
+exchanged and every rank settles the same claims (`assign.Claims`). Whoever is left without an ID gets the next penalty,
+then the next length tier, then suffixed forms as further entries of the same list.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
+
+from pretrain.config import IdConfig
+from pretrain.decoding.decoder import T5Decoder
+from pretrain.decoding.diverse import diverse_search
+from pretrain.ids.assign import Candidate, Claims
+from pretrain.ids.book import Book, canonical
+from pretrain.models import content_hash
+from pretrain.world import World
+from shards.tables import ItemTable
+from shards.tokenizer import fingerprint
+
+SUFFIXES_PER_WAVE = 64
+LENGTH_BUCKET = 32
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The n-th try of an item: a diversity penalty inside a length tier, or a range of numeric suffixes."""
+
+    tier: int
+    penalty: float
+    first_suffix: int | None = None
+
+
+@dataclass
+class JobReport:
+    """What the job did: waves, decodes by rank, collisions and seconds."""
+
+    waves: int
+    decodes_by_rank: list[int]
+    collisions: int
+    seconds: float
+
+
+def attempt_of(index: int, config: IdConfig) -> Attempt:
+    """The schedule of Algorithm 1, reset for each item: penalties 0.1 to 1.0, then the next length tier, then suffixes."""
+    steps = config.num_penalties
+    tier, step = divmod(index, steps)
+    if tier < config.max_tiers:
+        return Attempt(tier, round(config.penalty_start + step * config.penalty_step, 6))
+    return Attempt(config.max_tiers - 1, 0.0, 2 + (index - config.max_tiers * steps) * SUFFIXES_PER_WAVE)
+
+
+def make_book(
+    generator: T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    items: ItemTable,
+    config: IdConfig,
+    world: World,
+    progress: Callable[[str], None] = lambda line: None,
+) -> tuple[Book, JobReport]:
+    """Give every item a unique textual ID. Collective: all ranks call it with the same arguments."""
+    started, training = time.monotonic(), generator.training
+    generator.eval()
+    decoder, num_items = T5Decoder(generator), len(items.items)
+    word_start_V, forbidden_V = _vocabulary_masks(tokenizer, generator)
+    claims, attempts = Claims(num_items), np.zeros(num_items, dtype=np.int64)
+    origin: list[dict[Candidate, tuple[int, int, bool]]] = [{} for _ in range(num_items)]
+    active, waves, decodes = list(range(num_items)), 0, 0
+    while active:
+        found: list[tuple[int, list[Candidate]]] = []
+        for block in _blocks(active, attempts, items, config, world):
+            decodes += len(block)
+            found += _decode_block(block, attempts, items, decoder, tokenizer, config, word_start_V, forbidden_V)
+        added = sorted(entry for part in world.gather(found) for entry in part)
+        added += [(row, _suffixed(row, attempts, claims, items, tokenizer, config)) for row in active
+                  if attempt_of(attempts[row], config).first_suffix is not None]  # fmt: skip
+        for row, candidates in added:
+            attempt = attempt_of(attempts[row], config)
+            for candidate in candidates:
+                mark = (int(attempts[row]), attempt.tier, attempt.first_suffix is not None)
+                origin[row].setdefault(candidate, mark)
+        attempts[active] += 1
+        active = claims.propose(added)
+        waves += 1
+        rate = (num_items - len(active)) / (time.monotonic() - started)
+        progress(f"wave {waves}: {num_items - len(active):,} of {num_items:,} items have an ID, {rate:,.0f} items/s")
+    generator.train(training)
+    chosen = [claims.assigned(row) for row in range(num_items)]
+    marks = np.array([origin[row][candidate] for row, candidate in enumerate(chosen)], dtype=np.int64).reshape(-1, 3)
+    book = Book(
+        items=list(items.items),
+        texts=canonical(tokenizer, tokenizer.batch_decode([list(ids) for ids in chosen]))[0],
+        token_ids=[np.array(ids, dtype=np.int32) for ids in chosen],
+        attempt=marks[:, 0].astype(np.int32),
+        tier=marks[:, 1].astype(np.int32),
+        suffixed=marks[:, 2].astype(bool),
+        generator_hash=content_hash(generator),
+        tokenizer_fingerprint=fingerprint(tokenizer),
+    )
+    book.verify(tokenizer)
+    return book, JobReport(waves, world.gather(decodes), claims.collisions, time.monotonic() - started)
+
+
+def _blocks(active: list[int], attempts: np.ndarray, items: ItemTable, config: IdConfig, world: World) -> list[list[int]]:
+    """This rank's canonical blocks: rows of one tier and one length bucket, at most `block_size`, in sorted order."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row in sorted(active):
+        attempt = attempt_of(attempts[row], config)
+        if attempt.first_suffix is None:
+            length = min(len(items.tokens(row)), config.item_text_tokens - 1) + 1
+            groups.setdefault((attempt.tier, -(-length // LENGTH_BUCKET)), []).append(row)
+    size = config.block_size
+    blocks = [rows[i : i + size] for _, rows in sorted(groups.items()) for i in range(0, len(rows), size)]
+    return blocks[world.rank :: world.size]
+
+
+def _decode_block(
+    block: list[int], attempts: np.ndarray, items: ItemTable, decoder: T5Decoder, tokenizer: PreTrainedTokenizerBase,
+    config: IdConfig, word_start_V: np.ndarray, forbidden_V: torch.Tensor,
+) -> list[tuple[int, list[Candidate]]]:  # fmt: skip
+    """Diverse beam search of one block, padded to its fixed shape; canonical candidates of each row, in group order."""
+    device = forbidden_V.device
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    texts = [items.tokens(row)[: config.item_text_tokens - 1] for row in block]
+    width = -(-(max(len(text) for text in texts) + 1) // LENGTH_BUCKET) * LENGTH_BUCKET
+    input_ids_BS = np.full((config.block_size, width), pad, dtype=np.int64)
+    mask_BS = np.zeros((config.block_size, width), dtype=np.int64)
+    mask_BS[:, 0] = 1
+    penalty_B = np.zeros(config.block_size)
+    tier = attempt_of(attempts[block[0]], config).tier
+    for index, (row, text) in enumerate(zip(block, texts, strict=True)):
+        input_ids_BS[index, : len(text) + 1] = [*text, eos]
+        mask_BS[index, : len(text) + 1] = 1
+        penalty_B[index] = attempt_of(attempts[row], config).penalty
+    state = decoder.start(torch.from_numpy(input_ids_BS).to(device), torch.from_numpy(mask_BS).to(device))
+    shortest, longest = config.tier_range(tier)
+    tokens_BGT = diverse_search(
+        decoder, state, config.groups, torch.from_numpy(penalty_B).float().to(device), shortest, longest, eos, forbidden_V
+    )  # fmt: skip
+    rows_NT = tokens_BGT[: len(block)].reshape(-1, longest + 1).cpu().numpy()
+    cut = [cut_to_word(row_T, eos, word_start_V) for row_T in rows_NT]
+    _, encoded = canonical(tokenizer, tokenizer.batch_decode(cut, skip_special_tokens=True))
+    valid = [ids if len(ids) >= shortest and tokenizer.unk_token_id not in ids else () for ids in encoded]
+    groups = config.groups
+    return [(row, [ids for ids in valid[i * groups : (i + 1) * groups] if ids]) for i, row in enumerate(block)]
+
+
+def cut_to_word(tokens_T: np.ndarray, eos: int, word_start_V: np.ndarray) -> list[int]:
+    """Tokens before EOS; where the cap was hit, back to the last position whose next piece starts a word (or is EOS)."""
+    ends = np.flatnonzero(tokens_T == eos)
+    if len(ends):
+        return tokens_T[: ends[0]].tolist()
+    starts = np.flatnonzero(word_start_V[tokens_T])
+    return tokens_T[: starts[-1]].tolist() if len(starts) else []
+
+
+def _suffixed(
+    row: int, attempts: np.ndarray, claims: Claims, items: ItemTable, tokenizer: PreTrainedTokenizerBase, config: IdConfig
+) -> list[Candidate]:
+    """`<base> 2`, `<base> 3`, ...: base is the item's first candidate, else the first words of its text, else "item"."""
+    first = attempt_of(attempts[row], config).first_suffix
+    assert first is not None
+    if claims.lists[row]:
+        base = tokenizer.decode(list(claims.lists[row][0]))
+    else:
+        words, encoded = canonical(tokenizer, [" ".join(items.texts[row].split()[:4])])
+        base = words[0] if encoded[0] and tokenizer.unk_token_id not in encoded[0] else "item"
+    _, encoded = canonical(tokenizer, [f"{base} {number}" for number in range(first, first + SUFFIXES_PER_WAVE)])
+    return [ids for ids in encoded if ids and tokenizer.unk_token_id not in ids]
+
+
+def _vocabulary_masks(
+    tokenizer: PreTrainedTokenizerBase, generator: T5ForConditionalGeneration
+) -> tuple[np.ndarray, torch.Tensor]:
+    """Which tokens start a word (or end the ID), and which may never be taken: pad, `<unk>`, extra ids, padding rows."""
+    size = generator.config.vocab_size
+    word_start_V = np.zeros(size, dtype=bool)
+    forbidden_V = torch.ones(size, dtype=torch.bool, device=next(generator.parameters()).device)
+    special = set(tokenizer.all_special_ids)
+    for piece, index in tokenizer.get_vocab().items():
+        if index < size and index not in special:
+            word_start_V[index] = piece.startswith("▁")
+            forbidden_V[index] = False
+    word_start_V[tokenizer.eos_token_id] = True
+    forbidden_V[tokenizer.eos_token_id] = False
+    return word_start_V, forbidden_V

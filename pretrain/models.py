@@ -1,0 +1,84 @@
+"""Recommender and ID generator as T5 models: build, load, freeze, save.
+
+Enters: a ModelConfig and a tokenizer. Leaves: a `T5ForConditionalGeneration` in float32 without dropout. Must hold: an
+untied head (T5 v1.1) stays untied through load and save; the vocabulary is the tokenizer's; from scratch, the weights
+are a function of the seed alone.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
+
+from pretrain.config import ModelConfig
+from shards.tokenizer import padded_vocab_size
+
+def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> T5ForConditionalGeneration:
+    """The model a run starts from. Raises ValueError when a pretrained vocabulary is too small for the tokenizer."""
+    if config.start_from is not None:
+        return load_model(config.start_from, tokenizer)
+    shape = T5Config(
+        vocab_size=padded_vocab_size(tokenizer),
+        d_model=config.d_model,
+        d_kv=config.d_model // config.num_heads,
+        d_ff=config.d_ff,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+        feed_forward_proj="gated-gelu",
+        dropout_rate=0.0,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = T5ForConditionalGeneration(shape)
+    return model.eval()
+
+
+def load_model(name: str, tokenizer: PreTrainedTokenizerBase) -> T5ForConditionalGeneration:
+    """A T5 from a Hugging Face folder or hub name, in float32, dropout off."""
+    try:
+        model = T5ForConditionalGeneration.from_pretrained(name, dropout_rate=0.0, dtype=torch.float32)
+    except OSError as error:
+        raise ValueError(f"cannot load a T5 from '{name}': {str(error).splitlines()[0]}") from error
+    if model.config.vocab_size < len(tokenizer):
+        raise ValueError(
+            f"'{name}' has {model.config.vocab_size:,} embedding rows and the shards' tokenizer {len(tokenizer):,} pieces; "
+            "build the shards with the model's own tokenizer (--tokenizer)"
+        )
+    return model.eval()
+
+
+def is_tied(model: T5ForConditionalGeneration) -> bool:
+    """Whether the head shares the embedding matrix."""
+    return model.lm_head.weight is model.shared.weight
+
+
+def frozen_copy(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration:
+    """A full replica in eval mode whose parameters take no gradient (section 2.5.2: the recommender is fixed)."""
+    return copy.deepcopy(model).eval().requires_grad_(False)
+
+
+def save_model(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a Hugging Face folder that `from_pretrained` loads to the same logits."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # transformers 5 writes `tie_word_embeddings: true` whatever the model does, which would scale an untied head's input.
+    path = folder / "config.json"
+    written = json.loads(path.read_text()) | {"tie_word_embeddings": bool(model.config.scale_decoder_outputs)}
+    path.write_text(json.dumps(written, indent=2))
+
+
+def content_hash(model: T5ForConditionalGeneration) -> str:
+    """sha256 over the names and bytes of all parameters."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,68 @@
+"""The ten prompt templates as token segments with one slot for the history (section 2.1).
+
+Enters: the token ids of a history's IDs. Leaves: the token ids of the prompt and, for every position, which ID token
+stands there. Must hold: segments are tokenised once and IDs never again as text, so an ID keeps its canonical tokens and
+soft IDs can be put exactly where the discrete ones stand. No template names the data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from pretrain.config import PromptConfig
+from pretrain.templates import SEPARATOR, TEMPLATES
+
+@dataclass(frozen=True)
+class Prompt:
+    """`tokens_S`: token ids with EOS. `item_S`: index into the history of the ID token there, or -1. `offset_S`: its
+    place inside the ID."""
+
+    tokens_S: np.ndarray
+    item_S: np.ndarray
+    offset_S: np.ndarray
+
+
+class PromptBuilder:
+    """Assembles prompts from tokenised segments."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> None:
+        self.config = config
+        self.eos: int = tokenizer.eos_token_id
+        self.separator = self._encode(tokenizer, SEPARATOR)
+        self.segments = [(self._encode(tokenizer, a), self._encode(tokenizer, b)) for a, b in TEMPLATES]
+        shortest = max(len(before) + len(after) for before, after in self.segments) + 1
+        if config.max_tokens <= shortest:
+            raise ValueError(f"prompt.max_tokens is {config.max_tokens}; the templates alone need {shortest}")
+
+    @staticmethod
+    def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def build(self, history: list[np.ndarray], template: int) -> Prompt:
+        """The prompt of a history of IDs (token ids each, oldest first).
+
+        Whole oldest items are dropped until the prompt fits; `item_S` counts in the history as given.
+        """
+        before, after = self.segments[template]
+        room = self.config.max_tokens - len(before) - len(after) - 1
+        first = max(0, len(history) - self.config.max_history)
+        cost = [len(ids) + len(self.separator) for ids in history]
+        while first < len(history) and sum(cost[first:]) - len(self.separator) > room:
+            first += 1
+        tokens, item, offset = list(before), [-1] * len(before), [0] * len(before)
+        for index in range(first, len(history)):
+            if index > first:
+                tokens += self.separator
+                item += [-1] * len(self.separator)
+                offset += [0] * len(self.separator)
+            ids = history[index].tolist()
+            tokens += ids
+            item += [index] * len(ids)
+            offset += range(len(ids))
+        tail = [*after, self.eos]
+        return Prompt(
+            np.array(tokens + tail), np.array(item + [-1] * len(tail)), np.array(offset + [0] * len(tail))
+        )

@@ -1,0 +1,89 @@
+"""The training loop: phases of the alternation, one optimiser step after the other.
+
+Enters: a PretrainConfig and the World of this rank. Leaves: checkpoints, metrics and the path of the last checkpoint.
+Must hold: a run that is interrupted and started again ends as if it had not been.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from pretrain.config import PretrainConfig
+from pretrain.reporter import Reporter
+from pretrain.run import Run
+from pretrain.schedule import advance, global_step, learning_rate
+from pretrain.tracking import Tracker
+from pretrain.validation import validate
+from pretrain.world import World
+
+
+def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
+    """Run all phases that are still to be done and return the last checkpoint. Collective."""
+    run = Run(config, world, reporter)
+    if run.finished:
+        assert run.last_checkpoint is not None
+        reporter.line(f"{run.last_checkpoint} is finished; nothing to do")
+        return run.last_checkpoint
+    tracker = run.open_tracker()
+    run.run_id = world.gather(run.run_id)[0]
+    if tracker is None:
+        while not run.finished:
+            train_phase(run, None)
+    else:
+        with tracker:
+            while not run.finished:
+                train_phase(run, tracker)
+    assert run.last_checkpoint is not None
+    return run.last_checkpoint
+
+
+def train_phase(run: Run, tracker: Tracker | None) -> None:
+    """From the current step of the current phase to its end."""
+    phase, config, first = run.phase, run.config, run.state.step
+    if phase.refresh_ids and first == 0:
+        log(run, tracker, "ids", run.refresh_ids())
+    engine, started, tokens = run.start_engine(), time.monotonic(), 0
+    run.model_of(phase.kind).train()
+    for position, micro_batches in run.steps():
+        rate = learning_rate(run.plan, run.state, peak_rate(config, phase.kind), config.warmup_share)
+        result = engine.step(micro_batches, rate)
+        run.state, run.positions[phase.kind] = advance(run.plan, run.state), position
+        done = run.state.step or phase.steps
+        tokens += result.num_targets
+        speed = config.batch_size * (done - first) / (time.monotonic() - started)
+        if done % config.log_steps == 0 or done == phase.steps:
+            figures = {"loss": result.loss, "grad_norm": result.grad_norm, "lr": rate, "samples_per_second": speed}
+            log(run, tracker, phase.kind, figures)
+        run.reporter.progress(phase.name, done, phase.steps, "steps", f"loss {result.loss:.3f}, {speed:,.0f} samples/s")
+        if done == phase.steps:
+            break
+        if done % config.checkpoint_steps == 0:
+            run.save(phase.kind)
+    run.model_of(phase.kind).eval()
+    log(run, tracker, phase.kind, {"share_of_weights_moved": engine.share_moved()})
+    run.validation = None
+    if phase.validate:
+        assert run.book is not None
+        run.validation = validate(run.recommender, run.tokenizer, run.book, run.manifest, config, run.world)
+        log(run, tracker, "validation", run.validation)
+        run.reporter.line("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in run.validation.items()))
+    run.save(phase.kind)
+    engine.close()
+
+
+def peak_rate(config: PretrainConfig, kind: str) -> float:
+    """The peak learning rate of a phase kind."""
+    return {
+        "teaching": config.teaching_lr,
+        "recommender": config.recommender_lr,
+        "generator": config.generator_lr,
+    }[kind]
+
+
+def log(run: Run, tracker: Tracker | None, group: str, figures: dict[str, float]) -> None:
+    """Send figures to the tracker under `<group>/<name>`, at the global step."""
+    if tracker is not None:
+        step = global_step(run.plan, run.state)
+        named = {f"{group}/{name.replace('@', '_at_')}": float(value) for name, value in figures.items()}
+        tracker.metrics(named, step, group=group)

@@ -1,0 +1,50 @@
+"""Validation on the second last item of pretraining users (leave-one-out): NDCG and HR, which pick the model.
+
+Enters: the recommender, the ID book of the Fusion, held-out users. Leaves: metrics, the same on every rank. Must hold:
+each chosen user is ranked on exactly one rank, over the items of its own category, from `sequence[:-2]` alone; the test
+item is not read.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
+
+from pretrain.config import PretrainConfig
+from pretrain.ids.book import Book
+from pretrain.metrics import mid_ranks, summary
+from pretrain.ranking import GenerativeRecommender
+from pretrain.world import World
+from shards.counters import generator as counter_generator
+from shards.manifest import Manifest
+from shards.tables import load_holdout
+
+
+def validate(
+    recommender: T5ForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    book: Book,
+    manifest: Manifest,
+    config: PretrainConfig,
+    world: World,
+) -> dict[str, float]:
+    """HR and NDCG at 5 and 10 over a seeded sample of `validation_users` users, shared out evenly over the categories."""
+    members = manifest.train_members
+    quota = -(-config.schedule.validation_users // len(members))
+    mine: list[tuple[int, list[float]]] = []
+    for index, member in enumerate(members):
+        holdout = load_holdout(Path(config.shards), member)
+        order = counter_generator(config.seed, "validation", member.name).permutation(len(holdout))
+        chosen = np.sort(order[:quota])[world.rank :: world.size]
+        if len(chosen) == 0:
+            continue
+        first = member.row_offset
+        token_ids = book.token_ids[first : first + member.num_items]
+        model = GenerativeRecommender(member.name, recommender, tokenizer, token_ids, config.prompt, config.beam)
+        ranking = model.rank([holdout.histories[user] for user in chosen], exclude_history=False)
+        ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, holdout.valid[chosen], member.num_items)
+        mine.append((index, ranks_N.tolist()))
+    ranks = [rank for part in world.gather(mine) for _, values in part for rank in values]
+    return summary(np.sort(np.array(ranks)))

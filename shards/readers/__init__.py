@@ -1,0 +1,1 @@
+"""One file per raw format; every reader returns a `shards.records.RawDataset`."""

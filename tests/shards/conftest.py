@@ -1,0 +1,23 @@
+"""One small raw marketplace and one small built shard folder, made once per session."""
+
+from pathlib import Path
+
+import pytest
+from raw_folders import SIZES, build_config
+
+from shards.build import build
+from shards.manifest import Manifest
+from shards.readers.marketplace import write_marketplace
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("raw")
+    write_marketplace(folder, seed=3, sizes=SIZES)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def built(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    out = tmp_path_factory.mktemp("built") / "shards"
+    return out, build(build_config(raw, out))

@@ -1,0 +1,38 @@
+import numpy as np
+
+from shards.counters import generator
+
+
+def draw(*key):
+    return generator(*key).integers(0, 2**62, size=4).tolist()
+
+
+def test_same_key_same_numbers_and_any_change_changes_them():
+    keys = [
+        (0, "template", 1, "a"),
+        (1, "template", 1, "a"),
+        (0, "tars", 1, "a"),
+        (0, "template", 2, "a"),
+        (0, "template", 1, "b"),
+        (0, "template", "1", "a"),
+        (0, "template", 1),
+        (0, "template", 1, "a", 0),
+        (0, "template", 11),
+        (0, "template", 1, 1),
+        (0, "template", "11"),
+        (0, "template", "1", "1"),
+    ]
+    draws = [draw(*key) for key in keys]
+    assert draws == [draw(*key) for key in reversed(keys)][::-1]
+    assert len({tuple(numbers) for numbers in draws}) == len(keys)
+
+
+def test_numpy_integers_are_the_same_counters():
+    assert draw(np.int64(5), "x", np.int32(7)) == draw(5, "x", 7)
+
+
+def test_numbers_stay_what_they_are():
+    assert generator(0, "pinned", 1, "a").integers(0, 1000, size=4).tolist() == PINNED
+
+
+PINNED = [853, 324, 366, 154]

@@ -1,0 +1,111 @@
+"""The baselines give the measured numbers of ANCHORS.md on the real data, to the fourth digit.
+
+Reads the folder of the environment variable IDGENREC_SHARED (default: ../shared beside the repository). Without the
+data the test is skipped on a developer's machine and fails in CI.
+"""
+
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pretrain.metrics import summary
+from shards.tables import Holdout
+from zeroshot import baselines
+from zeroshot.judge import PROTOCOLS, judge
+from zeroshot.tasks import Task, task_from_holdout
+
+SHARED = Path(os.environ.get("IDGENREC_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+
+# HR@10, NDCG@10 as ANCHORS.md prints them.
+ANCHORS = {
+    ("popularity", "all"): {
+        "Beauty": (0.0106, 0.0051),
+        "Toys": (0.0089, 0.0049),
+        "Yelp": (0.0100, 0.0051),
+        "Instruments": (0.0714, 0.0357),
+    },
+    ("repeat", "all"): {
+        "Beauty": (0.0, 0.0),
+        "Toys": (0.0, 0.0),
+        "Yelp": (0.0620, 0.0414),
+        "Instruments": (0.0, 0.0),
+    },
+    ("tfidf-last", "all"): {
+        "Beauty": (0.0656, 0.0305),
+        "Toys": (0.0763, 0.0342),
+        "Yelp": (0.0277, 0.0231),
+        "Instruments": (0.0455, 0.0185),
+    },
+    ("tfidf-last", "new"): {
+        "Beauty": (0.0707, 0.0435),
+        "Toys": (0.0829, 0.0482),
+        "Yelp": (0.0062, 0.0036),
+        "Instruments": (0.0490, 0.0235),
+    },
+    ("tfidf-decayed", "all"): {
+        "Beauty": (0.0630, 0.0269),
+        "Toys": (0.0693, 0.0292),
+        "Yelp": (0.0383, 0.0281),
+        "Instruments": (0.0336, 0.0116),
+    },
+    ("tfidf-decayed", "new"): {
+        "Beauty": (0.0751, 0.0446),
+        "Toys": (0.0812, 0.0461),
+        "Yelp": (0.0061, 0.0033),
+        "Instruments": (0.0504, 0.0241),
+    },
+}
+NEW_TARGETS_DECAYED_YELP = (0.0065, 0.0036)
+
+
+def lines(path: Path) -> list[str]:
+    with gzip.open(path, "rt", encoding="utf-8") as source:
+        return source.read().splitlines()
+
+
+def read_task(name: str) -> Task:
+    folder = SHARED / "data" / name
+    if not folder.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"no data in {folder}: set IDGENREC_SHARED")
+        pytest.skip(f"no data in {folder}")
+    texts = dict(line.split(" ", 1) for line in lines(folder / "item_plain_text.txt.gz"))
+    row_of = {item: row for row, item in enumerate(texts)}
+    users = [line.split() for line in lines(folder / "user_sequence.txt.gz")]
+    holdout = Holdout(
+        records=[f"{name}/{number:09d}" for number in range(len(users))],
+        users=[user for user, *_ in users],
+        histories=[np.array([row_of[item] for item in sequence[:-2]], dtype=np.int32) for _, *sequence in users],
+        valid=np.array([row_of[sequence[-2]] for sequence in users], dtype=np.int32),
+        test=np.array([row_of[sequence[-1]] for sequence in users], dtype=np.int32),
+    )
+    return task_from_holdout(name, list(texts), list(texts.values()), holdout)
+
+
+@pytest.mark.parametrize("name", ["Beauty", "Toys", "Yelp", "Instruments"])
+def test_baselines_reproduce_the_anchors(name: str) -> None:
+    task = read_task(name)
+    wrong: list[str] = []
+    for recommender in baselines.standard(task):
+        for protocol in PROTOCOLS:
+            ranks_N = judge(task, recommender, protocol)
+            measured = summary(ranks_N)
+            found = (measured["HR@10"], measured["NDCG@10"])
+            print(name, recommender.name, protocol, *(f"{value:.4f}" for value in found))
+            compare(
+                wrong, f"{recommender.name} {protocol}", found, ANCHORS.get((recommender.name, protocol), {}).get(name)
+            )
+            if (name, recommender.name, protocol) == ("Yelp", "tfidf-decayed", "new"):
+                newly = summary(ranks_N[task.target_is_new])
+                compare(wrong, "new targets", (newly["HR@10"], newly["NDCG@10"]), NEW_TARGETS_DECAYED_YELP)
+    if name == "Yelp":
+        assert int((~task.target_is_new).sum()) == 2027
+    assert not wrong, wrong
+
+
+def compare(wrong: list[str], what: str, found: tuple[float, float], printed: tuple[float, float] | None) -> None:
+    if printed is not None and not np.allclose(found, printed, rtol=0, atol=0.5001e-4):
+        wrong.append(f"{what}: {found} instead of {printed}")

@@ -1,0 +1,183 @@
+"""The judge: everyone once, no target seen, malformed answers refused, planted leaks found."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA
+from zeroshot import baselines
+from zeroshot.interface import Ranking
+from zeroshot.judge import judge, permutation_audit
+from zeroshot.tasks import Task, load_task
+
+NUM_ITEMS = 30
+
+
+def make_task(num_users: int = 23) -> Task:
+    draw = np.random.default_rng(3)
+    histories = [draw.integers(0, NUM_ITEMS, draw.integers(2, 9)) for _ in range(num_users)]
+    words = [f"title: thing {row % 7} of kind {row % 4}" for row in range(NUM_ITEMS)]
+    return Task(
+        name="Toy",
+        users=[f"u{number}" for number in range(num_users)],
+        texts=words,
+        items=[f"i{row}" for row in range(NUM_ITEMS)],
+        histories=histories,
+        targets=draw.integers(0, NUM_ITEMS, num_users),
+        training_histories=[history[:-1] for history in histories],
+    )
+
+
+class Recorder:
+    """Answers with fixed scores and keeps what it was asked."""
+
+    name = "recorder"
+
+    def __init__(self) -> None:
+        self.asked: list[np.ndarray] = []
+
+    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+        self.asked += histories
+        return Ranking(np.tile(np.arange(NUM_ITEMS, 0.0, -1.0), (len(histories), 1)))
+
+
+class Lister:
+    """Lists the same items for everyone, however wrong they are."""
+
+    name = "lister"
+
+    def __init__(self, items: list[int], scores: list[float] | None = None) -> None:
+        self.items = items
+        self.scores = scores if scores is not None else [float(-place) for place in range(len(items))]
+
+    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+        size = (len(histories), 1)
+        return Ranking(np.tile(self.scores, size), np.tile(np.array(self.items), size))
+
+
+class Peeker:
+    """Holds the task and puts each user's target on top."""
+
+    name = "peeker"
+
+    def __init__(self, task: Task) -> None:
+        self.target_of = {history.tobytes(): user for user, history in enumerate(task.histories)}
+        self.targets = task.targets
+
+    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+        scores_NI = np.zeros((len(histories), NUM_ITEMS))
+        for row, history in enumerate(histories):
+            scores_NI[row, self.targets[self.target_of[history.tobytes()]]] = 1.0
+        return Ranking(scores_NI)
+
+
+@pytest.mark.parametrize("block", [1, 4, 23, 100])
+def test_each_user_is_asked_exactly_once_and_blocks_do_not_matter(block: int) -> None:
+    task, recorder, seen = make_task(), Recorder(), []
+    ranks_N = judge(task, recorder, "all", block=block, progress=lambda done, total: seen.append((done, total)))
+    assert [history.tolist() for history in recorder.asked] == [history.tolist() for history in task.histories]
+    assert ranks_N.tolist() == (task.targets + 1.0).tolist()
+    assert seen[-1] == (23, 23)
+
+
+def test_exclusion_takes_the_history_out_and_never_looks_at_the_target() -> None:
+    task = make_task()
+    ranks_N = judge(task, Recorder(), "new")
+    for rank, history, target in zip(ranks_N, task.histories, task.targets, strict=True):
+        left = [row for row in range(NUM_ITEMS) if row not in history]
+        assert rank == (left.index(target) + 1 if target in left else np.inf)
+    assert np.isinf(ranks_N).tolist() == (~task.target_is_new).tolist()
+    # Whatever the targets are, the same items are left: only the look-up differs.
+    moved = judge(replace(task, targets=(task.targets + 1) % NUM_ITEMS), recorder := Recorder(), "new")
+    assert len(recorder.asked) == len(moved) == 23
+
+
+def test_honest_baselines_pass_the_audit() -> None:
+    task = make_task()
+    for recommender in baselines.standard(task):
+        permutation_audit(task, recommender, rebuild=lambda task, name=recommender.name: by_name(task, name))
+
+
+def by_name(task: Task, name: str) -> baselines.Recommender:
+    return next(recommender for recommender in baselines.standard(task) if recommender.name == name)
+
+
+def test_a_planted_leak_is_found_and_the_targets_are_put_back() -> None:
+    task = make_task()
+    honest = task.targets.copy()
+    assert (judge(task, Peeker(task), "all") == 1).all()
+    with pytest.raises(ValueError, match="targets"):
+        permutation_audit(task, Peeker(task))
+    assert task.targets.tolist() == honest.tolist()
+
+
+def test_a_leak_that_was_copied_when_built_is_found_by_rebuilding() -> None:
+    def leaky(task: Task) -> baselines.Popularity:
+        return baselines.Popularity([*task.training_histories, task.targets.copy()], NUM_ITEMS)
+
+    task = make_task()
+    permutation_audit(task, leaky(task))
+    with pytest.raises(ValueError, match="targets"):
+        permutation_audit(task, leaky(task), rebuild=leaky)
+
+
+@pytest.mark.parametrize(
+    ("lister", "message"),
+    [
+        (Lister([1, 2, 1]), "twice"),
+        (Lister([1, NUM_ITEMS]), "not in the catalogue"),
+        (Lister([1, -1, 2]), "gap"),
+        (Lister([1, 2], [0.0, 1.0]), "falling"),
+        (Lister([1, 2], [0.0, float("nan")]), "not a number"),
+    ],
+)
+def test_malformed_lists_are_refused(lister: Lister, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        judge(make_task(), lister, "all")
+
+
+def test_a_list_with_a_history_item_is_refused_under_new() -> None:
+    lister = Lister(list(range(NUM_ITEMS)))
+    judge(make_task(), lister, "all")
+    with pytest.raises(ValueError, match="history"):
+        judge(make_task(), lister, "new")
+    with pytest.raises(ValueError, match="protocol"):
+        judge(make_task(), lister, "old")  # pyright: ignore[reportArgumentType]
+
+
+def test_hand_worked_baselines() -> None:
+    histories = [np.array([2, 0, 2, 1])]
+    assert baselines.Popularity(histories, 4).rank(histories, False).scores_NK.tolist() == [[1, 1, 2, 0]]
+    assert baselines.Repeat(4).rank(histories, False).scores_NK.tolist() == [[1, 3, 2, -np.inf]]
+    vectors = baselines.item_vectors(["red shoe", "red hat", "blue hat", "blue shoe"])
+    assert np.allclose(baselines.TfidfLast(vectors).rank(histories, False).scores_NK, [[0.5, 1, 0.5, 0]])
+    weights = np.array([0.7**2, 1, 0.7 + 0.7**3, 0])
+    expected = weights @ (vectors @ vectors.T).toarray()
+    assert np.allclose(baselines.TfidfDecayed(vectors).rank(histories, False).scores_NK, [expected])
+    random = baselines.Random(4)
+    assert random.rank(histories * 2, False).scores_NK[1].tolist() == random.rank(histories, True).scores_NK[0].tolist()
+
+
+def test_a_task_is_read_from_shards_and_sampled_by_seed(tmp_path: Path) -> None:
+    rows = [{"item": f"i{row}", "text": f"text {row}", "token_ids": [row]} for row in range(6)]
+    users = [
+        {"record": f"Toy/{user:09d}", "user": f"u{user}", "history": [user % 3, 3], "valid": 4, "test": 5}
+        for user in range(9)
+    ]
+    (tmp_path / "Toy").mkdir()
+    for name, schema, entries in (("items", ITEM_SCHEMA, rows), ("holdout", HOLDOUT_SCHEMA, users)):
+        with pa.ipc.new_file(str(tmp_path / "Toy" / f"{name}.arrow"), schema) as sink:
+            sink.write_table(pa.Table.from_pylist(entries, schema=schema))
+    task = load_task(tmp_path, "Toy")
+    assert task.histories[1].tolist() == [1, 3, 4]
+    assert task.training_histories[1].tolist() == [1, 3]
+    assert task.targets.tolist() == [5] * 9
+    sample, again = (load_task(tmp_path, "Toy", max_users=4, seed=2) for _ in range(2))
+    assert sample.users == again.users
+    assert len(sample.users) == 4
+    assert len(sample.training_histories) == 9
+    with pytest.raises(ValueError, match="missing"):
+        load_task(tmp_path, "Nowhere")

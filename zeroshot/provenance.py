@@ -1,0 +1,56 @@
+"""Where a result comes from: code, data, versions, machine, time.
+
+Enters: checkpoint and manifest hash. Leaves: the provenance object of `results.json`. Must hold: no user name, host name or
+environment variable is in it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+LIBRARIES = ("torch", "deepspeed", "transformers", "webdataset", "sentencepiece", "mlflow", "numpy")
+
+
+def provenance(checkpoint: Path, manifest_sha256: str, seed: int, wall_seconds: float, world_size: int) -> dict[str, Any]:
+    """The provenance of a result made now, by this code."""
+    commit, dirty = git_state(Path(__file__).parent)
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": commit,
+        "dirty": dirty,
+        "versions": {"python": platform.python_version()}
+        | {library: importlib.metadata.version(library) for library in LIBRARIES},
+        "hardware": {
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "ranks": world_size,
+        },
+        "wall_seconds": round(wall_seconds, 1),
+        "checkpoint": checkpoint.name,
+        "manifest_sha256": manifest_sha256,
+        "seed": seed,
+    }
+
+
+def git_state(folder: Path) -> tuple[str, bool]:
+    """Commit of the code and whether the work tree differs from it; ("unknown", False) outside a checkout."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+
+    try:
+        head = git("rev-parse", "HEAD")
+    except FileNotFoundError:
+        return "unknown", False
+    if head.returncode:
+        return "unknown", False
+    return head.stdout.strip(), bool(git("status", "--porcelain").stdout.strip())
