@@ -69,7 +69,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Train recommender and ID generator in turn over a shard folder. The same command takes an interrupted run up again.
+    """Train recommender and ID generator in turn. The same command takes an interrupted run up again.
 
     Example: idgenrec pretrain --shards shards --out runs/first --recommender.start-from t5 --generator.start-from t5
     """
@@ -87,7 +87,8 @@ class Pretrain:
 class Ids:
     """Give every item of a catalogue a unique textual ID (Algorithm 1 over all ranks).
 
-    Example: idgenrec ids --generator runs/first/checkpoints/step-0001000/generator --shards shards --catalogue Beauty --out b.arrow
+    Example: idgenrec ids --generator runs/first/checkpoints/step-0001000/generator --shards shards --catalogue Beauty
+    --out b.arrow
     """
 
     config: Flat[IdsConfig]

@@ -48,7 +48,8 @@ class Console:
 
         if self._bar is None:
             self._bar = Progress(
-                TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
+                TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[unit]}"),
                 TimeRemainingColumn(), TextColumn("{task.fields[note]}"), transient=True,
             )  # fmt: skip
             self._bar.start()

@@ -1,6 +1,7 @@
 """`idgenrec demo`: the whole system on a generated marketplace, embedded and offline.
 
-Enters: a seed and a folder. Leaves: raw files, shards, a run with checkpoints, an MLflow store and the zero-shot report.
+Enters: a seed and a folder. Leaves: raw files, shards, a run with checkpoints, an MLflow store and the zero-shot
+report.
 Must hold: it takes the real path; each stage is the same code and the same command that real data takes.
 """
 

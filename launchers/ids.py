@@ -6,7 +6,7 @@ from pathlib import Path
 
 from launchers.ids_config import IdsConfig
 from pretrain.ids.job import make_book
-from pretrain.models import load_model
+from pretrain.models import load_model, on_device
 from pretrain.reporter import Reporter
 from pretrain.world import World
 from shards.manifest import Manifest
@@ -21,7 +21,7 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
         raise ValueError(f"{out} exists; give another --out")
     tokenizer = load_tokenizer(Path(config.shards) / "tokenizer")
     items = load_items(config.shards, Manifest.load(config.shards), config.catalogue)
-    generator = load_model(config.generator, tokenizer).to(world.device)
+    generator = on_device(load_model(config.generator, tokenizer), world.device)
     book, job = make_book(generator, tokenizer, items, config.ids, world, reporter.line)
     if world.is_main:
         out.parent.mkdir(parents=True, exist_ok=True)

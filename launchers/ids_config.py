@@ -9,8 +9,8 @@ from pretrain.config import IdConfig
 
 @dataclass(frozen=True)
 class IdsConfig:
-    """`generator`: a checkpoint's generator folder or any Hugging Face T5. `catalogue`: "train" (the whole Fusion) or one
-    data set of the shard folder. `out`: the book's file, must not exist."""
+    """`generator`: a checkpoint's generator folder or any Hugging Face T5. `catalogue`: "train" (the whole Fusion) or
+    one data set of the shard folder. `out`: the book's file, must not exist."""
 
     generator: str
     shards: str

@@ -1,7 +1,8 @@
 """N ranks of a job on this machine.
 
 Enters: a task, its configuration as a dict, the number of processes. Leaves: the task's files. Must hold: when one rank
-fails or the person presses Ctrl-C, the others are stopped and none is left behind; each rank gets its share of the cores.
+fails or the person presses Ctrl-C, the others are stopped and none is left behind; each rank gets its share of the
+cores.
 """
 
 from __future__ import annotations
@@ -47,7 +48,10 @@ def launch(task: str, config: dict[str, Any], processes: int) -> None:
 
 
 def environment(rank: int, processes: int, port: int) -> dict[str, str]:
-    """The environment of one rank. Threads of libraries are bounded; torch's own number comes from the configuration."""
+    """The environment of one rank.
+
+    Threads of libraries are bounded; torch's own number comes from the configuration.
+    """
     threads = str(max(1, (os.cpu_count() or 1) // processes))
     here = str(Path(__file__).parent.parent)
     return os.environ | {

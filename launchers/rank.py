@@ -1,7 +1,8 @@
 """One rank of one job: the entry point that the local spawner, torchrun and submitit call.
 
 Enters: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment and a JSON job file
-`{"task": "pretrain" | "ids" | "zeroshot", "config": {...}}`. Leaves: what the task writes. Must hold: a mistake of the user is
+`{"task": "pretrain" | "ids" | "zeroshot", "config": {...}}`. Leaves: what the task writes. Must hold: a mistake of the
+user is
 one line on standard error of rank 0 and exit status 2.
 """
 

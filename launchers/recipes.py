@@ -1,6 +1,7 @@
 """Named runs as functions that return configurations.
 
-Enters: folders and the few values a person changes. Leaves: complete, frozen configurations. Must hold: nothing is read or
+Enters: folders and the few values a person changes. Leaves: complete, frozen configurations. Must hold: nothing is
+read or
 written here.
 """
 
@@ -19,7 +20,7 @@ def demo(shards: str, out: str, seed: int) -> PretrainConfig:
         recommender=DEMO_SHAPE,
         generator=DEMO_SHAPE,
         schedule=ScheduleConfig(
-            teaching_epochs=16.0, warmup_epochs=1.0, rounds=1, generator_epochs=0.1, recommender_epochs=0.75
+            teaching_epochs=36.0, warmup_epochs=1.75, rounds=1, generator_epochs=0.1, recommender_epochs=1.5
         ),
         batch_size=32,
         micro_batch_size=16,

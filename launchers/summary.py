@@ -1,6 +1,7 @@
 """The few lines that end an evaluation on the command line.
 
-Enters: `results.json`. Leaves: a table of HR@10 per unseen data set, and the differences to popularity with their intervals.
+Enters: `results.json`. Leaves: a table of HR@10 per unseen data set, and the differences to popularity with their
+intervals.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Samples joined with the current ID book become tensors.
 
-Enters: samples of the stream (None = zero-weight filler), the ID book, the item table. Leaves: one batch per phase kind,
+Enters: samples of the stream (None = zero-weight filler), the ID book, the item table. Leaves: one batch per phase
+kind,
 padded to a multiple of 8. Must hold: IDs come from the book given now, never from an earlier round; the template is a
 function of (seed, epoch, sample); the target stands in the labels alone.
 """
@@ -73,7 +74,9 @@ def pad_rows(rows: Sequence[np.ndarray | list[int]], fill: int, multiple: int = 
     return table
 
 
-def text_batch(inputs: Sequence[np.ndarray | list[int]], targets: Sequence[np.ndarray | list[int]], eos: int) -> TextBatch:
+def text_batch(
+    inputs: Sequence[np.ndarray | list[int]], targets: Sequence[np.ndarray | list[int]], eos: int
+) -> TextBatch:
     """Inputs (EOS included) and targets (EOS added here; an empty target is a filler and carries no loss)."""
     input_ids_BS = pad_rows(inputs, -1)
     mask_BS = input_ids_BS >= 0
@@ -102,7 +105,7 @@ class BatchMaker:
         used = [history[np.unique(p.item_S[p.item_S >= 0])] for history, p in zip(histories, prompts, strict=True)]
         rows = np.unique(np.concatenate(used)).astype(np.int64)
         rows = rows if len(rows) else np.zeros(1, dtype=np.int64)
-        item_ids_IU = pad_rows([self._item_text(row) for row in rows], -1)
+        item_ids_IU = pad_rows([self._item_text(row) for row in rows.tolist()], -1)
         id_labels_IT = pad_rows([self.book.token_ids[row] for row in rows], IGNORED)
         slots = []
         for history, prompt in zip(histories, prompts, strict=True):
@@ -128,7 +131,9 @@ class BatchMaker:
         ]
 
     def _template(self, sample: Sample, epoch: int) -> int:
-        return int(counter_generator(self.seed, "template", epoch, sample.key, sample.prefix_end).integers(len(TEMPLATES)))
+        return int(
+            counter_generator(self.seed, "template", epoch, sample.key, sample.prefix_end).integers(len(TEMPLATES))
+        )
 
     def _text_batch(self, samples: Sequence[Sample | None], prompts: list[Prompt]) -> TextBatch:
         targets = [self.book.token_ids[sample.target] if sample else [] for sample in samples]

@@ -1,6 +1,7 @@
 """Checkpoints: a folder is written under a temporary name, hashed, marked COMPLETE and renamed.
 
-Enters: the state of a run. Leaves: `<run>/checkpoints/step-NNNNNNN`. Must hold: a folder without COMPLETE or with a wrong
+Enters: the state of a run. Leaves: `<run>/checkpoints/step-NNNNNNN`. Must hold: a folder without COMPLETE or with a
+wrong
 hash is never loaded, and nothing is unpickled before its hash was checked (DeepSpeed loads pickles).
 """
 
@@ -98,7 +99,8 @@ def best(run: Path) -> Path | None:
 
 
 def resolve(path: Path) -> Path:
-    """A checkpoint folder given as itself or as its run folder (then the best one). Raises ValueError when there is none."""
+    """A checkpoint folder given as itself or as its run folder (then the best one). Raises ValueError when there is
+    none."""
     if (path / "state.json").is_file():
         return path
     found = best(path)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 C = TypeVar("C")
 
@@ -26,7 +27,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.start_from is None and self.d_model % self.num_heads:
-            raise ValueError(f"d_model {self.d_model} is not divisible by num_heads {self.num_heads}; change one of them")
+            raise ValueError(
+                f"d_model {self.d_model} is not divisible by num_heads {self.num_heads}; change one of them"
+            )
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ class ScheduleConfig:
 class PretrainConfig:
     """One pretraining run over a shard folder.
 
-    `batch_size` is the global number of samples per optimiser step, `micro_batch_size` what one rank computes at a time.
+    `batch_size` is the global number of samples per optimiser step, `micro_batch_size` what one rank computes at a
+    time.
     Learning rates: decoupled AdamW, linear warm-up over `warmup_share` of a model's steps, linear decay to zero.
     """
 
@@ -120,7 +124,10 @@ class PretrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
     def micro_batches(self, world_size: int) -> int:
-        """Micro-batches per rank and optimiser step. Raises ValueError when the batch does not divide over the ranks."""
+        """Micro-batches per rank and optimiser step.
+
+        Raises ValueError when the batch does not divide over the ranks.
+        """
         if self.batch_size % world_size:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by {world_size} ranks; change one of them")
         return -(-self.batch_size // world_size // self.micro_batch_size)
@@ -152,15 +159,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise ValueError(f"{where} must be an object, not {value!r}")
         return from_dict(hint, value)  # type: ignore[arg-type]
-    if isinstance(value, list):
-        return tuple(value)
     options = get_args(hint)
     if options and not isinstance(options[0], type):
         if value not in options:
             raise ValueError(f"{where} is {value!r}; allowed: {', '.join(map(str, options))}")
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    kinds = tuple(get_origin(kind) or kind for kind in (options if isinstance(hint, UnionType) else (hint,)))
+    if tuple in kinds and isinstance(value, list):
+        return tuple(value)
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(hint, type) and (not isinstance(value, hint) or (hint is int and isinstance(value, bool))):
-        raise ValueError(f"{where} must be {hint.__name__}, not {value!r}")
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(f"{where} must be {' or '.join(kind.__name__ for kind in kinds)}, not {value!r}")
     return value

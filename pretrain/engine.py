@@ -1,6 +1,7 @@
 """The engine: one objective under DeepSpeed ZeRO. The only file that imports deepspeed.
 
-Enters: an objective (model + loss) and micro-batches. Leaves: updated parameters and a StepResult. Must hold: the loss of
+Enters: an objective (model + loss) and micro-batches. Leaves: updated parameters and a StepResult. Must hold: the loss
+of
 a step is the sum over all target tokens of all ranks and micro-batches divided by their global number, so neither ranks
 nor accumulation change the gradient. DeepSpeed averages over ranks and micro-batches; the scale below undoes that.
 """
@@ -31,11 +32,12 @@ if not torch.cuda.is_available():
 
 @dataclass(frozen=True)
 class StepResult:
-    """Mean loss per target token over all ranks, global target tokens, global gradient norm before clipping."""
+    """Mean loss per target token over all ranks, global target tokens, global gradient norm before clipping (DeepSpeed
+    gives none at stage 0)."""
 
     loss: float
     num_targets: int
-    grad_norm: float
+    grad_norm: float | None
 
 
 class Engine:
@@ -59,7 +61,8 @@ class Engine:
             "zero_allow_untested_optimizer": True,
             "steps_per_print": 2**31,
         }
-        self._engine: Any = deepspeed.initialize(model=objective, model_parameters=trainable, config=settings)[0]
+        parameters: Any = trainable  # deepspeed's annotation says a module, its documentation an iterable
+        self._engine: Any = deepspeed.initialize(model=objective, model_parameters=parameters, config=settings)[0]
         self._before = [parameter.detach().clone() for parameter in trainable]
         self._trainable = trainable
 
@@ -78,7 +81,8 @@ class Engine:
             self._engine.step()
             local_loss += loss_sum.item()
         (loss,) = self.world.sum(local_loss)
-        return StepResult(loss / num_targets, int(num_targets), float(self._engine.get_global_grad_norm() or 0.0))
+        norm = self._engine.get_global_grad_norm()
+        return StepResult(loss / num_targets, int(num_targets), None if norm is None else float(norm))
 
     def share_moved(self) -> float:
         """Share of trainable weights whose value differs from the one at the start of the phase."""

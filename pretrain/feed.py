@@ -10,17 +10,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.batches import BatchMaker, GeneratorBatch, TextBatch, text_batch
 from pretrain.config import PretrainConfig
-from pretrain.informative import informative_words
+from pretrain.informative import InformativeWords
 from pretrain.schedule import Kind
 from pretrain.world import World
 from shards.counters import generator as counter_generator
 from shards.records import Position
 from shards.stream import Stream
 from shards.tables import ItemTable
+from shards.tokenizer import EOS_ID
 
 Step = tuple[Position, Sequence[TextBatch | GeneratorBatch]]
 
@@ -40,21 +41,25 @@ def interaction_steps(
     make = maker.generator_batch if kind == "generator" else maker.recommender_batch
     while True:
         epoch = position.epoch
-        for position, samples in stream.batches(position, config.batch_size):
+        for after, samples in stream.batches(position, config.batch_size):
+            position = after
             yield position, [make(part, epoch) for part in split(samples, parts)]
 
 
 def teaching_steps(
-    tokenizer: PreTrainedTokenizerBase, items: ItemTable, position: Position, config: PretrainConfig, world: World
+    tokenizer: T5Tokenizer, items: ItemTable, position: Position, config: PretrainConfig, world: World
 ) -> Iterator[Step]:
-    """Batches of (item text, its most informative words), each epoch in its own order, without end."""
-    eos = tokenizer.eos_token_id
-    words = informative_words(items.texts, config.schedule.teaching_words)
-    targets = tokenizer(words, add_special_tokens=False)["input_ids"]
-    inputs = [[*items.tokens(row)[: config.ids.item_text_tokens - 1], eos] for row in range(len(items))]
+    """Batches of (item text, some of its informative words), each epoch in its own order, without end."""
+    informative = InformativeWords(items.texts)
+    inputs = [[*items.tokens(row)[: config.ids.item_text_tokens - 1], EOS_ID] for row in range(len(items))]
     parts = config.micro_batches(world.size)
     while True:
         order = counter_generator(config.seed, "teaching", position.epoch).permutation(len(items))
+        words = [
+            informative.draw(row, config.schedule.teaching_words, config.seed, position.epoch)
+            for row in range(len(items))
+        ]
+        targets = tokenizer(words, add_special_tokens=False)["input_ids"]
         while position.slot < len(order):
             chosen = order[position.slot : position.slot + config.batch_size]
             done = position.slot + len(chosen)
@@ -67,7 +72,7 @@ def teaching_steps(
                     text_batch(
                         [[] if row is None else inputs[row] for row in part],
                         [[] if row is None else targets[row] for row in part],
-                        eos,
+                        EOS_ID,
                     )
                     for part in mine
                 ],

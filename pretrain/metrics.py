@@ -5,9 +5,25 @@ best, inf is absent) and per-user metric values. What must hold: ties get the mi
 never an order by row number, which leaks popularity; an item scored -inf is not in the list.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 CUTOFFS = (5, 10)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Scores of a block of N users.
+
+    Attributes:
+        scores_NK: float scores. Lists: by falling score. Dense (`items_NK` is None): column = item row, K = number of
+            items, and -inf says that the item is not in the list.
+        items_NK: int item rows of the lists, -1 where a list is short, or None when the scores are dense.
+    """
+
+    scores_NK: np.ndarray
+    items_NK: np.ndarray | None = None
 
 
 def mid_ranks(scores_NK: np.ndarray, items_NK: np.ndarray | None, targets_N: np.ndarray, num_items: int) -> np.ndarray:

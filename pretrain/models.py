@@ -13,12 +13,14 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
+from transformers import T5Config, T5ForConditionalGeneration
+from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import ModelConfig
-from shards.tokenizer import padded_vocab_size
+from shards.tokenizer import EOS_ID, PAD_ID, padded_vocab_size
 
-def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> T5ForConditionalGeneration:
+
+def build_model(config: ModelConfig, tokenizer: T5Tokenizer, seed: int) -> T5ForConditionalGeneration:
     """The model a run starts from. Raises ValueError when a pretrained vocabulary is too small for the tokenizer."""
     if config.start_from is not None:
         return load_model(config.start_from, tokenizer)
@@ -31,17 +33,17 @@ def build_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: i
         num_heads=config.num_heads,
         feed_forward_proj="gated-gelu",
         dropout_rate=0.0,
-        decoder_start_token_id=tokenizer.pad_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=PAD_ID,
+        eos_token_id=EOS_ID,
     )
+    shape.decoder_start_token_id = PAD_ID
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = T5ForConditionalGeneration(shape)
     return model.eval()
 
 
-def load_model(name: str, tokenizer: PreTrainedTokenizerBase) -> T5ForConditionalGeneration:
+def load_model(name: str, tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
     """A T5 from a Hugging Face folder or hub name, in float32, dropout off."""
     try:
         model = T5ForConditionalGeneration.from_pretrained(name, dropout_rate=0.0, dtype=torch.float32)
@@ -49,15 +51,16 @@ def load_model(name: str, tokenizer: PreTrainedTokenizerBase) -> T5ForConditiona
         raise ValueError(f"cannot load a T5 from '{name}': {str(error).splitlines()[0]}") from error
     if model.config.vocab_size < len(tokenizer):
         raise ValueError(
-            f"'{name}' has {model.config.vocab_size:,} embedding rows and the shards' tokenizer {len(tokenizer):,} pieces; "
+            f"'{name}' has {model.config.vocab_size:,} embedding rows, the tokenizer {len(tokenizer):,} pieces; "
             "build the shards with the model's own tokenizer (--tokenizer)"
         )
     return model.eval()
 
 
-def is_tied(model: T5ForConditionalGeneration) -> bool:
-    """Whether the head shares the embedding matrix."""
-    return model.lm_head.weight is model.shared.weight
+def on_device(model: T5ForConditionalGeneration, device: torch.device) -> T5ForConditionalGeneration:
+    """The model, moved to `device`."""
+    torch.nn.Module.to(model, device)
+    return model
 
 
 def frozen_copy(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration:
@@ -65,11 +68,12 @@ def frozen_copy(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration
     return copy.deepcopy(model).eval().requires_grad_(False)
 
 
-def save_model(model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+def save_model(model: T5ForConditionalGeneration, tokenizer: T5Tokenizer, folder: Path) -> None:
     """Write a Hugging Face folder that `from_pretrained` loads to the same logits."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # transformers 5 writes `tie_word_embeddings: true` whatever the model does, which would scale an untied head's input.
+    # transformers 5 writes `tie_word_embeddings: true` whatever the model does, which would scale an
+    # untied head's input.
     path = folder / "config.json"
     written = json.loads(path.read_text()) | {"tie_word_embeddings": bool(model.config.scale_decoder_outputs)}
     path.write_text(json.dumps(written, indent=2))

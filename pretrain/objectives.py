@@ -25,7 +25,10 @@ def decoder_inputs(model: T5ForConditionalGeneration, labels_BT: Tensor) -> Tens
 
 
 class RecommenderObjective(nn.Module):
-    """Equation 4: predict the target item's ID from the prompt. Also teaches a generator from scratch to write words."""
+    """Equation 4: predict the target item's ID from the prompt.
+
+    Also teaches a generator from scratch to write words.
+    """
 
     def __init__(self, model: T5ForConditionalGeneration) -> None:
         super().__init__()
@@ -50,7 +53,8 @@ class GeneratorObjective(nn.Module):
 
     def __init__(self, generator: T5ForConditionalGeneration, frozen_recommender: T5ForConditionalGeneration) -> None:
         super().__init__()
-        assert not frozen_recommender.training and not any(p.requires_grad for p in frozen_recommender.parameters())
+        assert not frozen_recommender.training
+        assert not any(parameter.requires_grad for parameter in frozen_recommender.parameters())
         self.model = generator
         self._frozen = [frozen_recommender]
 
@@ -79,4 +83,3 @@ class GeneratorObjective(nn.Module):
             use_cache=False,
         ).logits
         return summed_loss(logits_BTV, batch.prompt.labels_BT)
-

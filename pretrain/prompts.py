@@ -1,7 +1,8 @@
 """The ten prompt templates as token segments with one slot for the history (section 2.1).
 
 Enters: the token ids of a history's IDs. Leaves: the token ids of the prompt and, for every position, which ID token
-stands there. Must hold: segments are tokenised once and IDs never again as text, so an ID keeps its canonical tokens and
+stands there. Must hold: segments are tokenised once and IDs never again as text, so an ID keeps its canonical tokens
+and
 soft IDs can be put exactly where the discrete ones stand. No template names the data set.
 """
 
@@ -10,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
+from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import PromptConfig
 from pretrain.templates import SEPARATOR, TEMPLATES
+from shards.tokenizer import EOS_ID
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -28,9 +31,9 @@ class Prompt:
 class PromptBuilder:
     """Assembles prompts from tokenised segments."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, config: PromptConfig) -> None:
+    def __init__(self, tokenizer: T5Tokenizer, config: PromptConfig) -> None:
         self.config = config
-        self.eos: int = tokenizer.eos_token_id
+        self.eos: int = EOS_ID
         self.separator = self._encode(tokenizer, SEPARATOR)
         self.segments = [(self._encode(tokenizer, a), self._encode(tokenizer, b)) for a, b in TEMPLATES]
         shortest = max(len(before) + len(after) for before, after in self.segments) + 1
@@ -38,7 +41,7 @@ class PromptBuilder:
             raise ValueError(f"prompt.max_tokens is {config.max_tokens}; the templates alone need {shortest}")
 
     @staticmethod
-    def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    def _encode(tokenizer: T5Tokenizer, text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def build(self, history: list[np.ndarray], template: int) -> Prompt:
@@ -63,6 +66,4 @@ class PromptBuilder:
             item += [index] * len(ids)
             offset += range(len(ids))
         tail = [*after, self.eos]
-        return Prompt(
-            np.array(tokens + tail), np.array(item + [-1] * len(tail)), np.array(offset + [0] * len(tail))
-        )
+        return Prompt(np.array(tokens + tail), np.array(item + [-1] * len(tail)), np.array(offset + [0] * len(tail)))

@@ -7,29 +7,22 @@ validation here and by the judge upstairs. Must hold: the target is no argument,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
+from transformers import T5ForConditionalGeneration
+from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.batches import text_batch
 from pretrain.config import PromptConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
+from pretrain.metrics import Ranking
 from pretrain.prompts import PromptBuilder
+from shards.tokenizer import EOS_ID
 
 EVALUATION_TEMPLATE = 0
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Ranked lists of N histories: `scores_NK`, and `items_NK` (-1 where a list is short) or None for one score per item
-    of the catalogue, by row (-inf = not in the list)."""
-
-    scores_NK: np.ndarray
-    items_NK: np.ndarray | None
 
 
 class GenerativeRecommender:
@@ -39,7 +32,7 @@ class GenerativeRecommender:
         self,
         name: str,
         model: T5ForConditionalGeneration,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: T5Tokenizer,
         token_ids: Sequence[np.ndarray],
         prompt: PromptConfig,
         beam: int,
@@ -51,7 +44,7 @@ class GenerativeRecommender:
         self.token_ids = token_ids
         self.prompts = PromptBuilder(tokenizer, prompt)
         device = next(model.parameters()).device
-        self.trie = Trie.build(list(token_ids), tokenizer.eos_token_id).to(device)
+        self.trie = Trie.build(list(token_ids), EOS_ID).to(device)
         self.decoder = T5Decoder(model)
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:

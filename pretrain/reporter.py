@@ -1,4 +1,4 @@
-"""What long work tells the person who waits for it; how it is shown is decided upstairs (the console of `launchers`)."""
+"""What long work tells the person who waits for it; how it is shown is decided upstairs, by the console."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from pretrain.engine import Engine
 from pretrain.feed import interaction_steps, teaching_steps
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
-from pretrain.models import build_model, frozen_copy, load_model, save_model
+from pretrain.models import build_model, frozen_copy, load_model, on_device, save_model
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder
 from pretrain.reporter import Reporter
@@ -69,7 +69,7 @@ class Run:
         else:
             self._resume(self.last_checkpoint)
         for model in (self.recommender, self.generator):
-            model.to(world.device)
+            on_device(model, world.device)
 
     def _resume(self, folder: Path) -> None:
         saved = checkpoint.verify(folder)

@@ -1,6 +1,7 @@
 """The alternation (section 2.5) as a pure state machine: no torch, no files, no clock.
 
-Enters: the schedule's configuration and the sizes of the data. Leaves: a plan, a tuple of phases, and for every state the
+Enters: the schedule's configuration and the sizes of the data. Leaves: a plan, a tuple of phases, and for every state
+the
 next one, the learning rate and whether to refresh IDs or validate. Must hold: the state is two integers, so that a run
 can be taken up again anywhere.
 """

@@ -16,7 +16,7 @@ def expected_embeddings(logits_ITV: Tensor, embedding_VE: Tensor) -> Tensor:
 
 
 def insert(prompt_BSE: Tensor, soft_ITE: Tensor, slot_BS: Tensor) -> Tensor:
-    """Insert(Emb(prompt), Emb(Logits)): position (b, s) takes row `slot_BS[b, s]` of the flattened soft IDs, where it is
-    not -1."""
+    """Insert(Emb(prompt), Emb(Logits)): position (b, s) takes row `slot_BS[b, s]` of the flattened soft IDs, or keeps
+    the prompt's embedding where that is -1."""
     soft_BSE = soft_ITE.flatten(0, 1)[slot_BS.clamp(min=0)]
     return torch.where((slot_BS >= 0)[..., None], soft_BSE, prompt_BSE)

@@ -1,6 +1,7 @@
 """Tracking: JSON lines first, MLflow second, rank 0 only. The only file that imports mlflow.
 
-Enters: metrics by step, parameters, artefacts. Leaves: `metrics.jsonl` in the run folder and one MLflow run. Must hold: a
+Enters: metrics by step, parameters, artefacts. Leaves: `metrics.jsonl` in the run folder and one MLflow run. Must
+hold: a
 line is on disk before anything goes to MLflow; MLflow is imported only when a run is opened (it takes seconds).
 """
 
@@ -80,7 +81,9 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.flush()
         status = "FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED"
         self._client.set_terminated(self.run_id, status=status)

@@ -43,17 +43,18 @@ def train_phase(run: Run, tracker: Tracker | None) -> None:
     phase, config, first = run.phase, run.config, run.state.step
     if phase.refresh_ids and first == 0:
         log(run, tracker, "ids", run.refresh_ids())
-    engine, started, tokens = run.start_engine(), time.monotonic(), 0
+    engine, started = run.start_engine(), time.monotonic()
     run.model_of(phase.kind).train()
     for position, micro_batches in run.steps():
         rate = learning_rate(run.plan, run.state, peak_rate(config, phase.kind), config.warmup_share)
         result = engine.step(micro_batches, rate)
         run.state, run.positions[phase.kind] = advance(run.plan, run.state), position
         done = run.state.step or phase.steps
-        tokens += result.num_targets
         speed = config.batch_size * (done - first) / (time.monotonic() - started)
         if done % config.log_steps == 0 or done == phase.steps:
-            figures = {"loss": result.loss, "grad_norm": result.grad_norm, "lr": rate, "samples_per_second": speed}
+            figures = {"loss": result.loss, "lr": rate, "samples_per_second": speed}
+            if result.grad_norm is not None:
+                figures["grad_norm"] = result.grad_norm
             log(run, tracker, phase.kind, figures)
         run.reporter.progress(phase.name, done, phase.steps, "steps", f"loss {result.loss:.3f}, {speed:,.0f} samples/s")
         if done == phase.steps:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
+from transformers import T5ForConditionalGeneration
+from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import PretrainConfig
 from pretrain.ids.book import Book
@@ -21,28 +22,32 @@ from shards.counters import generator as counter_generator
 from shards.manifest import Manifest
 from shards.tables import load_holdout
 
+BLOCK = 16
+
 
 def validate(
     recommender: T5ForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: T5Tokenizer,
     book: Book,
     manifest: Manifest,
     config: PretrainConfig,
     world: World,
 ) -> dict[str, float]:
-    """HR and NDCG at 5 and 10 over a seeded sample of `validation_users` users, shared out evenly over the categories."""
+    """HR and NDCG at 5 and 10 over a seeded sample of `validation_users` users, shared out evenly over the
+    categories."""
     members = manifest.train_members
     quota = -(-config.schedule.validation_users // len(members))
     mine: list[tuple[int, list[float]]] = []
     for index, member in enumerate(members):
         holdout = load_holdout(Path(config.shards), member)
         order = counter_generator(config.seed, "validation", member.name).permutation(len(holdout))
-        chosen = np.sort(order[:quota])[world.rank :: world.size]
+        users = np.sort(order[:quota])
+        chosen = users[world.blocks(len(users), BLOCK)]
         if len(chosen) == 0:
             continue
         first = member.row_offset
         token_ids = book.token_ids[first : first + member.num_items]
-        model = GenerativeRecommender(member.name, recommender, tokenizer, token_ids, config.prompt, config.beam)
+        model = GenerativeRecommender(member.name, recommender, tokenizer, token_ids, config.prompt, config.beam, BLOCK)
         ranking = model.rank([holdout.histories[user] for user in chosen], exclude_history=False)
         ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, holdout.valid[chosen], member.num_items)
         mine.append((index, ranks_N.tolist()))

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -46,6 +47,14 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def blocks(self, count: int, block: int) -> np.ndarray:
+        """This rank's share of `range(count)`: whole blocks of consecutive numbers, block b on rank b % size.
+
+        What a rank computes block by block is then the same for every number of ranks, to the bit.
+        """
+        numbers = np.arange(count)
+        return numbers[(numbers // block) % self.size == self.rank]
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.size > 1:
@@ -64,7 +73,7 @@ def joined_world(threads: int = 1) -> Iterator[World]:
     if cuda:
         torch.cuda.set_device(device)
     if size == 1 and "MASTER_PORT" not in os.environ:
-        store = dist.HashStore()
+        store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
         dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=0, world_size=1)
     else:
         dist.init_process_group("nccl" if cuda else "gloo")

@@ -23,6 +23,7 @@ from shards.tables import holdout_file, items_file
 if TYPE_CHECKING:
     from transformers.models.t5.tokenization_t5 import T5Tokenizer as T5TokenizerFast
 
+
 def build(config: BuildConfig, progress: Callable[[str], None] = lambda line: None) -> Manifest:
     """Builds the shard folder `config.out`. ValueError when it exists or an input is wrong; nothing is left then."""
     out = Path(config.out)

@@ -15,7 +15,8 @@ class BuildConfig:
     train, test: folders in the plain layout, a data set is named after its folder. out: the shard folder, must not
     exist. tokenizer: folder of a tokenizer; None trains one of `vocab_size` pieces. lanes: should be a multiple
     of the number of ranks; records_per_tar: users; shuffle_tars: tars shuffled together when read. max_users: users per
-    train category at most (the paper caps at 30,000), max_test_users: the same for each test set. tokenizer_text: further
+    train category at most (the paper caps at 30,000), max_test_users: the same for each test set. tokenizer_text:
+    further
     lines to train the tokenizer on (such as prompt templates), repeated until they are as many as the item texts.
     """
 

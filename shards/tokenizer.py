@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SPIECE_FILE = "spiece.model"
 FAST_FILE = "tokenizer.json"
 EXTRA_IDS = 100
+PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 VOCAB_MULTIPLE = 128
 # Every printable ASCII character is a piece, so that an unseen catalogue's text holds no <unk>.
 REQUIRED_CHARACTERS = string.ascii_letters + string.digits + string.punctuation
@@ -43,9 +44,9 @@ def train_tokenizer(texts: Iterable[str], folder: str | Path, vocab_size: int) -
             model_type="unigram",
             vocab_size=vocab_size,
             hard_vocab_limit=False,
-            pad_id=0,
-            eos_id=1,
-            unk_id=2,
+            pad_id=PAD_ID,
+            eos_id=EOS_ID,
+            unk_id=UNK_ID,
             bos_id=-1,
             required_chars=REQUIRED_CHARACTERS,
             num_threads=1,
@@ -85,12 +86,13 @@ def load_tokenizer(folder: str | Path) -> "T5TokenizerFast":
     backend.no_truncation()
     backend.no_padding()
     special = [backend.token_to_id(token) for token in ("<pad>", "</s>", "<unk>")]
-    if special != [0, 1, 2]:
+    if special != [PAD_ID, EOS_ID, UNK_ID]:
         raise ValueError(
             f"the tokenizer in {folder} is not T5's kind: <pad>, </s>, <unk> must be 0, 1, 2, not {special}"
         )
     tokenizer = T5TokenizerFast(tokenizer_object=backend, extra_ids=EXTRA_IDS)
-    assert tokenizer.backend_tokenizer.truncation is None and tokenizer.backend_tokenizer.padding is None
+    assert tokenizer.backend_tokenizer.truncation is None
+    assert tokenizer.backend_tokenizer.padding is None
     return tokenizer
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 class EvaluateConfig:
     """What to judge.
 
-    `checkpoint`: a run folder (its best checkpoint) or one checkpoint. `tasks`: names of test sets of the shard folder, none =
-    all of them. `max_users`: a seeded sample of users per task, None = everyone. `beam`: width of the search, at least 10.
+    `checkpoint`: a run folder (its best checkpoint) or one checkpoint. `tasks`: names of test sets of the shard
+    folder, none =
+    all of them. `max_users`: a seeded sample of users per task, None = everyone. `beam`: width of the search, at least
+    10.
     """
 
     checkpoint: str

@@ -1,7 +1,8 @@
 """One checkpoint on one unseen task: a new ID book by its own generator, a new trie, ranks of every user.
 
 Enters: models, a task, the World. Leaves: the book and, on every rank, the ranks of all users in the task's order. Must
-hold: the users are shared out over the ranks, each judged on exactly one; IDs are always made by the given generator, so
+hold: the users are shared out over the ranks, each judged on exactly one; IDs are always made by the given generator,
+so
 no stale file can win.
 """
 
@@ -27,6 +28,7 @@ from zeroshot.judge import PROTOCOLS, Scope, judge
 from zeroshot.tasks import Task
 
 Ranks = dict[Scope, np.ndarray]
+BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def generative(checkpoint: Checkpoint, name: str, book: Book, beam: int) -> Gene
 
 def judge_shared(task: Task, recommender: Recommender, world: World, progress: Callable[[int, int], None]) -> Ranks:
     """Ranks of all users under both protocols, the users shared out over the ranks. Collective."""
-    mine = np.arange(world.rank, len(task.users), world.size)
+    mine = world.blocks(len(task.users), BLOCK)
     part = replace(
         task,
         users=[task.users[user] for user in mine],
@@ -76,7 +78,7 @@ def judge_shared(task: Task, recommender: Recommender, world: World, progress: C
 
     found: dict[Scope, np.ndarray] = {}
     for protocol in PROTOCOLS:
-        found[protocol] = judge(part, recommender, protocol, block=64, progress=advance)
+        found[protocol] = judge(part, recommender, protocol, block=BLOCK, progress=advance)
         done += len(mine)
     collected: Ranks = {}
     parts = world.gather((mine, found))
@@ -92,7 +94,7 @@ def judge_shared(task: Task, recommender: Recommender, world: World, progress: C
 
 def judge_baselines(task: Task, baselines: list[Recommender], world: World) -> dict[str, Ranks]:
     """Ranks of the baselines, each computed on one rank. Collective."""
-    mine = {
+    mine: dict[str, Ranks] = {
         baseline.name: {protocol: judge(task, baseline, protocol) for protocol in PROTOCOLS}
         for baseline in baselines[world.rank :: world.size]
     }

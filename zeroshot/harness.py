@@ -1,6 +1,7 @@
 """The harness: a checkpoint and a list of tasks become results, ranks and a report, in one call over all ranks.
 
-Enters: an EvaluateConfig. Leaves: `results.json`, `ranks.parquet`, `report.html`, `report.md` and one ID book per task in the
+Enters: an EvaluateConfig. Leaves: `results.json`, `ranks.parquet`, `report.html`, `report.md` and one ID book per task
+in the
 output folder, metrics and report in the checkpoint's MLflow run. Must hold: every recommender is judged under the same
 protocols on the same users; before anything is judged, the permutation audit shows that no list depends on a target.
 """
@@ -12,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from transformers import T5ForConditionalGeneration
 
 from pretrain import checkpoint as checkpoints
 from pretrain.config import IdConfig, PromptConfig, from_dict
 from pretrain.ids.book import Book
-from pretrain.models import load_model
+from pretrain.models import load_model, on_device
 from pretrain.reporter import Reporter
 from pretrain.tracking import Tracker, default_uri, read_lines
 from pretrain.world import World
@@ -43,7 +45,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     folder = checkpoints.resolve(Path(config.checkpoint))
     state = checkpoints.verify(folder)
     run = folder.parent.parent
-    judged = load_checkpoint(folder, run, state, config)
+    judged = load_checkpoint(folder, run, state, config, world)
     names = config.tasks or tuple(member.name for member in manifest.test_members)
     if not names:
         raise ValueError(f"{config.shards} holds no test set; build it with test folders")
@@ -87,17 +89,21 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     return out / "report.html"
 
 
-def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: EvaluateConfig) -> Checkpoint:
+def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: EvaluateConfig, world: World) -> Checkpoint:
     """Both models of a verified checkpoint and the recommender it started from. Raises ValueError for other shards'
     tokenizer."""
     tokenizer = load_tokenizer(Path(config.shards) / "tokenizer")
     if fingerprint(load_tokenizer(folder / "recommender")) != fingerprint(tokenizer):
         raise ValueError(f"{config.shards} was built with another tokenizer than {folder}; build it with --tokenizer")
+
+    def load(source: Path) -> T5ForConditionalGeneration:
+        return on_device(load_model(str(source), tokenizer), world.device)
+
     start = state["config"]["recommender"]["start_from"] or run / "untrained" / "recommender"
     return Checkpoint(
-        recommender=load_model(str(folder / "recommender"), tokenizer),
-        generator=load_model(str(folder / "generator"), tokenizer),
-        untrained=load_model(str(start), tokenizer) if Path(start).is_dir() else None,
+        recommender=load(folder / "recommender"),
+        generator=load(folder / "generator"),
+        untrained=load(Path(start)) if Path(start).is_dir() else None,
         tokenizer=tokenizer,
         ids=from_dict(IdConfig, state["config"]["ids"]),
         prompt=from_dict(PromptConfig, state["config"]["prompt"]),
@@ -118,7 +124,7 @@ def judge_task(
             task, model, world,
             lambda done, total, name=name: reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
         )  # fmt: skip
-        kinds[name] = "model"
+        kinds[name] = "model" if name == "idgenrec" else "control"
     baselines = standard(task, config.seed)
     everyone |= judge_baselines(task, baselines, world)
     kinds |= {baseline.name: "baseline" for baseline in baselines}
@@ -150,14 +156,14 @@ def training_section(run: Path) -> dict[str, list[dict[str, Any]]]:
         if f"{group}/loss" in line:
             losses.append({"phase": group, "step": line["step"], "loss": line[f"{group}/loss"]})
         if group == "validation":
-            values = {key.split("/")[1].replace("_at_", "@"): line[key] for key in line if key.startswith("validation/")}
+            values = {
+                key.split("/")[1].replace("_at_", "@"): line[key] for key in line if key.startswith("validation/")
+            }
             validation.append({"phase": group, "step": line["step"], **values})
     return {"losses": losses, "validation": validation}
 
 
-def publish(
-    built: dict[str, Any], files: list[Path], config: EvaluateConfig, run: Path, state: dict[str, Any]
-) -> None:
+def publish(built: dict[str, Any], files: list[Path], config: EvaluateConfig, run: Path, state: dict[str, Any]) -> None:
     """Metrics per data set and the report into the MLflow run that trained the checkpoint."""
     uri = config.tracking_uri or default_uri(run.parent)
     with Tracker(run, uri, "idgenrec", run.name, state["run_id"]) as tracker:

@@ -1,6 +1,7 @@
 """Where a result comes from: code, data, versions, machine, time.
 
-Enters: checkpoint and manifest hash. Leaves: the provenance object of `results.json`. Must hold: no user name, host name or
+Enters: checkpoint and manifest hash. Leaves: the provenance object of `results.json`. Must hold: no user name, host
+name or
 environment variable is in it.
 """
 
@@ -19,7 +20,9 @@ import torch
 LIBRARIES = ("torch", "deepspeed", "transformers", "webdataset", "sentencepiece", "mlflow", "numpy")
 
 
-def provenance(checkpoint: Path, manifest_sha256: str, seed: int, wall_seconds: float, world_size: int) -> dict[str, Any]:
+def provenance(
+    checkpoint: Path, manifest_sha256: str, seed: int, wall_seconds: float, world_size: int
+) -> dict[str, Any]:
     """The provenance of a result made now, by this code."""
     commit, dirty = git_state(Path(__file__).parent)
     return {

@@ -21,7 +21,8 @@ VERSION = 1
 COMPARED = ("HR@10", "NDCG@10")
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10")
 USERS = ("all", "new_target")
-KINDS = ("model", "baseline")
+KINDS = ("model", "control", "baseline")
+"""A control is the model with something taken away (its training); it is compared like a model and claims nothing."""
 RANKS_SCHEMA = {
     "task": pl.String,
     "recommender": pl.String,
@@ -103,7 +104,7 @@ def rows_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 0) -
 
     Args:
         ranks: the columns of RANKS_SCHEMA.
-        kinds: "model" or "baseline" of every recommender.
+        kinds: "model", "control" or "baseline" of every recommender.
         seed: of the bootstrap.
     """
     rows: list[dict[str, Any]] = []
@@ -128,7 +129,9 @@ def rows_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 0) -
 
 
 def comparisons_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 0) -> list[dict[str, Any]]:
-    """Paired HR@10 and NDCG@10 differences, model minus baseline over the same users, with 95% intervals.
+    """Paired HR@10 and NDCG@10 differences over the same users, with 95% intervals.
+
+    A model is compared with every control and baseline, a control with every baseline.
 
     Raises:
         ValueError: a model and a baseline were judged on different users.
@@ -136,9 +139,9 @@ def comparisons_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int
     found: list[dict[str, Any]] = []
     for (task, protocol, users), part in groups(ranks):
         by_name = {str(name): own.sort("user") for (name,), own in part.group_by(["recommender"], maintain_order=True)}
-        models = [name for name in by_name if kind_of(kinds, name) == "model"]
-        for model in models:
-            for baseline in (name for name in by_name if name not in models):
+        standing = {name: KINDS.index(kind_of(kinds, name)) for name in by_name}
+        for model in by_name:
+            for baseline in (name for name in by_name if standing[name] > standing[model]):
                 if not by_name[model]["user"].equals(by_name[baseline]["user"]):
                     raise ValueError(f"{task}: {model} and {baseline} were judged on different users")
                 own, other = (per_user(by_name[name]["rank"].to_numpy()) for name in (model, baseline))

@@ -43,9 +43,7 @@ def beam_search(
     tokens_BR = torch.full((batch, 1), decoder.start_token, device=device)
     scores_BR = torch.zeros(batch, 1, device=device)
     parents_BR = None
-    lists = Lists(
-        torch.full((batch, beam), -1, device=device), torch.full((batch, beam), float("-inf"), device=device)
-    )
+    lists = Lists(torch.full((batch, beam), -1, device=device), torch.full((batch, beam), float("-inf"), device=device))
     for _ in range(trie.depth):
         logits_BRV = decoder.step(state, tokens_BR, parents_BR).float()
         normaliser_BR = torch.logsumexp(logits_BRV, dim=-1)

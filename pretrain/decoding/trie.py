@@ -68,13 +68,18 @@ class Trie:
             num_nodes += int(first_I.sum())
         children_N = np.bincount(np.concatenate(parents), minlength=num_nodes)
         first_edge_N1 = np.concatenate([[0], np.cumsum(children_N)])
-        arrays = first_edge_N1, np.concatenate(tokens), np.concatenate(items)
-        return cls(*(torch.from_numpy(array.astype(np.int64)) for array in arrays), num_items, table_ID.shape[1])
+        return cls(
+            torch.from_numpy(first_edge_N1.astype(np.int64)),
+            torch.from_numpy(np.concatenate(tokens).astype(np.int64)),
+            torch.from_numpy(np.concatenate(items).astype(np.int64)),
+            num_items,
+            table_ID.shape[1],
+        )
 
     def to(self, device: torch.device | str) -> Trie:
         """The same trie on `device`."""
-        arrays = (array.to(device) for array in (self.first_edge_N1, self.token_E, self.item_N))
-        return Trie(*arrays, self.num_items, self.depth)
+        first_edge_N1, token_E, item_N = (a.to(device) for a in (self.first_edge_N1, self.token_E, self.item_N))
+        return Trie(first_edge_N1, token_E, item_N, self.num_items, self.depth)
 
     def allowed(self, nodes_M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Legal continuations of each node as ragged arrays: (index into nodes_M, token, child node), each [C]."""

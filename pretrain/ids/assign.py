@@ -56,12 +56,14 @@ class Claims:
             free.append(row)
         while free:
             row = free.pop()
+            if self.choice[row] >= 0 and self.holder.get(self.lists[row][self.choice[row]]) == row:
+                continue  # it holds a candidate: a longer list changes nothing
             displaced = self._claim_next(row)
             if displaced == row:
                 exhausted.append(row)
             elif displaced is not None:
                 free.append(displaced)
-        return sorted(exhausted)
+        return sorted(set(exhausted))
 
     def _claim_next(self, row: int) -> int | None:
         """Let `row` claim from where it stood. Returns the item it displaced, itself when its list is exhausted."""

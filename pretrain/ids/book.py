@@ -1,7 +1,8 @@
 """The ID book: each item's textual ID, as text and as canonical token ids.
 
 Enters: items and the IDs Algorithm 1 gave them. Leaves: an Arrow file and look-up by row. Must hold, checked whenever a
-book is built or loaded: token ids are unique, none is empty, none holds `<unk>`, and encoding the text gives the token ids.
+book is built or loaded: token ids are unique, none is empty, none holds `<unk>`, and encoding the text gives the token
+ids.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from transformers import PreTrainedTokenizerBase
+from transformers.models.t5.tokenization_t5 import T5Tokenizer
+
+from shards.tokenizer import UNK_ID
 
 VERSION = "1"
 SCHEMA = pa.schema(
@@ -34,7 +37,7 @@ def normalise(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
 
-def canonical(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> tuple[list[str], list[tuple[int, ...]]]:
+def canonical(tokenizer: T5Tokenizer, texts: list[str]) -> tuple[list[str], list[tuple[int, ...]]]:
     """Normalised texts and their token ids (without EOS); comparing IDs means comparing these."""
     normal = [normalise(text) for text in texts]
     encoded = tokenizer(normal, add_special_tokens=False)["input_ids"] if normal else []
@@ -43,7 +46,10 @@ def canonical(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> tuple[lis
 
 @dataclass(frozen=True)
 class Book:
-    """IDs by item row. `attempt` counts diversity penalties tried within all tiers, `tier` the length tier (0 = 1-9)."""
+    """IDs by item row.
+
+    `attempt` counts diversity penalties tried within all tiers, `tier` the length tier (0 = 1-9).
+    """
 
     items: list[str]
     texts: list[str]
@@ -65,15 +71,16 @@ class Book:
             digest.update(item.encode() + b"\0" + np.asarray(ids, dtype=np.int32).tobytes() + b"\0")
         return digest.hexdigest()
 
-    def verify(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        """Raise ValueError, naming the item, when an ID is empty, holds `<unk>`, does not round-trip or is not unique."""
+    def verify(self, tokenizer: T5Tokenizer) -> None:
+        """Raise ValueError, naming the item, when an ID is empty, holds `<unk>`, does not round-trip or is not
+        unique."""
         _, encoded = canonical(tokenizer, self.texts)
         seen: dict[tuple[int, ...], str] = {}
         for item, text, ids, again in zip(self.items, self.texts, self.token_ids, encoded, strict=True):
             key = tuple(int(token) for token in ids)
             if not key:
                 raise ValueError(f"ID book: item {item} has an empty ID")
-            if tokenizer.unk_token_id in key:
+            if UNK_ID in key:
                 raise ValueError(f"ID book: the ID of item {item} holds <unk>")
             if key != again:
                 raise ValueError(f"ID book: '{text}' of item {item} does not encode to its token ids")
@@ -111,7 +118,7 @@ class Book:
             writer.write_table(table)
 
     @classmethod
-    def load(cls, path: Path, tokenizer: PreTrainedTokenizerBase) -> Book:
+    def load(cls, path: Path, tokenizer: T5Tokenizer) -> Book:
         """Read and verify a book. Raises ValueError for another version or a broken book."""
         if not path.is_file():
             raise ValueError(f"no ID book at {path}; make one with `idgenrec ids`")

@@ -1,7 +1,8 @@
 """The distributed diverse-ID job: items over ranks, Algorithm 1's result.
 
 Enters: the generator and the token ids of every item's text, the same on all ranks. Leaves: the ID book, the same on
-all ranks. A wave decodes all items without an ID: they are sorted by (length tier, text length, row), cut into blocks of
+all ranks. A wave decodes all items without an ID: they are sorted by (length tier, text length, row), cut into blocks
+of
 one fixed shape, and block b is decoded by rank b % W, so what is decoded never depends on W. All candidates are then
 exchanged and every rank settles the same claims (`assign.Claims`). Whoever is left without an ID gets the next penalty,
 then the next length tier, then suffixed forms as further entries of the same list.
@@ -11,11 +12,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase, T5ForConditionalGeneration
+from transformers import T5ForConditionalGeneration
+from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import IdConfig
 from pretrain.decoding.decoder import T5Decoder
@@ -25,7 +27,7 @@ from pretrain.ids.book import Book, canonical
 from pretrain.models import content_hash
 from pretrain.world import World
 from shards.tables import ItemTable
-from shards.tokenizer import fingerprint
+from shards.tokenizer import EOS_ID, PAD_ID, UNK_ID, fingerprint
 
 SUFFIXES_PER_WAVE = 64
 LENGTH_BUCKET = 32
@@ -51,7 +53,8 @@ class JobReport:
 
 
 def attempt_of(index: int, config: IdConfig) -> Attempt:
-    """The schedule of Algorithm 1, reset for each item: penalties 0.1 to 1.0, then the next length tier, then suffixes."""
+    """The schedule of Algorithm 1, reset for each item: penalties 0.1 to 1.0, then the next length tier, then
+    suffixes."""
     steps = config.num_penalties
     tier, step = divmod(index, steps)
     if tier < config.max_tiers:
@@ -61,7 +64,7 @@ def attempt_of(index: int, config: IdConfig) -> Attempt:
 
 def make_book(
     generator: T5ForConditionalGeneration,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: T5Tokenizer,
     items: ItemTable,
     config: IdConfig,
     world: World,
@@ -110,7 +113,9 @@ def make_book(
     return book, JobReport(waves, world.gather(decodes), claims.collisions, time.monotonic() - started)
 
 
-def _blocks(active: list[int], attempts: np.ndarray, items: ItemTable, config: IdConfig, world: World) -> list[list[int]]:
+def _blocks(
+    active: list[int], attempts: np.ndarray, items: ItemTable, config: IdConfig, world: World
+) -> list[list[int]]:
     """This rank's canonical blocks: rows of one tier and one length bucket, at most `block_size`, in sorted order."""
     groups: dict[tuple[int, int], list[int]] = {}
     for row in sorted(active):
@@ -124,38 +129,38 @@ def _blocks(active: list[int], attempts: np.ndarray, items: ItemTable, config: I
 
 
 def _decode_block(
-    block: list[int], attempts: np.ndarray, items: ItemTable, decoder: T5Decoder, tokenizer: PreTrainedTokenizerBase,
+    block: list[int], attempts: np.ndarray, items: ItemTable, decoder: T5Decoder, tokenizer: T5Tokenizer,
     config: IdConfig, word_start_V: np.ndarray, forbidden_V: torch.Tensor,
 ) -> list[tuple[int, list[Candidate]]]:  # fmt: skip
     """Diverse beam search of one block, padded to its fixed shape; canonical candidates of each row, in group order."""
     device = forbidden_V.device
-    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     texts = [items.tokens(row)[: config.item_text_tokens - 1] for row in block]
     width = -(-(max(len(text) for text in texts) + 1) // LENGTH_BUCKET) * LENGTH_BUCKET
-    input_ids_BS = np.full((config.block_size, width), pad, dtype=np.int64)
+    input_ids_BS = np.full((config.block_size, width), PAD_ID, dtype=np.int64)
     mask_BS = np.zeros((config.block_size, width), dtype=np.int64)
     mask_BS[:, 0] = 1
     penalty_B = np.zeros(config.block_size)
     tier = attempt_of(attempts[block[0]], config).tier
     for index, (row, text) in enumerate(zip(block, texts, strict=True)):
-        input_ids_BS[index, : len(text) + 1] = [*text, eos]
+        input_ids_BS[index, : len(text) + 1] = [*text, EOS_ID]
         mask_BS[index, : len(text) + 1] = 1
         penalty_B[index] = attempt_of(attempts[row], config).penalty
     state = decoder.start(torch.from_numpy(input_ids_BS).to(device), torch.from_numpy(mask_BS).to(device))
     shortest, longest = config.tier_range(tier)
     tokens_BGT = diverse_search(
-        decoder, state, config.groups, torch.from_numpy(penalty_B).float().to(device), shortest, longest, eos, forbidden_V
+        decoder, state, config.groups, torch.from_numpy(penalty_B).float().to(device), shortest, longest, EOS_ID,
+        forbidden_V
     )  # fmt: skip
     rows_NT = tokens_BGT[: len(block)].reshape(-1, longest + 1).cpu().numpy()
-    cut = [cut_to_word(row_T, eos, word_start_V) for row_T in rows_NT]
+    cut = [cut_to_word(row_T, EOS_ID, word_start_V) for row_T in rows_NT]
     _, encoded = canonical(tokenizer, tokenizer.batch_decode(cut, skip_special_tokens=True))
-    valid = [ids if len(ids) >= shortest and tokenizer.unk_token_id not in ids else () for ids in encoded]
+    valid = [ids if len(ids) >= shortest and UNK_ID not in ids else () for ids in encoded]
     groups = config.groups
     return [(row, [ids for ids in valid[i * groups : (i + 1) * groups] if ids]) for i, row in enumerate(block)]
 
 
 def cut_to_word(tokens_T: np.ndarray, eos: int, word_start_V: np.ndarray) -> list[int]:
-    """Tokens before EOS; where the cap was hit, back to the last position whose next piece starts a word (or is EOS)."""
+    """Tokens before EOS; at the cap, back to the last position whose next piece starts a word (or is EOS)."""
     ends = np.flatnonzero(tokens_T == eos)
     if len(ends):
         return tokens_T[: ends[0]].tolist()
@@ -164,24 +169,27 @@ def cut_to_word(tokens_T: np.ndarray, eos: int, word_start_V: np.ndarray) -> lis
 
 
 def _suffixed(
-    row: int, attempts: np.ndarray, claims: Claims, items: ItemTable, tokenizer: PreTrainedTokenizerBase, config: IdConfig
+    row: int,
+    attempts: np.ndarray,
+    claims: Claims,
+    items: ItemTable,
+    tokenizer: T5Tokenizer,
+    config: IdConfig,
 ) -> list[Candidate]:
-    """`<base> 2`, `<base> 3`, ...: base is the item's first candidate, else the first words of its text, else "item"."""
+    """`<base> 2`, `<base> 3`, ...: base is the first candidate, else the first words of the text, else "item"."""
     first = attempt_of(attempts[row], config).first_suffix
     assert first is not None
     if claims.lists[row]:
         base = tokenizer.decode(list(claims.lists[row][0]))
     else:
         words, encoded = canonical(tokenizer, [" ".join(items.texts[row].split()[:4])])
-        base = words[0] if encoded[0] and tokenizer.unk_token_id not in encoded[0] else "item"
+        base = words[0] if encoded[0] and UNK_ID not in encoded[0] else "item"
     _, encoded = canonical(tokenizer, [f"{base} {number}" for number in range(first, first + SUFFIXES_PER_WAVE)])
-    return [ids for ids in encoded if ids and tokenizer.unk_token_id not in ids]
+    return [ids for ids in encoded if ids and UNK_ID not in ids]
 
 
-def _vocabulary_masks(
-    tokenizer: PreTrainedTokenizerBase, generator: T5ForConditionalGeneration
-) -> tuple[np.ndarray, torch.Tensor]:
-    """Which tokens start a word (or end the ID), and which may never be taken: pad, `<unk>`, extra ids, padding rows."""
+def _vocabulary_masks(tokenizer: T5Tokenizer, generator: T5ForConditionalGeneration) -> tuple[np.ndarray, torch.Tensor]:
+    """Which tokens start a word (or end the ID); which are never taken: pad, `<unk>`, extra ids, padding rows."""
     size = generator.config.vocab_size
     word_start_V = np.zeros(size, dtype=bool)
     forbidden_V = torch.ones(size, dtype=torch.bool, device=next(generator.parameters()).device)
@@ -190,6 +198,6 @@ def _vocabulary_masks(
         if index < size and index not in special:
             word_start_V[index] = piece.startswith("▁")
             forbidden_V[index] = False
-    word_start_V[tokenizer.eos_token_id] = True
-    forbidden_V[tokenizer.eos_token_id] = False
+    word_start_V[EOS_ID] = True
+    forbidden_V[EOS_ID] = False
     return word_start_V, forbidden_V

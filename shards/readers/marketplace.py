@@ -9,11 +9,12 @@ two unseen ones: Gifts (the same fields) and Places (another platform's: name, c
 **Items.** There are 12 tastes with 4 taste words each, 48 words in all, shared by every data set. An item has one taste
 (equal shares in each catalogue). Its text carries two of the four words, first in the title or name and again in the
 description or categories, a noun of its data set (8 each; Gifts sells things of the four categories, Places has nouns
-of its own) and filler: brand and adjectives, or city and stars. Two items may share words and noun; brand, adjectives, city and stars then mostly differ, not always.
+of its own) and filler: brand and adjectives, or city and stars. Two items may share words and noun; brand, adjectives,
+city and stars then mostly differ, not always.
 
-**Users.** A user has a main taste (uniform) and a second one. Each purchase comes with probability 0.8 from an item of
-a taste (the main one in 90% of these, else the second), weighted by popularity to the power 0.5; else from the whole
-catalogue, weighted by popularity. Popularity is Zipf's with exponent 0.8 over a random order of the items, which knows
+**Users.** A user has a main taste (uniform) and a second one. Each purchase comes with probability 0.85 from an item of
+a taste (the main one in 90% of these, else the second), weighted by popularity to the power 0.6; else from the whole
+catalogue, weighted by popularity. Popularity is Zipf's with exponent 0.9 over a random order of the items, which knows
 nothing of tastes. A history repeats no item; in Places 5% of the visits repeat an earlier one. Lengths are uniform.
 
 **What can transfer.** Only this: people buy items that share taste words with what they bought before. A model learns
@@ -70,8 +71,8 @@ CITIES = ("halden", "brookfield", "easton", "marlow", "kingsley", "ashford", "de
 PRETRAINING = ("Garden", "Kitchen", "Stationery", "Outdoors")
 UNSEEN = ("Gifts", "Places")
 
-TASTE_SHARE, MAIN_SHARE, REPEAT_SHARE = 0.8, 0.9, 0.05
-ZIPF_EXPONENT, POPULARITY_WITHIN_TASTE = 0.8, 0.5
+TASTE_SHARE, MAIN_SHARE, REPEAT_SHARE = 0.85, 0.9, 0.05
+ZIPF_EXPONENT, POPULARITY_WITHIN_TASTE = 0.9, 0.6
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class MarketplaceSizes:
 
     users_per_category: int = 600
     items_per_category: int = 200
-    test_users: int = 500
+    test_users: int = 800
     test_items: int = 240
     min_length: int = 5
     max_length: int = 12

@@ -1,0 +1,60 @@
+# `make demo` and `make test` do all of their own set-up. Nothing is installed outside .venv.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+export PIP_ROOT_USER_ACTION = ignore
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-system check clean
+
+help:
+	@echo "make demo         the whole system on generated data, on this machine (more arguments: ARGS='--seed 1')"
+	@echo "make test         the tests; they need nothing beside this folder (ARGS go to pytest)"
+	@echo "make test-system  the tests on real data: in ../shared, or where IDGENREC_SHARED says"
+	@echo "make check        ruff, pyright and the order of imports"
+	@echo "make clean        remove .venv and all caches; runs/ stays"
+	@echo "Another Python (3.11 or newer): make demo PYTHON=python3.12"
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d; idgenrec needs 3.11 or newer: give PYTHON=..." % sys.version_info[:2])'
+	@if ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then \
+		echo "making $(VENV)"; \
+		$(PYTHON) -m venv --clear $(VENV); \
+	fi
+	@echo "installing idgenrec and what it needs (about 2 GB, a few minutes; only the first time)"
+	@$(VENV)/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@echo "running the demo"
+	@$(VENV)/bin/idgenrec demo $(ARGS)
+
+test: export OMP_NUM_THREADS = 1
+test: $(STAMP)
+	@echo "running the tests"
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system $(ARGS)
+
+test-system: export OMP_NUM_THREADS = 1
+test-system: $(STAMP)
+	@echo "running the tests on real data"
+	@$(VENV)/bin/python -m pytest tests/system $(ARGS)
+
+check: $(STAMP)
+	@echo "ruff: rules"
+	@$(VENV)/bin/ruff check .
+	@echo "ruff: format"
+	@$(VENV)/bin/ruff format --check .
+	@echo "pyright: types"
+	@$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+	@echo "imports run one way: shards <- pretrain <- zeroshot <- launchers"
+	@$(VENV)/bin/python -m pytest tests/test_imports.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,186 @@
+"""What several rooms' tests share: a tiny shard folder, models, an ID book, and ranks in processes of their own.
+
+Everything here is lazy: a test that asks for nothing pays nothing. The tests compare bits, so they run on the CPU.
+"""
+
+import multiprocessing
+import os
+import socket
+import sys
+import time
+import traceback
+from multiprocessing.connection import wait
+
+import pytest
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # two gloo ranks cannot share one GPU under NCCL
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("POLARS_MAX_THREADS", "2")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+RANKS_TIMEOUT = 240.0
+
+
+class ByValue:
+    """Pickles to the bytes of an object, so that another process needs no importable test module."""
+
+    def __init__(self, value):
+        import cloudpickle
+
+        module = sys.modules.get(getattr(value, "__module__", ""))
+        if module is not None and "tests" in str(getattr(module, "__file__", "")):
+            cloudpickle.register_pickle_by_value(module)
+        self.data = cloudpickle.dumps(value)
+
+    def __reduce__(self):
+        import cloudpickle
+
+        return cloudpickle.loads, (self.data,)
+
+
+@pytest.fixture(scope="session")
+def run_ranks():
+    """`run_ranks(function, world_size, *args)`: `function(world, *args)` on that many gloo ranks, one process each.
+
+    Returns the results in rank order. A rank that fails stops the others, and its traceback is raised here. The
+    processes are forked from a server that has imported the heavy libraries once.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pretrain.train", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store"])
+
+    def rank_body(function, rank, world_size, port, arguments, pipe):
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+        )
+        try:
+            import cloudpickle
+
+            from launchers.rank import _quiet
+            from pretrain.world import joined_world
+
+            _quiet()
+            with joined_world(threads=1) as world:
+                result = function(world, *arguments)
+            pipe.send_bytes(cloudpickle.dumps((True, result)))
+        except BaseException:
+            pipe.send_bytes(cloudpickle.dumps((False, traceback.format_exc())))
+
+    def run(function, world_size, *arguments):
+        import cloudpickle
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        processes, pipes = [], {}
+        for rank in range(world_size):
+            ours, theirs = context.Pipe(duplex=False)
+            values = (ByValue(function), rank, world_size, port, ByValue(arguments), theirs)
+            process = context.Process(target=ByValue(rank_body), args=values, daemon=True)  # type: ignore[arg-type]
+            process.start()
+            theirs.close()
+            processes.append(process)
+            pipes[ours] = rank
+        results, deadline = {}, time.monotonic() + RANKS_TIMEOUT
+        try:
+            while pipes:
+                ready = wait(list(pipes), max(0.0, deadline - time.monotonic()))
+                assert ready, f"ranks {sorted(pipes.values())} did not answer within {RANKS_TIMEOUT:.0f} s"
+                for pipe in ready:
+                    rank = pipes.pop(pipe)  # type: ignore[arg-type]
+                    try:
+                        well, result = cloudpickle.loads(pipe.recv_bytes())  # type: ignore[union-attr]
+                    except EOFError:
+                        well, result = False, "the process died"
+                    assert well, f"rank {rank} of {world_size} failed:\n{result}"
+                    results[rank] = result
+        finally:
+            for process in processes:
+                process.join(5 if not pipes else 0)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+        return [results[rank] for rank in range(world_size)]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shard_folder(tmp_path_factory):
+    """Two train categories and one unseen set of 24 items each, a few dozen samples, a tokenizer of their words."""
+    from pretrain.templates import tokenizer_lines
+    from shards.build import build
+    from shards.config import BuildConfig
+    from shards.readers.marketplace import MarketplaceSizes, write_marketplace
+
+    folder = tmp_path_factory.mktemp("tiny")
+    sizes = MarketplaceSizes(
+        users_per_category=14, items_per_category=24, test_users=6, test_items=24, min_length=4, max_length=8
+    )
+    write_marketplace(folder / "raw", seed=5, sizes=sizes)
+    raw = folder / "raw"
+    config = BuildConfig(
+        train=(str(raw / "Garden"), str(raw / "Kitchen")),
+        test=(str(raw / "Gifts"),),
+        out=str(folder / "shards"),
+        vocab_size=420,
+        lanes=4,
+        records_per_tar=4,
+        tokenizer_text=tokenizer_lines(),
+    )
+    build(config)
+    return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def manifest(shard_folder):
+    from shards.manifest import Manifest
+
+    return Manifest.load(shard_folder)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(shard_folder):
+    from shards.tokenizer import load_tokenizer
+
+    return load_tokenizer(shard_folder / "tokenizer")
+
+
+@pytest.fixture(scope="session")
+def items(shard_folder, manifest):
+    from shards.tables import load_items
+
+    return load_items(shard_folder, manifest)
+
+
+@pytest.fixture(scope="session")
+def book_of(tokenizer, items):
+    """`book_of(texts)`: a book of these IDs; without texts a plain one, two to four words an item, all different."""
+    import numpy as np
+
+    from pretrain.ids.book import Book, canonical
+
+    def make(texts=None, names=None):
+        if texts is None:
+            words = [text.replace(";", " ").replace(":", " ").split()[1:] for text in items.texts]
+            texts = [" ".join([*some[: 1 + row % 3], str(row)]) for row, some in enumerate(words)]
+        names = names or (items.items if len(texts) == len(items) else [f"i{row}" for row in range(len(texts))])
+        normal, encoded = canonical(tokenizer, list(texts))
+        zeros = np.zeros(len(texts), dtype=np.int32)
+        ids = [np.array(tokens, dtype=np.int32) for tokens in encoded]
+        return Book(list(names), normal, ids, zeros, zeros, zeros.astype(bool), "generator", "tokenizer")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_model(tokenizer):
+    """`small_model(seed)`: a T5 from scratch over the tiny tokenizer, one layer, 16 wide."""
+    from pretrain.config import ModelConfig
+    from pretrain.models import build_model
+
+    def make(seed=0):
+        return build_model(ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2), tokenizer, seed)
+
+    return make

@@ -1,0 +1,64 @@
+"""Random T5s for the tests of decoding, and their scores by Hugging Face's own forward pass."""
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def random_t5():
+    """`random_t5(tied, seed, dtype)`: 29 tokens, 16 wide, a head that has opinions; untied as T5 v1.1 is."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    def make(tied=True, seed=0, dtype=torch.float32, layers=1):
+        config = T5Config(
+            vocab_size=29, d_model=16, d_kv=8, d_ff=32, num_layers=layers, num_heads=2, dropout_rate=0.0,
+            feed_forward_proj="gated-gelu", decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
+            tie_word_embeddings=tied,
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = T5ForConditionalGeneration(config)
+            for name, parameter in model.named_parameters():
+                if "relative_attention_bias" in name or "layer_norm" in name:
+                    parameter.data += torch.randn_like(parameter) * 0.5
+                if "EncDecAttention" in name or "SelfAttention" in name:
+                    parameter.data *= 2.0
+            if not tied:  # transformers 5 ties every T5 it builds; only a checkpoint with two matrices comes untied
+                model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight) * 0.4)
+        assert (model.lm_head.weight is model.shared.weight) == tied
+        assert model.config.scale_decoder_outputs == tied
+        return model.to(dtype).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def hf_logits():
+    """`hf_logits(model, inputs, prefixes)`: next-token logits [N, V] of one unpadded input, by the model's own forward."""
+
+    @torch.no_grad()
+    def score(model, inputs, prefixes):
+        rows = [model.config.decoder_start_token_id or 0]
+        decoder = torch.tensor([rows + list(prefix) for prefix in prefixes])
+        source = torch.tensor(list(inputs))[None].expand(len(prefixes), -1)
+        return model(input_ids=source, decoder_input_ids=decoder, use_cache=False).logits[:, -1]
+
+    return score
+
+
+@pytest.fixture(scope="session")
+def padded():
+    """`padded(rows, extra)`: token rows as (input ids, mask), with `extra` more columns of padding."""
+
+    def make(rows, extra=0):
+        width = max(len(row) for row in rows) + extra
+        ids = torch.zeros(len(rows), width, dtype=torch.long)
+        mask = torch.zeros(len(rows), width, dtype=torch.long)
+        for index, row in enumerate(rows):
+            ids[index, : len(row)] = torch.tensor(list(row))
+            mask[index, : len(row)] = 1
+        return ids, mask
+
+    return make

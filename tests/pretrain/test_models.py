@@ -1,0 +1,87 @@
+"""Models: the same logits after saving and loading, tied or not; what cannot be loaded says so in one line."""
+
+import json
+
+import pytest
+import torch
+from transformers import T5ForConditionalGeneration
+
+from pretrain.config import ModelConfig
+from pretrain.models import build_model, content_hash, frozen_copy, is_tied, load_model, save_model
+from shards.tokenizer import fingerprint, load_tokenizer, padded_vocab_size
+
+INPUTS = {"input_ids": torch.tensor([[5, 6, 7, 1]]), "decoder_input_ids": torch.tensor([[0, 9, 4]])}
+
+
+@torch.no_grad()
+def logits(model):
+    return model(**INPUTS).logits
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_save_and_load(small_model, tokenizer, tied, tmp_path):
+    model = small_model(3)
+    if not tied:
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+        model.config.scale_decoder_outputs = False
+    save_model(model, tokenizer, tmp_path / "model")
+    loaded = load_model(str(tmp_path / "model"), tokenizer)
+    assert is_tied(loaded) == is_tied(model) == tied
+    assert loaded.config.scale_decoder_outputs == tied and not loaded.training
+    assert torch.equal(logits(loaded), logits(model))
+    assert content_hash(loaded) == content_hash(model)
+    plain = T5ForConditionalGeneration.from_pretrained(tmp_path / "model").eval()
+    assert torch.equal(logits(plain), logits(model)), "anyone's from_pretrained gives the same"
+    assert fingerprint(load_tokenizer(tmp_path / "model")) == fingerprint(tokenizer)
+    again = tmp_path / "again"
+    save_model(loaded, tokenizer, again)
+    assert torch.equal(logits(load_model(str(again), tokenizer)), logits(model))
+    assert json.loads((again / "config.json").read_text())["tie_word_embeddings"] == tied
+
+
+def test_from_scratch_the_weights_are_a_function_of_the_seed(tokenizer):
+    shape = ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2)
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    first = build_model(shape, tokenizer, 7)
+    assert torch.equal(torch.rand(1), expected), "the global random state is left alone"
+    assert content_hash(first) == content_hash(build_model(shape, tokenizer, 7))
+    assert content_hash(first) != content_hash(build_model(shape, tokenizer, 8))
+    assert first.config.vocab_size == padded_vocab_size(tokenizer) and first.dtype == torch.float32
+    assert first.config.dropout_rate == 0 and not first.training and is_tied(first)
+    assert (first.config.pad_token_id, first.config.eos_token_id) == (0, 1)
+
+
+def test_a_loaded_model_is_float32_without_dropout(small_model, tokenizer, tmp_path):
+    model = small_model(1).to(torch.bfloat16)
+    model.config.dropout_rate = 0.1
+    model.save_pretrained(tmp_path)
+    loaded = build_model(ModelConfig(start_from=str(tmp_path)), tokenizer, 0)
+    dropouts = [module.p for module in loaded.modules() if isinstance(module, torch.nn.Dropout)]
+    assert loaded.dtype == torch.float32 and dropouts and not any(dropouts)
+
+
+def test_a_vocabulary_that_is_too_small(random_t5, tokenizer, tmp_path):
+    random_t5().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"has 29 embedding rows and the shards' tokenizer [\d,]+ pieces"):
+        load_model(str(tmp_path), tokenizer)
+
+
+@pytest.mark.parametrize("name", ["nowhere/at/all", "/nowhere/at/all", "empty"])
+def test_a_folder_that_is_not_there(name, tokenizer, tmp_path):
+    if name == "empty":
+        (tmp_path / "empty").mkdir()
+        name = str(tmp_path / "empty")
+    with pytest.raises(ValueError, match="cannot load a T5 from") as caught:
+        load_model(name, tokenizer)
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_frozen_copy_shares_nothing(small_model):
+    model = small_model(2).train()
+    copy = frozen_copy(model)
+    assert not copy.training and not any(parameter.requires_grad for parameter in copy.parameters())
+    assert content_hash(copy) == content_hash(model)
+    assert not {p.data_ptr() for p in copy.parameters()} & {p.data_ptr() for p in model.parameters()}
+    assert model.training and all(parameter.requires_grad for parameter in model.parameters())

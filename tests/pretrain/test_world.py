@@ -1,0 +1,33 @@
+"""Ranks: the collectives, and the helper that runs a test body on several of them."""
+
+import pytest
+
+
+def test_collectives_on_three_ranks(run_ranks):
+    def body(world, base):
+        world.barrier()
+        return world.rank, world.size, world.is_main, world.sum(world.rank + base, 0.5), world.gather({"r": world.rank})
+
+    gathered = [{"r": 0}, {"r": 1}, {"r": 2}]
+    assert run_ranks(body, 3, 10) == [(rank, 3, rank == 0, [33.0, 1.5], gathered) for rank in range(3)]
+
+
+def test_one_rank_needs_no_environment(run_ranks):
+    def body(world):
+        import torch
+
+        assert torch.get_num_threads() == 1
+        return world.sum(2.0), world.gather("x")
+
+    assert run_ranks(body, 1) == [([2.0], ["x"])]
+
+
+def test_a_failing_rank_is_shown_and_stops_the_others(run_ranks):
+    def body(world):
+        if world.rank == 1:
+            raise RuntimeError("the second rank is ill")
+        world.barrier()
+
+    with pytest.raises(AssertionError, match=r"rank \d of 2 failed") as caught:
+        run_ranks(body, 2)
+    assert "the second rank is ill" in str(caught.value) or "rank 0" in str(caught.value)
