@@ -21,8 +21,6 @@ from pretrain.templates import tokenizer_lines
 from shards.config import BuildConfig
 from zeroshot.config import EvaluateConfig
 
-Flat = tyro.conf.OmitArgPrefixes
-
 
 @dataclass(frozen=True)
 class Demo:
@@ -55,7 +53,7 @@ class Shard:
     Example: idgenrec shard --train data/Games data/Phones --test data/Beauty --out shards --tokenizer t5
     """
 
-    config: Flat[BuildConfig]
+    config: Annotated[BuildConfig, tyro.conf.arg(name="")]
 
     def run(self) -> None:
         from launchers.console import Console
@@ -74,7 +72,7 @@ class Pretrain:
     Example: idgenrec pretrain --shards shards --out runs/first --recommender.start-from t5 --generator.start-from t5
     """
 
-    config: Flat[PretrainConfig]
+    config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
     processes: int = 1
     """Local processes (ranks)."""
 
@@ -91,7 +89,7 @@ class Ids:
     --out b.arrow
     """
 
-    config: Flat[IdsConfig]
+    config: Annotated[IdsConfig, tyro.conf.arg(name="")]
     processes: int = 1
     """Local processes (ranks)."""
 
@@ -106,7 +104,7 @@ class Zeroshot:
     Example: idgenrec zeroshot --checkpoint runs/first --shards shards --out runs/first-report
     """
 
-    config: Flat[EvaluateConfig]
+    config: Annotated[EvaluateConfig, tyro.conf.arg(name="")]
     processes: int = 1
     """Local processes (ranks)."""
 
@@ -151,6 +149,9 @@ Command = (
 )
 
 
+DESCRIPTION = "Pretrain and judge the IDGenRec foundation recommender: textual item IDs, zero-shot recommendation."
+
+
 def _launch(task: str, config: PretrainConfig | IdsConfig | EvaluateConfig, processes: int) -> None:
     from launchers.local import launch
 
@@ -161,8 +162,7 @@ def main() -> None:
     """The console script."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        # The default first argument would be the whole union; tyro prints help and exits by itself.
-        tyro.cli(Command, prog="idgenrec", description=__doc__.splitlines()[0]).run()  # type: ignore[union-attr,arg-type]
+        tyro.cli(Command, prog="idgenrec", description=DESCRIPTION).run()  # type: ignore[union-attr,arg-type]
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

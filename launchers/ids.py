@@ -22,15 +22,10 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
     tokenizer = load_tokenizer(Path(config.shards) / "tokenizer")
     items = load_items(config.shards, Manifest.load(config.shards), config.catalogue)
     generator = on_device(load_model(config.generator, tokenizer), world.device)
-    book, job = make_book(generator, tokenizer, items, config.ids, world, reporter.line)
+    book, job = make_book(generator, tokenizer, items, config.ids, world, reporter)
     if world.is_main:
         out.parent.mkdir(parents=True, exist_ok=True)
         book.save(out)
-    figures = book.summary()
-    reporter.line(
-        f"{len(book):,} IDs in {job.seconds:.1f} s, {job.waves} waves, decodes by rank {job.decodes_by_rank}: "
-        f"second attempt {figures['second_attempt_share']:.2%} (paper 11.20%), "
-        f"longer {figures['longer_share']:.2%} (paper 3.72%), suffixed {figures['suffixed_share']:.2%}"
-    )
+    reporter.line(f"{book.describe()}; {job.waves} waves, decodes by rank {job.decodes_by_rank}, {job.seconds:.1f} s")
     world.barrier()
     return out

@@ -20,10 +20,15 @@ class ModelConfig:
     """A T5: a Hugging Face folder or hub name to start from, or, without one, the shape of a T5 from scratch."""
 
     start_from: str | None = None
+    """Hugging Face folder or hub name; none = from scratch with the shape below."""
     d_model: int = 128
+    """Width of the residual stream."""
     d_ff: int = 256
+    """Width of the gated feed-forward layers."""
     num_layers: int = 2
+    """Layers of encoder and of decoder."""
     num_heads: int = 4
+    """Attention heads."""
 
     def __post_init__(self) -> None:
         if self.start_from is None and self.d_model % self.num_heads:
@@ -37,13 +42,21 @@ class IdConfig:
     """Algorithm 1 (section 2.3, implementation details 3.2): k groups, penalty 0.1 to 1.0, tiers of new tokens."""
 
     groups: int = 5
+    """k, the groups of diverse beam search; one candidate ID each."""
     penalty_start: float = 0.1
+    """First diversity penalty lambda."""
     penalty_step: float = 0.1
+    """Added to lambda for each further attempt."""
     penalty_max: float = 1.0
+    """Last lambda before the next length tier."""
     tier_tokens: int = 10
+    """Width of a length tier: 10 gives 1-9, 10-19, 20-29 new tokens."""
     max_tiers: int = 3
+    """Tiers before numeric suffixes."""
     item_text_tokens: int = 256
+    """Item texts are cut to this many tokens, EOS included."""
     block_size: int = 32
+    """Items decoded at once, a fixed shape."""
 
     @property
     def num_penalties(self) -> int:
@@ -60,7 +73,9 @@ class PromptConfig:
     """What a history becomes: its last `max_history` items, cut by whole oldest items to `max_tokens` tokens."""
 
     max_history: int = 20
+    """Most recent items of a history that are read."""
     max_tokens: int = 512
+    """Longest prompt; whole oldest items are dropped to fit."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +87,19 @@ class ScheduleConfig:
     """
 
     teaching_epochs: float = 10.0
+    """Epochs over the items (a generator from scratch only)."""
     teaching_words: int = 3
+    """Words of an item it is taught to write."""
     warmup_epochs: float = 1.0
+    """Recommender epochs before the first round (0 = the paper's order)."""
     rounds: int = 1
+    """Alternations of generator and recommender."""
     generator_epochs: float = 1.0
+    """Epochs of the generator per round."""
     recommender_epochs: float = 1.0
+    """Epochs of the recommender per round."""
     validation_users: int = 256
+    """Users of the pretraining categories that pick the checkpoint."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
@@ -88,35 +110,52 @@ class ScheduleConfig:
 class PretrainConfig:
     """One pretraining run over a shard folder.
 
-    `batch_size` is the global number of samples per optimiser step, `micro_batch_size` what one rank computes at a
-    time.
     Learning rates: decoupled AdamW, linear warm-up over `warmup_share` of a model's steps, linear decay to zero.
     """
 
     shards: str
+    """Shard folder, made by `idgenrec shard`."""
     out: str
+    """Run folder: checkpoints and metrics."""
     recommender: ModelConfig = field(default_factory=ModelConfig)
     generator: ModelConfig = field(default_factory=ModelConfig)
     ids: IdConfig = field(default_factory=IdConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     batch_size: int = 64
+    """Samples per optimiser step, all ranks together."""
     micro_batch_size: int = 32
+    """Samples one rank computes at a time."""
     recommender_lr: float = 1e-3
+    """Peak learning rate."""
     generator_lr: float = 1e-5
+    """Peak learning rate of the soft-ID phases."""
     teaching_lr: float = 1e-3
+    """Peak learning rate of the teaching phase."""
     weight_decay: float = 0.01
+    """Decoupled (AdamW)."""
     clip_norm: float = 1.0
+    """Largest global gradient norm."""
     warmup_share: float = 0.05
+    """Share of a model's steps with rising learning rate."""
     zero_stage: Literal[0, 1, 2] = 1
+    """DeepSpeed ZeRO stage."""
     beam: int = 20
+    """Beam width of validation."""
     seed: int = 0
+    """Of every draw."""
     threads: int = 1
+    """CPU threads per rank."""
     checkpoint_steps: int = 500
+    """Steps between checkpoints inside a phase."""
     keep_checkpoints: int = 2
+    """Newest checkpoints kept, beside the best."""
     log_steps: int = 10
+    """Steps between logged figures."""
     tracking_uri: str | None = None
+    """MLflow store; none = mlflow.db beside the run folder."""
     experiment: str = "idgenrec"
+    """MLflow experiment."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "micro_batch_size", "beam", "threads", "checkpoint_steps", "log_steps"):

@@ -25,3 +25,6 @@ class Silent:
 
     def progress(self, what: str, done: int, total: int, unit: str, note: str = "") -> None:
         del what, done, total, unit, note
+
+
+SILENT = Silent()

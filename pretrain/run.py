@@ -112,10 +112,8 @@ class Run:
 
     def refresh_ids(self) -> dict[str, float]:
         """Make the ID book of the Fusion with the generator as it is now. Returns figures about it."""
-        book, report = make_book(
-            self.generator, self.tokenizer, self.items, self.config.ids, self.world,
-            lambda text: self.reporter.line(f"  IDs, {text}"),
-        )  # fmt: skip
+        book, report = make_book(self.generator, self.tokenizer, self.items, self.config.ids, self.world, self.reporter)
+        self.reporter.line(f"  {book.describe()}")
         figures = book.summary() | {"waves": report.waves, "collisions": report.collisions, "seconds": report.seconds}
         if self.book is not None:
             figures["share_changed"] = self.book.share_changed(book)

@@ -7,23 +7,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """What to judge.
-
-    `checkpoint`: a run folder (its best checkpoint) or one checkpoint. `tasks`: names of test sets of the shard
-    folder, none =
-    all of them. `max_users`: a seeded sample of users per task, None = everyone. `beam`: width of the search, at least
-    10.
-    """
+    """What to judge, and where the results go."""
 
     checkpoint: str
+    """Run folder (its best checkpoint) or one checkpoint."""
     shards: str
+    """Shard folder with the test sets."""
     out: str
+    """Folder for results, ranks, ID books and report."""
     tasks: tuple[str, ...] = ()
+    """Names of test sets; none = all of the shard folder."""
     max_users: int | None = None
+    """Seeded sample of users per task; none = everyone."""
     beam: int = 20
+    """Width of the search, at least 10."""
     seed: int = 0
+    """Of the sample and the bootstrap."""
     threads: int = 1
+    """CPU threads per rank."""
     tracking_uri: str | None = None
+    """MLflow store of the run; none = mlflow.db beside the run folder."""
 
     def __post_init__(self) -> None:
         if self.beam < 10:

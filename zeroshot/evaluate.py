@@ -48,10 +48,9 @@ def task_book(
 ) -> Book:
     """The ID book of the unseen catalogue. Collective."""
     items = load_items(shards, manifest, task.name)
-    book, _ = make_book(
-        checkpoint.generator, checkpoint.tokenizer, items, checkpoint.ids, world,
-        lambda text: reporter.line(f"  {task.name} IDs, {text}"),
-    )  # fmt: skip
+    what = f"{task.name}, IDs"
+    book, _ = make_book(checkpoint.generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, what)
+    reporter.line(f"  {book.describe()}")
     return book
 
 

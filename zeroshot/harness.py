@@ -58,7 +58,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     found: dict[str, dict[str, Any]] = {"tasks": {}, "ids": {}, "users": {}}
     for name in names:
         task = load_task(config.shards, name, config.max_users, config.seed)
-        reporter.line(f"{name}: {len(task.users):,} users, {len(task.items):,} items, never seen in training")
+        reporter.line(f"{name}: {len(task.users):,} users, {len(task.items):,} items, a data set not used in training")
         book = task_book(judged, config.shards, manifest, task, world, reporter)
         if world.is_main:
             book.save(out / f"book-{name}.arrow")

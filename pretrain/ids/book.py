@@ -104,6 +104,15 @@ class Book:
             "mean_tokens": float(np.mean([len(ids) for ids in self.token_ids])),
         }
 
+    def describe(self) -> str:
+        """The summary as one line, beside the paper's figures (section 3.2)."""
+        shares = self.summary()
+        return (
+            f"{len(self):,} IDs of {shares['mean_tokens']:.1f} tokens: second attempt "
+            f"{shares['second_attempt_share']:.2%} (paper 11.20%), longer {shares['longer_share']:.2%} (paper 3.72%), "
+            f"suffixed {shares['suffixed_share']:.2%}"
+        )
+
     def save(self, path: Path) -> None:
         """Write the book as one Arrow IPC file."""
         metadata = {

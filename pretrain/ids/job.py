@@ -11,7 +11,6 @@ then the next length tier, then suffixed forms as further entries of the same li
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +24,7 @@ from pretrain.decoding.diverse import diverse_search
 from pretrain.ids.assign import Candidate, Claims
 from pretrain.ids.book import Book, canonical
 from pretrain.models import content_hash
+from pretrain.reporter import SILENT, Reporter
 from pretrain.world import World
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID, PAD_ID, UNK_ID, fingerprint
@@ -68,7 +68,8 @@ def make_book(
     items: ItemTable,
     config: IdConfig,
     world: World,
-    progress: Callable[[str], None] = lambda line: None,
+    reporter: Reporter = SILENT,
+    what: str = "IDs",
 ) -> tuple[Book, JobReport]:
     """Give every item a unique textual ID. Collective: all ranks call it with the same arguments."""
     started, training = time.monotonic(), generator.training
@@ -95,7 +96,7 @@ def make_book(
         active = claims.propose(added)
         waves += 1
         rate = (num_items - len(active)) / (time.monotonic() - started)
-        progress(f"wave {waves}: {num_items - len(active):,} of {num_items:,} items have an ID, {rate:,.0f} items/s")
+        reporter.progress(what, num_items - len(active), num_items, "items", f"wave {waves}, {rate:,.0f} items/s")
     generator.train(training)
     chosen = [claims.assigned(row) for row in range(num_items)]
     marks = np.array([origin[row][candidate] for row, candidate in enumerate(chosen)], dtype=np.int64).reshape(-1, 3)

@@ -47,7 +47,7 @@ def test_what_verify_refuses(book, tokenizer):
         changed(book, 2, texts="日本", token_ids=np.array(unknown)).verify(tokenizer)
     with pytest.raises(ValueError, match="'frost' of item i3 does not encode"):
         changed(book, 3, token_ids=book.token_ids[0]).verify(tokenizer)
-    with pytest.raises(ValueError, match="'Frost' of item i3 does not encode|'frost'"):
+    with pytest.raises(ValueError, match="'frost frost' of item i3 does not encode"):
         changed(book, 3, texts="frost frost").verify(tokenizer)
     with pytest.raises(ValueError, match="i0 and i3 share the ID 'ember oak'"):
         changed(book, 3, texts="ember oak", token_ids=book.token_ids[0]).verify(tokenizer)

@@ -1,0 +1,207 @@
+"""The ID job: Algorithm 1 over ranks, whatever the texts and the generator are like."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+import pretrain.ids.job as job
+from pretrain.config import IdConfig
+from pretrain.ids.assign import sequential
+from pretrain.ids.book import canonical
+from pretrain.ids.job import attempt_of, cut_to_word, make_book
+from pretrain.world import World
+from shards.tables import ItemTable
+
+ALONE = World(0, 1, torch.device("cpu"))
+SMALL = IdConfig(groups=3, penalty_max=0.2, tier_tokens=3, max_tiers=2, item_text_tokens=24, block_size=4)
+
+
+@pytest.fixture(scope="module")
+def table(tokenizer):
+    """`table(texts)`: an item table of these texts."""
+
+    def make(texts):
+        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        offsets = np.cumsum([0, *map(len, encoded)])
+        flat = np.array([token for tokens in encoded for token in tokens], dtype=np.int32)
+        return ItemTable([f"i{row}" for row in range(len(texts))], texts, flat, offsets, {"All": (0, len(texts))})
+
+    return make
+
+
+@pytest.fixture
+def scripted(monkeypatch, tokenizer, table, small_model):
+    """`scripted(lists, texts)`: the book made from these candidate texts per row, in place of what a generator writes.
+
+    Every attempt of a row brings the next part of its list: (attempt number) -> candidates.
+    """
+
+    def run(lists, config=SMALL, texts=None):
+        encoded = [[canonical(tokenizer, part)[1] for part in parts] for parts in lists]
+
+        def decode_block(block, attempts, *_):
+            parts = [(row, int(attempts[row])) for row in block]
+            return [(row, list(encoded[row][n]) if n < len(encoded[row]) else []) for row, n in parts]
+
+        monkeypatch.setattr(job, "_decode_block", decode_block)
+        items = table(texts or [f"title: thing {row}" for row in range(len(lists))])
+        book, report = make_book(small_model(0), tokenizer, items, config, ALONE)
+        return book, report
+
+    return run
+
+
+def check(book, items, tokenizer):
+    book.verify(tokenizer)
+    assert book.items == items.items and len(book) == len(items)
+    keys = {tuple(ids.tolist()) for ids in book.token_ids}
+    assert len(keys) == len(items), "unique"
+    assert all(len(key) and tokenizer.unk_token_id not in key and tokenizer.eos_token_id not in key for key in keys)
+    texts, again = canonical(tokenizer, tokenizer.batch_decode([ids.tolist() for ids in book.token_ids]))
+    assert texts == book.texts and [tuple(ids.tolist()) for ids in book.token_ids] == again, "round trip"
+
+
+def test_a_real_generators_book_is_sound(small_model, tokenizer, items):
+    generator = small_model(1).train()
+    book, report = make_book(generator, tokenizer, items, dataclasses.replace(SMALL, block_size=16), ALONE)
+    check(book, items, tokenizer)
+    assert generator.training, "the generator is left as it was"
+    assert report.decodes_by_rank[0] >= len(items) and report.waves >= 1
+    shortest = [SMALL.tier_range(int(tier))[0] for tier in book.tier]
+    longest = [SMALL.tier_range(int(tier))[1] for tier in book.tier]
+    for ids, low, high, suffixed in zip(book.token_ids, shortest, longest, book.suffixed, strict=True):
+        assert suffixed or low <= len(ids) <= high + 1  # spelling the words canonically can move the count a little
+
+
+def ranks_make_a_book(world, shards, seed, config):
+    from pathlib import Path
+
+    import pretrain.ids.job as job
+    from pretrain.config import ModelConfig
+    from pretrain.models import build_model, content_hash
+    from shards.manifest import Manifest
+    from shards.tables import load_items
+    from shards.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(Path(shards) / "tokenizer")
+    items = load_items(shards, Manifest.load(shards))
+    generator = build_model(ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2), tokenizer, seed)
+    book, report = job.make_book(generator, tokenizer, items, config, world)
+    assert book.generator_hash == content_hash(generator)
+    marks = book.attempt.tolist(), book.tier.tolist(), book.suffixed.tolist()
+    return book.sha256, book.texts, marks, report.waves, report.collisions, report.decodes_by_rank
+
+
+def test_the_book_does_not_depend_on_the_ranks(run_ranks, shard_folder, items):
+    config = dataclasses.replace(SMALL, block_size=8)
+    found = {size: run_ranks(ranks_make_a_book, size, str(shard_folder), 1, config) for size in (1, 2, 3)}
+    (alone,) = found[1]
+    assert alone[3] > 1 and alone[4] > 0, "the example has collisions and a second wave"
+    for size, results in found.items():
+        assert all(result[:5] == alone[:5] for result in results)
+        decodes = results[0][5]
+        assert len(decodes) == size and sum(decodes) == sum(alone[5]) and min(decodes) > 0, "every rank decodes"
+        if size == 2:
+            assert max(decodes) - min(decodes) <= config.block_size * alone[3] * 3
+
+
+def test_fifty_times_the_same_text(small_model, tokenizer, table):
+    items = table(["title: ember oak planter; brand: norvik"] * 50)
+    book, _ = make_book(small_model(1), tokenizer, items, dataclasses.replace(SMALL, block_size=25), ALONE)
+    check(book, items, tokenizer)
+    assert not book.suffixed[0] and book.suffixed[-1]
+    base = book.texts[0]
+    numbers = [text for text, suffixed in zip(book.texts, book.suffixed, strict=True) if suffixed]
+    assert numbers == [f"{base} {number}" for number in range(2, 2 + len(numbers))], "by row, from 2 on"
+
+
+def test_an_item_without_text(small_model, tokenizer, table):
+    items = table(["", "title: oak", ""])
+    assert len(items.tokens(0)) == 0
+    book, _ = make_book(small_model(1), tokenizer, items, SMALL, ALONE)
+    check(book, items, tokenizer)
+
+
+def test_a_generator_that_only_ends(monkeypatch, small_model, tokenizer, table):
+    """Nothing but EOS in any tier: the suffixed forms of the item's first words, or of "item" where it has none."""
+
+    def only_eos(decoder, state, groups, penalty, shortest, longest, eos, forbidden):
+        return torch.full((state.mask_B11S.shape[0], groups, longest + 1), eos)
+
+    monkeypatch.setattr(job, "diverse_search", only_eos)
+    items = table(["title: ember oak", "", "title: ember oak", "", "日本"])
+    book, report = make_book(small_model(0), tokenizer, items, SMALL, ALONE)
+    check(book, items, tokenizer)
+    assert book.texts == ["title ember oak 2", "item 2", "title ember oak 3", "item 3", "item 4"]
+    assert book.suffixed.all() and report.waves == SMALL.max_tiers * SMALL.num_penalties + 1
+
+
+def test_earlier_rows_win_whatever_the_wave(scripted):
+    book, report = scripted(
+        [
+            [["oak"]],
+            [["oak", "moss"]],
+            [["moss", "fern"]],
+            [["fern"], ["frost"]],
+            [["frost", "ice"]],
+            [["oak"], ["moss"], ["fern"], ["ember"]],
+        ]
+    )
+    # Row 3 comes to "frost" in the second wave, after row 4 took it, and still has the right to it.
+    assert book.texts == ["oak", "moss", "fern", "frost", "ice", "ember"]
+    assert book.attempt.tolist() == [0, 0, 0, 1, 0, 3] and book.tier.tolist() == [0, 0, 0, 0, 0, 1]
+    assert not book.suffixed.any() and report.waves == 4 and report.collisions > 0
+
+
+def test_a_suffix_that_is_another_items_id(scripted, tokenizer):
+    book, _ = scripted([[["oak"]], [["oak"]], [["oak 2"]], [["oak 3", "ivy"]]])
+    # The suffixed form is a candidate like any other, so the earlier row takes it.
+    assert book.texts == ["oak", "oak 2", "oak 2 2", "oak 3"]
+    assert book.suffixed.tolist() == [False, True, True, False]
+    lists = [["oak"], ["oak", "oak 2"], ["oak 2", "oak 2 2"], ["oak 3", "ivy"]]
+    expected = sequential([canonical(tokenizer, texts)[1] for texts in lists])
+    assert [texts[choice] for texts, choice in zip(lists, expected, strict=True) if choice is not None] == book.texts
+
+
+def test_more_items_than_one_wave_of_suffixes(scripted, monkeypatch):
+    monkeypatch.setattr(job, "SUFFIXES_PER_WAVE", 3)
+    book, _ = scripted([[["oak"]]] * 9)
+    assert book.texts == ["oak", *(f"oak {number}" for number in range(2, 10))]
+
+
+def test_the_order_of_attempts():
+    config = IdConfig()
+    tried = [attempt_of(index, config) for index in range(32)]
+    assert config.num_penalties == 10
+    assert [attempt.penalty for attempt in tried[:10]] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    assert [attempt.penalty for attempt in tried[10:20]] == [attempt.penalty for attempt in tried[:10]], "lambda resets"
+    assert [attempt.tier for attempt in tried[:30]] == [0] * 10 + [1] * 10 + [2] * 10
+    assert [attempt.first_suffix for attempt in tried[:30]] == [None] * 30
+    assert [attempt.first_suffix for attempt in tried[30:]] == [2, 2 + job.SUFFIXES_PER_WAVE]
+    assert [config.tier_range(tier) for tier in range(3)] == [(1, 9), (10, 19), (20, 29)]
+    reference = IdConfig(groups=10, penalty_start=1.0, penalty_step=1.0, penalty_max=9.0)
+    assert [attempt_of(index, reference).penalty for index in range(9)] == [float(n) for n in range(1, 10)]
+
+
+def test_cut_to_word():
+    eos, starts = 1, np.array([False, True, True, False, True])  # 1 is EOS, 2 and 4 start a word, 3 goes on with one
+    assert cut_to_word(np.array([2, 3, 1, 1, 1]), eos, starts) == [2, 3]
+    assert cut_to_word(np.array([2, 3, 4, 3, 1]), eos, starts) == [2, 3, 4, 3], "EOS as the last prediction: all stays"
+    assert cut_to_word(np.array([2, 3, 4, 3, 3]), eos, starts) == [2, 3], "a word that does not end is dropped"
+    assert cut_to_word(np.array([2, 3, 4, 3, 2]), eos, starts) == [2, 3, 4, 3], "the next piece starts a word"
+    assert cut_to_word(np.array([2, 3, 3, 3, 3]), eos, starts) == []
+    assert cut_to_word(np.array([3, 3, 3]), eos, starts) == []
+    assert cut_to_word(np.array([1, 2, 3]), eos, starts) == []
+
+
+def test_only_pieces_of_words_may_be_taken(small_model, tokenizer):
+    generator = small_model(0)
+    word_start, forbidden = job._vocabulary_masks(tokenizer, generator)
+    pieces = tokenizer.get_vocab()
+    assert len(word_start) == len(forbidden) == generator.config.vocab_size > len(tokenizer)
+    assert not forbidden[1] and word_start[1]
+    assert forbidden[0] and forbidden[2] and forbidden[pieces["<extra_id_0>"]] and forbidden[len(tokenizer) :].all()
+    plain = [index for piece, index in pieces.items() if index not in tokenizer.all_special_ids]
+    assert not forbidden[plain].any() and word_start[plain].any() and not word_start[plain].all()

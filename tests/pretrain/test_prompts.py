@@ -1,0 +1,76 @@
+"""Prompts: segments and IDs keep their own tokens; a cut drops whole oldest items."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pretrain.config import PromptConfig
+from pretrain.prompts import PromptBuilder
+from pretrain.templates import SEPARATOR, TEMPLATES, tokenizer_lines
+
+HISTORIES = st.lists(st.lists(st.integers(3, 90), min_size=1, max_size=9), max_size=12)
+DATA_SETS = """amazon yelp garden kitchen stationery outdoors gifts places beauty sports toys games instruments office
+phones books movies music clothing electronics video pets grocery health home automotive tools baby""".split()
+
+
+def test_ten_templates_and_none_names_a_data_set(manifest):
+    assert len(TEMPLATES) == len(set(TEMPLATES)) == 10
+    words = set(re.findall(r"\w+", " ".join(tokenizer_lines()).lower()))
+    names = {word for member in manifest.members for word in re.findall(r"[a-z]+", member.name.lower())}
+    assert not words & {name + end for name in names | set(DATA_SETS) for end in ("", "s")}
+    assert not re.search(r"[{}<>]|data ?set", " ".join(tokenizer_lines()).lower()), "no placeholder is left"
+
+
+@settings(max_examples=150, deadline=None)
+@given(HISTORIES, st.integers(0, 9), st.integers(0, 40), st.integers(1, 8))
+def test_ids_stand_as_they_are_and_the_oldest_go_whole(tokenizer, histories, template, room, max_history):
+    shortest = PromptBuilder(tokenizer, PromptConfig())
+    longest = max(len(before) + len(after) for before, after in shortest.segments) + 2
+    builder = PromptBuilder(tokenizer, PromptConfig(max_history=max_history, max_tokens=longest + room))
+    history = [np.array(tokens, dtype=np.int32) for tokens in histories]
+    prompt = builder.build(history, template)
+    tokens, item, offset = prompt.tokens_S.tolist(), prompt.item_S.tolist(), prompt.offset_S.tolist()
+    assert len(tokens) == len(item) == len(offset) <= longest + room
+    used = sorted(set(item) - {-1})
+    assert used == list(range(len(history) - len(used), len(history))), "the newest items, in order"
+    before, after = builder.segments[template]
+    assert before == tokenizer(TEMPLATES[template][0], add_special_tokens=False)["input_ids"]
+    expected = list(before)
+    for index in used:
+        expected += (builder.separator if index > used[0] else []) + histories[index]
+    assert tokens == [*expected, *after, tokenizer.eos_token_id]
+    for index in used:
+        places = [place for place, owner in enumerate(item) if owner == index]
+        assert [tokens[place] for place in places] == histories[index], "an ID stands whole"
+        assert [offset[place] for place in places] == list(range(len(histories[index])))
+        assert places == list(range(places[0], places[0] + len(places)))
+    if len(used) < min(len(history), max_history):
+        older = len(histories[len(history) - len(used) - 1]) + (len(builder.separator) if used else 0)
+        assert len(tokens) + older > longest + room, "no item goes that would have fitted"
+
+
+def test_ids_are_never_tokenised_again(tokenizer):
+    """Pieces that the tokenizer would merge or split when it read them as text stay apart."""
+    builder = PromptBuilder(tokenizer, PromptConfig())
+    spelled = [tokenizer.convert_tokens_to_ids(piece) for piece in ["▁", *"ember"]]
+    assert tokenizer.unk_token_id not in spelled
+    assert tokenizer(tokenizer.decode(spelled), add_special_tokens=False)["input_ids"] != spelled
+    for template in range(10):
+        prompt = builder.build([np.array(spelled), np.array(spelled[::-1])], template)
+        assert prompt.tokens_S[prompt.item_S == 0].tolist() == spelled
+        assert prompt.tokens_S[prompt.item_S == 1].tolist() == spelled[::-1]
+
+
+def test_the_separator_and_segments_are_known_to_the_tokenizer(tokenizer):
+    builder = PromptBuilder(tokenizer, PromptConfig())
+    assert SEPARATOR == ";" and tokenizer.decode(builder.separator).strip() == ";"
+    for parts in builder.segments:
+        assert all(parts) and all(tokenizer.unk_token_id not in part for part in parts)
+
+
+def test_a_prompt_without_room_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="prompt.max_tokens is 4; the templates alone need"):
+        PromptBuilder(tokenizer, PromptConfig(max_tokens=4))

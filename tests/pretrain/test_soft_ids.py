@@ -1,0 +1,102 @@
+"""The generator's loss: one-hot soft IDs are the discrete ones, weights are probabilities, the recommender is frozen."""
+
+import numpy as np
+import pytest
+import torch
+
+from pretrain.batches import IGNORED, BatchMaker
+from pretrain.config import PromptConfig
+from pretrain.models import content_hash, frozen_copy
+from pretrain.objectives import GeneratorObjective, RecommenderObjective
+from pretrain.prompts import PromptBuilder
+from pretrain.soft_ids import expected_embeddings, insert
+from shards.records import Sample
+
+
+@pytest.fixture(scope="module")
+def batch(tokenizer, items, book_of):
+    maker = BatchMaker(PromptBuilder(tokenizer, PromptConfig(max_tokens=64)), book_of(), items, 24, 0)
+    draw = np.random.default_rng(4)
+    rows = [draw.integers(0, len(items), size=size).astype(np.int32) for size in (2, 5, 9, 3)]
+    samples = [Sample(f"Garden/{n:09d}", len(row) - 1, row[:-1], int(row[-1]), n) for n, row in enumerate(rows)]
+    return maker.generator_batch([*samples, None], epoch=0)
+
+
+@pytest.fixture
+def objective(small_model):
+    return GeneratorObjective(small_model(5), frozen_copy(small_model(6)))
+
+
+def test_one_hot_soft_ids_give_the_discrete_loss(batch, objective):
+    recommender = objective.recommender
+    one_hot = torch.nn.functional.one_hot(batch.id_labels_IT.clamp(min=0), recommender.config.vocab_size).float() * 1e4
+    with torch.no_grad():
+        soft, count = objective.loss_from_soft_ids(batch, one_hot)
+        hard, same = RecommenderObjective(recommender)(batch.prompt)
+        other, _ = objective.loss_from_soft_ids(batch, one_hot.roll(1, dims=0))
+    assert count == same == batch.num_targets
+    torch.testing.assert_close(soft, hard, rtol=1e-5, atol=1e-5)
+    assert abs(other - hard) > 1e-2, "other IDs give another loss"
+
+
+def test_weights_are_probabilities():
+    """Fault 5: with log-probabilities the soft tokens would come out thousands of times too long."""
+    draw = torch.Generator().manual_seed(0)
+    embedding = torch.randn(50, 8, generator=draw)
+    logits = torch.randn(6, 3, 50, generator=draw) * 5
+    soft = expected_embeddings(logits, embedding)
+    assert soft.shape == (6, 3, 8) and soft.norm(dim=-1).max() <= embedding.norm(dim=-1).max()
+    expected = (logits.exp() / logits.exp().sum(-1, keepdim=True))[..., None] * embedding
+    torch.testing.assert_close(soft, expected.sum(-2), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(expected_embeddings(logits + 7, embedding), soft, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(expected_embeddings(torch.zeros(1, 1, 50), embedding)[0, 0], embedding.mean(0))
+
+
+def test_insert_replaces_the_slots_and_nothing_else():
+    prompt, soft = torch.zeros(2, 3, 4), torch.arange(24.0).view(2, 3, 4)
+    slots = torch.tensor([[-1, 4, -1], [0, -1, 5]])
+    out = insert(prompt, soft, slots)
+    assert (
+        torch.equal(out[0, 1], soft[1, 1]) and torch.equal(out[1, 0], soft[0, 0]) and torch.equal(out[1, 2], soft[1, 2])
+    )
+    assert not out[0, [0, 2]].any() and not out[1, 1].any()
+
+
+def test_the_soft_path_is_the_generators_distribution_over_the_current_ids(batch, objective):
+    """Teacher-forced on the book's IDs: the forward pass is the loss from the logits at those labels."""
+    labels = batch.id_labels_IT
+    with torch.no_grad():
+        logits = objective.model(
+            input_ids=batch.item_ids_IU,
+            attention_mask=batch.item_mask_IU,
+            decoder_input_ids=torch.cat([torch.zeros_like(labels[:, :1]), labels[:, :-1].clamp(min=0)], dim=1),
+        ).logits
+        expected, _ = objective.loss_from_soft_ids(batch, logits)
+        found, count = objective(batch)
+    assert count == int((batch.prompt.labels_BT != IGNORED).sum())
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
+def test_the_gradient_reaches_all_of_the_generator_and_none_of_the_recommender(batch, objective):
+    before = content_hash(objective.recommender)
+    loss, _ = objective(batch)
+    loss.backward()
+    missing = [name for name, p in objective.model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert missing == []
+    assert all(parameter.grad is None for parameter in objective.recommender.parameters())
+    assert content_hash(objective.recommender) == before
+
+
+def test_the_recommender_is_no_part_of_the_module(objective):
+    owned = {id(parameter) for parameter in objective.parameters()}
+    assert owned == {id(parameter) for parameter in objective.model.parameters()}
+    assert all(name.startswith("model.") for name in objective.state_dict())
+    objective.train()
+    assert not objective.recommender.training and objective.model.training
+
+
+def test_only_a_frozen_recommender_is_taken(small_model):
+    with pytest.raises(AssertionError):
+        GeneratorObjective(small_model(1), small_model(2))
+    with pytest.raises(AssertionError):
+        GeneratorObjective(small_model(1), frozen_copy(small_model(2)).train())

@@ -1,0 +1,23 @@
+"""Where the real data lie: the folder of IDGENREC_SHARED, or `shared` beside the repository.
+
+Without it the tests are skipped on a developer's machine and fail where CI is set.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with `data/<data set>/` in the plain layout and `t5/`, a tokenizer and packed pretrained weights."""
+    folder = Path(os.environ.get("IDGENREC_SHARED", REPOSITORY.parent / "shared"))
+    if not (folder / "data").is_dir():
+        reason = f"no real data in {folder / 'data'}; set IDGENREC_SHARED to the folder that holds data/ and t5/"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder.resolve()
