@@ -64,7 +64,7 @@ class Run:
         if self.last_checkpoint is None:
             self.recommender = build_model(config.recommender, self.tokenizer, config.seed * 2)
             self.generator = build_model(config.generator, self.tokenizer, config.seed * 2 + 1)
-            if world.is_main and config.recommender.start_from is None:
+            if world.is_main:  # the judge's control: the same model before training
                 save_model(self.recommender, self.tokenizer, self.folder / "untrained" / "recommender")
         else:
             self._resume(self.last_checkpoint)

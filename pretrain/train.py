@@ -51,7 +51,7 @@ def train_phase(run: Run, tracker: Tracker | None) -> None:
         run.state, run.positions[phase.kind] = advance(run.plan, run.state), position
         done = run.state.step or phase.steps
         speed = config.batch_size * (done - first) / (time.monotonic() - started)
-        if done % config.log_steps == 0 or done == phase.steps:
+        if result.num_targets and (done % config.log_steps == 0 or done == phase.steps):
             figures = {"loss": result.loss, "lr": rate, "samples_per_second": speed}
             if result.grad_norm is not None:
                 figures["grad_norm"] = result.grad_norm

@@ -99,11 +99,11 @@ def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: Eval
     def load(source: Path) -> T5ForConditionalGeneration:
         return on_device(load_model(str(source), tokenizer), world.device)
 
-    start = state["config"]["recommender"]["start_from"] or run / "untrained" / "recommender"
+    untrained = run / "untrained" / "recommender"
     return Checkpoint(
         recommender=load(folder / "recommender"),
         generator=load(folder / "generator"),
-        untrained=load(Path(start)) if Path(start).is_dir() else None,
+        untrained=load(untrained) if untrained.is_dir() else None,
         tokenizer=tokenizer,
         ids=from_dict(IdConfig, state["config"]["ids"]),
         prompt=from_dict(PromptConfig, state["config"]["prompt"]),

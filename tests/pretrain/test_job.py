@@ -53,6 +53,15 @@ def scripted(monkeypatch, tokenizer, table, small_model):
     return run
 
 
+def spread(model):
+    """A random generator whose output depends more on the item: some collisions, some items for every tier."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "EncDecAttention" in name:
+                parameter *= 2.0
+    return model
+
+
 def check(book, items, tokenizer):
     book.verify(tokenizer)
     assert book.items == items.items and len(book) == len(items)
@@ -64,9 +73,10 @@ def check(book, items, tokenizer):
 
 
 def test_a_real_generators_book_is_sound(small_model, tokenizer, items):
-    generator = small_model(1).train()
+    generator = spread(small_model(2)).train()
     book, report = make_book(generator, tokenizer, items, dataclasses.replace(SMALL, block_size=16), ALONE)
     check(book, items, tokenizer)
+    assert (book.attempt == 0).any() and (book.tier > 0).any() and not book.suffixed.all()
     assert generator.training, "the generator is left as it was"
     assert report.decodes_by_rank[0] >= len(items) and report.waves >= 1
     shortest = [SMALL.tier_range(int(tier))[0] for tier in book.tier]
@@ -87,7 +97,7 @@ def ranks_make_a_book(world, shards, seed, config):
 
     tokenizer = load_tokenizer(Path(shards) / "tokenizer")
     items = load_items(shards, Manifest.load(shards))
-    generator = build_model(ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2), tokenizer, seed)
+    generator = spread(build_model(ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2), tokenizer, seed))
     book, report = job.make_book(generator, tokenizer, items, config, world)
     assert book.generator_hash == content_hash(generator)
     marks = book.attempt.tolist(), book.tier.tolist(), book.suffixed.tolist()
@@ -96,7 +106,7 @@ def ranks_make_a_book(world, shards, seed, config):
 
 def test_the_book_does_not_depend_on_the_ranks(run_ranks, shard_folder, items):
     config = dataclasses.replace(SMALL, block_size=8)
-    found = {size: run_ranks(ranks_make_a_book, size, str(shard_folder), 1, config) for size in (1, 2, 3)}
+    found = {size: run_ranks(ranks_make_a_book, size, str(shard_folder), 2, config) for size in (1, 2, 3)}
     (alone,) = found[1]
     assert alone[3] > 1 and alone[4] > 0, "the example has collisions and a second wave"
     for size, results in found.items():
@@ -109,7 +119,7 @@ def test_the_book_does_not_depend_on_the_ranks(run_ranks, shard_folder, items):
 
 def test_fifty_times_the_same_text(small_model, tokenizer, table):
     items = table(["title: ember oak planter; brand: norvik"] * 50)
-    book, _ = make_book(small_model(1), tokenizer, items, dataclasses.replace(SMALL, block_size=25), ALONE)
+    book, _ = make_book(spread(small_model(2)), tokenizer, items, dataclasses.replace(SMALL, block_size=25), ALONE)
     check(book, items, tokenizer)
     assert not book.suffixed[0] and book.suffixed[-1]
     base = book.texts[0]

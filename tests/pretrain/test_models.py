@@ -7,10 +7,14 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from pretrain.config import ModelConfig
-from pretrain.models import build_model, content_hash, frozen_copy, is_tied, load_model, save_model
+from pretrain.models import build_model, content_hash, frozen_copy, load_model, save_model
 from shards.tokenizer import fingerprint, load_tokenizer, padded_vocab_size
 
 INPUTS = {"input_ids": torch.tensor([[5, 6, 7, 1]]), "decoder_input_ids": torch.tensor([[0, 9, 4]])}
+
+
+def is_tied(model):
+    return model.lm_head.weight is model.shared.weight
 
 
 @torch.no_grad()
@@ -64,7 +68,7 @@ def test_a_loaded_model_is_float32_without_dropout(small_model, tokenizer, tmp_p
 
 def test_a_vocabulary_that_is_too_small(random_t5, tokenizer, tmp_path):
     random_t5().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"has 29 embedding rows and the shards' tokenizer [\d,]+ pieces"):
+    with pytest.raises(ValueError, match=r"has 29 embedding rows,.* tokenizer [\d,]+ pieces"):
         load_model(str(tmp_path), tokenizer)
 
 

@@ -1,0 +1,132 @@
+"""Checkpoints: only a whole and unchanged folder is used; a write that fails leaves none."""
+
+import json
+
+import pytest
+import torch
+
+from pretrain import checkpoint
+from pretrain.world import World
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def save(tmp_path):
+    """`save(step, score)`: a small checkpoint of the run in tmp_path."""
+
+    def write(step, score=None, keep=9, fail=False):
+        def write_all(folder):
+            (folder / "engines" / "recommender").mkdir(parents=True)
+            (folder / "engines" / "recommender" / "rank0.pt").write_bytes(bytes(range(256)) + bytes([step]))
+
+        def write_main(folder):
+            (folder / "recommender").mkdir()
+            (folder / "recommender" / "weights").write_bytes(b"w" * 100 + bytes([step]))
+            if fail:
+                raise OSError("no space left on device")
+            validation = None if score is None else {"NDCG@10": score}
+            (folder / "state.json").write_text(json.dumps({"step": step, "validation": validation}))
+
+        return checkpoint.save(tmp_path, step, ALONE, write_main, write_all, keep)
+
+    return write
+
+
+def test_what_was_saved_is_there(save, tmp_path):
+    folder = save(7)
+    assert folder == tmp_path / "checkpoints" / "step-0000007"
+    assert checkpoint.verify(folder) == {"step": 7, "validation": None}
+    files = json.loads((folder / "files.json").read_text())
+    assert set(files) == {"engines/recommender/rank0.pt", "recommender/weights", "state.json"}
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000007"], "no draft is left"
+
+
+def test_without_the_marker_it_is_refused_and_not_found(save, tmp_path):
+    save(1)
+    folder = save(2)
+    (folder / "COMPLETE").unlink()
+    with pytest.raises(ValueError, match="not a complete checkpoint"):
+        checkpoint.verify(folder)
+    assert checkpoint.newest(tmp_path) == tmp_path / "checkpoints" / "step-0000001"
+    assert checkpoint.best(tmp_path) == tmp_path / "checkpoints" / "step-0000001"
+    with pytest.raises(ValueError, match="not a complete checkpoint"):
+        checkpoint.verify(checkpoint.resolve(folder))
+
+
+@pytest.mark.parametrize("name", ["engines/recommender/rank0.pt", "recommender/weights", "state.json"])
+def test_damage_is_named(save, name):
+    folder = save(3)
+    data = (folder / name).read_bytes()
+    middle = len(data) // 2
+    (folder / name).write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    with pytest.raises(ValueError, match=f"{name} is damaged"):
+        checkpoint.verify(folder)
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"{name} is missing"):
+        checkpoint.verify(folder)
+
+
+def test_a_changed_list_of_files_is_refused(save):
+    folder = save(4)
+    files = json.loads((folder / "files.json").read_text())
+    del files["recommender/weights"]
+    (folder / "files.json").write_text(json.dumps(files))
+    with pytest.raises(ValueError, match="files.json does not have the hash in COMPLETE"):
+        checkpoint.verify(folder)
+
+
+def test_newest_best_and_how_many_are_kept(save, tmp_path):
+    for step, score in ((1, 0.1), (2, 0.5), (3, None), (12, 0.2)):
+        save(step, score, keep=9)
+    names = [folder.name for folder in checkpoint.checkpoints_of(tmp_path)]
+    assert names == [f"step-{step:07d}" for step in (1, 2, 3, 12)]
+    assert checkpoint.newest(tmp_path).name == "step-0000012"  # type: ignore[union-attr]
+    assert checkpoint.resolve(tmp_path) == checkpoint.best(tmp_path) == tmp_path / "checkpoints" / "step-0000002"
+    save(20, 0.3, keep=2)
+    left = [int(folder.name[5:]) for folder in checkpoint.checkpoints_of(tmp_path)]
+    assert left == [2, 12, 20], "the two newest and the best"
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == [f"step-{n:07d}" for n in left]
+
+
+def test_without_validation_the_newest_is_the_best(save, tmp_path):
+    save(1)
+    save(2)
+    assert checkpoint.best(tmp_path) == checkpoint.newest(tmp_path)
+
+
+def test_a_write_that_fails_leaves_no_complete_folder(save, tmp_path):
+    save(1)
+    with pytest.raises(OSError, match="no space"):
+        save(2, fail=True)
+    assert [folder.name for folder in checkpoint.checkpoints_of(tmp_path)] == ["step-0000001"]
+    assert not list(tmp_path.rglob("step-0000002/COMPLETE"))
+    checkpoint.verify(save(2))
+    assert [folder.name for folder in checkpoint.checkpoints_of(tmp_path)] == ["step-0000001", "step-0000002"]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2, "the failed draft is gone"
+
+
+def test_what_is_no_checkpoint(tmp_path):
+    assert checkpoint.newest(tmp_path) is None and checkpoint.best(tmp_path) is None
+    with pytest.raises(ValueError, match="neither a checkpoint nor a run folder"):
+        checkpoint.resolve(tmp_path)
+
+
+def save_on_two_ranks(world, folder):
+    from pathlib import Path
+
+    from pretrain import checkpoint
+
+    def write_all(draft):
+        (draft / f"rank{world.rank}").write_text("x")
+
+    def write_main(draft):
+        (draft / "state.json").write_text("{}")
+
+    final = checkpoint.save(Path(folder), 5, world, write_main, write_all, 1)
+    return sorted(path.name for path in final.iterdir()), checkpoint.verify(final)
+
+
+def test_all_ranks_write_into_one_checkpoint(run_ranks, tmp_path):
+    names = ["COMPLETE", "files.json", "rank0", "rank1", "state.json"]
+    assert run_ranks(save_on_two_ranks, 2, str(tmp_path)) == [(names, {})] * 2

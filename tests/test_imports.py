@@ -1,0 +1,64 @@
+"""The house rules that a parser can check: imports run one way, two libraries have one door each, no nameless modules."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = ("shards", "pretrain", "zeroshot", "launchers")
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names of every module that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = list(path.relative_to(ROOT).parts[:-1]) if node.level else []
+            base = package[: len(package) - node.level + 1] + ([node.module] if node.module else [])
+            names.add(".".join(base))
+            names |= {".".join([*base, alias.name]) for alias in node.names}
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in (
+            "import_module",
+            "__import__",
+        ):
+            names |= {str(argument.value) for argument in node.args[:1] if isinstance(argument, ast.Constant)}
+    return names
+
+
+def roots(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imported(path)}
+
+
+def test_the_rooms_are_there():
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(ROOMS) and len(FILES) > 40
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path):
+    room = path.relative_to(ROOT).parts[0]
+    above = set(ROOMS[ROOMS.index(room) + 1 :])
+    assert not roots(path) & above, f"{room} may import only {ROOMS[: ROOMS.index(room) + 1]}"
+    assert "tests" not in roots(path)
+
+
+@pytest.mark.parametrize(
+    ("library", "doors"), [("deepspeed", {"pretrain/engine.py"}), ("mlflow", {"pretrain/tracking.py"})]
+)
+def test_one_door_for_a_library(library, doors):
+    assert {str(path.relative_to(ROOT)) for path in FILES if library in roots(path)} == doors
+
+
+def test_no_model_and_no_process_group_in_the_shards():
+    for path in FILES:
+        if path.relative_to(ROOT).parts[0] == "shards":
+            assert "torch" not in roots(path), path
+
+
+def test_no_module_without_a_noun():
+    nameless = {"utils", "util", "common", "helpers", "helper", "misc"}
+    stems = {part for path in FILES for part in (*path.relative_to(ROOT).parts[:-1], path.stem)}
+    assert not {stem for stem in stems if nameless & set(stem.split("_"))}
