@@ -174,7 +174,8 @@ def main() -> None:
 
         if not isinstance(error, RankFailed):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if error.status != 2:  # then the rank itself has said what is wrong
+            print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
 
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
+
+SPEAK_AFTER = 2.0
 
 
 def main(job_file: str) -> None:
@@ -74,8 +77,9 @@ def cli() -> None:
     try:
         main(sys.argv[1])
     except ValueError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(SPEAK_AFTER)  # rank 0 mostly finds the same mistake; its failure stops us before we repeat it
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 

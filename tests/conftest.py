@@ -40,6 +40,23 @@ class ByValue:
         return cloudpickle.loads, (self.data,)
 
 
+def pytest_collection_finish(session):
+    """Where a test needs ranks, their server starts now and imports while the first tests run."""
+    needed = any("run_ranks" in getattr(item, "fixturenames", ()) for item in session.items)
+    if needed and not session.config.option.collectonly:
+        from multiprocessing import forkserver
+
+        multiprocessing.get_context("forkserver").set_forkserver_preload(
+            [
+                "pretrain.train",
+                "deepspeed.runtime.zero.muon.muon_optimizer",  # two seconds of every first engine
+                "mlflow.tracking",
+                "mlflow.store.tracking.sqlalchemy_store",
+            ]
+        )
+        forkserver.ensure_running()
+
+
 @pytest.fixture(scope="session")
 def run_ranks():
     """`run_ranks(function, world_size, *args)`: `function(world, *args)` on that many gloo ranks, one process each.
@@ -48,15 +65,17 @@ def run_ranks():
     processes are forked from a server that has imported the heavy libraries once.
     """
     context = multiprocessing.get_context("forkserver")
-    heavy = ["pretrain.train", "deepspeed.runtime.zero.muon.muon_optimizer"]  # the latter: two seconds of each first engine
-    context.set_forkserver_preload([*heavy, "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store"])
 
     def rank_body(function, rank, world_size, port, arguments, pipe):
         os.environ.update(
             RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT=port
         )
         try:
+            import warnings
+
             import cloudpickle
+
+            warnings.simplefilter("ignore")
 
             from launchers.rank import _quiet
             from pretrain.world import joined_world
@@ -185,3 +204,51 @@ def small_model(tokenizer):
         return build_model(ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2), tokenizer, seed)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def train_config(shard_folder, tmp_path_factory):
+    """`train_config(name, **changes)`: a run of a few steps of every phase, in the folder `name`."""
+    from pretrain.config import IdConfig, ModelConfig, PretrainConfig, ScheduleConfig
+
+    runs = tmp_path_factory.mktemp("runs")
+    shape = ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2)
+
+    def make(name, **changes):
+        values = {
+            "recommender": shape,
+            "generator": shape,
+            "ids": IdConfig(groups=3, penalty_max=0.2, tier_tokens=4, max_tiers=2, item_text_tokens=32),
+            "schedule": ScheduleConfig(
+                teaching_epochs=2.0,
+                warmup_epochs=0.5,
+                generator_epochs=0.25,
+                recommender_epochs=0.5,
+                validation_users=8,
+            ),
+            "batch_size": 16,
+            "micro_batch_size": 8,
+            "generator_lr": 1e-3,
+            "beam": 10,
+            "log_steps": 1,
+            "checkpoint_steps": 2,
+            "tracking_uri": f"sqlite:///{runs}/mlflow.db",
+        }
+        return PretrainConfig(str(shard_folder), str(runs / name), **(values | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained_run(run_ranks, train_config):
+    """(configuration, run folder) of a small run, start to end."""
+
+    def body(world, config):
+        from pretrain.reporter import Silent
+        from pretrain.train import train
+
+        return str(train(config, world, Silent()))
+
+    config = train_config("whole")
+    run_ranks(body, 1, config)
+    return config, config.out

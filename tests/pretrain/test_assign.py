@@ -27,7 +27,7 @@ def check(claims, lists, choices, left):
     assert len(set(taken)) == len(taken), "every candidate has one holder"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(markets, st.randoms(use_true_random=False))
 def test_any_order_and_any_split_of_the_calls(lists, random):
     rows = list(range(len(lists)))
@@ -41,7 +41,7 @@ def test_any_order_and_any_split_of_the_calls(lists, random):
     check(claims, lists, sequential(lists), left)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(markets, st.randoms(use_true_random=False))
 def test_lists_that_grow_when_they_run_out(lists, random):
     waves = []

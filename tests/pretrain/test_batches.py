@@ -8,8 +8,8 @@ import torch
 
 from pretrain.batches import IGNORED, BatchMaker, TextBatch, pad_rows, text_batch
 from pretrain.config import PromptConfig
-from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.models import frozen_copy
+from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder
 from shards.records import Sample
 

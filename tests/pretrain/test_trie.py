@@ -24,7 +24,7 @@ def naive(sequences):
     return children
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(catalogues, st.randoms(use_true_random=False))
 def test_equals_a_dictionary_of_prefixes(sequences, random):
     rows = random.sample(range(100), len(sequences))

@@ -141,9 +141,10 @@ def test_sequences_in_the_order_of_the_released_files_are_refused(shared: Path, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_tiny_models_from_scratch(shared: Path, tmp_path: Path) -> None:
     data = shared / "data"
-    unseen = [cut(data / name, tmp_path / "unseen", 12) for name in UNSEEN]
+    unseen = [cut(data / name, tmp_path / "unseen", 8) for name in UNSEEN]
     idgenrec(
         tmp_path, "shard", "--train", *(data / name for name in TRAIN), "--test", *unseen,
         "--tokenizer", shared / "t5", "--max-users", "12", "--out", "shards",
@@ -156,16 +157,16 @@ def test_tiny_models_from_scratch(shared: Path, tmp_path: Path) -> None:
     ]
     pretrain = (
         "pretrain", "--shards", "shards", "--out", "run", *tiny, *FEW_STEPS, "--schedule.teaching-epochs", "4",
-        "--ids.penalty-step", "0.9", "--ids.max-tiers", "2", "--batch-size", "16", "--micro-batch-size", "4",
-        "--processes", "2",
+        "--ids.penalty-step", "0.9", "--ids.max-tiers", "1", "--ids.block-size", "16",
+        "--batch-size", "16", "--micro-batch-size", "4", "--processes", "2",
     )  # fmt: skip
     idgenrec(tmp_path, *pretrain)
     assert "nothing to do" in idgenrec(tmp_path, *pretrain)
     idgenrec(
-        tmp_path, "zeroshot", "--checkpoint", "run", "--shards", "shards", "--out", "report", "--max-users", "8",
+        tmp_path, "zeroshot", "--checkpoint", "run", "--shards", "shards", "--out", "report", "--max-users", "6",
         "--processes", "2",
     )  # fmt: skip
-    found = check_report(tmp_path / "report", tmp_path / "shards", dict.fromkeys(UNSEEN, 8))
+    found = check_report(tmp_path / "report", tmp_path / "shards", dict.fromkeys(UNSEEN, 6))
     assert {point["phase"] for point in found["training"]["losses"]} == {"teaching", "recommender", "generator"}
     page = (tmp_path / "report" / "report.html").read_bytes()
     (tmp_path / "report" / "report.html").unlink()
@@ -174,6 +175,7 @@ def test_tiny_models_from_scratch(shared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tmp_path: Path) -> None:
     data = shared / "data"
     unseen = [cut(data / name, tmp_path / "unseen", 6) for name in ("Instruments", "Yelp")]
@@ -184,7 +186,7 @@ def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tm
     idgenrec(
         tmp_path, "pretrain", "--shards", "shards", "--out", "run", *FEW_STEPS, "--batch-size", "4",
         "--micro-batch-size", "2", "--recommender.start-from", pretrained, "--generator.start-from", pretrained,
-        "--recommender-lr", "1e-4", "--processes", "2",
+        "--recommender-lr", "1e-4", "--ids.block-size", "8", "--processes", "2",
     )  # fmt: skip
     idgenrec(
         tmp_path, "zeroshot", "--checkpoint", "run", "--shards", "shards", "--out", "report", "--max-users", "6",

@@ -1,0 +1,135 @@
+"""The command line: help for all, and one line for a mistake."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launchers import cli
+
+ROOT = Path(cli.__file__).resolve().parent.parent
+COMMANDS = ("demo", "shard", "pretrain", "ids", "zeroshot", "report")
+
+
+def test_python_m_help():
+    code = "import runpy, sys; sys.argv = ['idgenrec', '--help']\n"
+    code += "try: runpy.run_module('launchers.cli', run_name='__main__')\n"
+    code += "except SystemExit as end: print('STATUS', end.code)\n"
+    code += "print('HEAVY', sorted({'torch', 'transformers', 'deepspeed', 'mlflow', 'polars'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "STATUS 0" in found.stdout or "STATUS None" in found.stdout
+    assert all(command in found.stdout for command in COMMANDS)
+    assert "HEAVY []" in found.stdout, "help does not wait for heavy libraries"
+
+
+@pytest.fixture
+def idgenrec(monkeypatch, capfd):
+    """`idgenrec(*words)`: (exit status, standard output, standard error), of the ranks too."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["idgenrec", *map(str, words)])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_each_command(idgenrec, command):
+    status, out, err = idgenrec(command, "--help")
+    assert status == 0 and err == ""
+    assert f"usage: idgenrec {command}" in out and "--help" in out
+
+
+def error_lines(err):
+    return [line for line in err.splitlines() if line.startswith("error:")]
+
+
+def assert_one_error(found, *words):
+    status, _, err = found
+    assert status == 2
+    assert len(error_lines(err)) == 1 and "Traceback" not in err, err
+    assert all(str(word) in error_lines(err)[0] for word in words), err
+
+
+def test_pretrain_without_shards(idgenrec, tmp_path):
+    folder = tmp_path / "no-shards"
+    found = idgenrec("pretrain", "--shards", folder, "--out", tmp_path / "run")
+    assert_one_error(found, folder / "manifest.json", "missing")
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_zeroshot_on_an_unknown_data_set(idgenrec, trained_run, tmp_path):
+    config, out = trained_run
+    words = ["--checkpoint", out, "--shards", config.shards, "--out", tmp_path / "report", "--tasks", "Nowhere"]
+    assert_one_error(idgenrec("zeroshot", *words), "Nowhere")
+    assert not (tmp_path / "report" / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            ("pretrain", "--shards", "s", "--out", "o", "--batch-size", "7", "--processes", "2"),
+            ("batch_size 7", "2 ranks"),
+        ),
+        (("pretrain", "--shards", "s", "--out", "o", "--beam", "0"), ("beam is 0",)),
+        (("ids", "--generator", "g", "--shards", "s", "--out", "o", "--processes", "0"), ("processes is 0",)),
+        (("report", "--results", "nowhere"), ("nowhere/ranks.parquet", "missing")),
+        (("shard", "--train", "nowhere/Games", "--test", "nowhere/Toys", "--out", "out"), ("nowhere/Games",)),
+        (("demo", "--out", "."), (". exists",)),
+    ],
+)
+def test_a_mistake_is_one_line(idgenrec, monkeypatch, tmp_path, words, expected):
+    monkeypatch.chdir(tmp_path)
+    assert_one_error(idgenrec(*words), *expected)
+
+
+def test_the_status_of_a_failed_rank_is_passed_on(idgenrec, monkeypatch):
+    from launchers import local
+
+    def launch(task, config, processes):
+        raise local.RankFailed(1, 9)
+
+    monkeypatch.setattr(local, "launch", launch)
+    status, _, err = idgenrec("ids", "--generator", "g", "--shards", "s", "--out", "o")
+    assert status == 9 and error_lines(err) == ["error: rank 1 ended with status 9"]
+
+
+def test_the_ranks_own_words_are_not_repeated(idgenrec, monkeypatch):
+    from launchers import local
+
+    def launch(task, config, processes):
+        print("error: what the rank says", file=sys.stderr)
+        raise local.RankFailed(0, 2)
+
+    monkeypatch.setattr(local, "launch", launch)
+    assert_one_error(idgenrec("ids", "--generator", "g", "--shards", "s", "--out", "o"), "what the rank says")
+
+
+def test_ctrl_c_is_130_and_says_what_to_do(idgenrec, monkeypatch):
+    from launchers import local
+
+    def launch(task, config, processes):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "launch", launch)
+    status, _, err = idgenrec("ids", "--generator", "g", "--shards", "s", "--out", "o")
+    assert status == 130 and "the same command takes the run up again" in err and "Traceback" not in err
+
+
+def test_a_fault_of_ours_is_not_hidden(idgenrec, monkeypatch):
+    from launchers import local
+
+    def launch(task, config, processes):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(local, "launch", launch)
+    with pytest.raises(RuntimeError, match="a bug"):
+        idgenrec("ids", "--generator", "g", "--shards", "s", "--out", "o")

@@ -1,0 +1,62 @@
+"""The console: plain lines in a log, only from rank 0, a live bar on a terminal alone."""
+
+import sys
+
+import pytest
+
+import launchers.console as console_module
+from launchers.console import Console
+
+
+def work(console):
+    console.line("a line")
+    for done in range(1, 6):
+        console.progress("phase one", done, 5, "steps", f"loss {1 / done:.2f}")
+    console.progress("phase two", 1200, 3000, "users")
+    console.progress("phase two", 3000, 3000, "users")
+
+
+def test_a_log_gets_plain_lines(capsys, monkeypatch):
+    monkeypatch.setattr(console_module, "LOG_INTERVAL", 0.0)
+    work(Console())
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "\r" not in out
+    lines = out.splitlines()
+    assert lines[0] == "a line" and len(lines) == 1 + 5 + 2
+    assert "phase one: 5 of 5 steps" in lines[5] and lines[5].endswith("loss 0.20")
+    assert "phase two: 1,200 of 3,000 users" in lines[6] and "3,000 of 3,000" in lines[7]
+
+
+def test_a_log_is_not_flooded(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console_module.time, "monotonic", lambda: now[0])
+    console = Console()
+    for done in range(1, 1001):
+        now[0] += 0.1
+        console.progress("long", done, 1000, "steps")
+    lines = capsys.readouterr().out.splitlines()
+    assert 5 <= len(lines) <= 100 / console_module.LOG_INTERVAL + 2
+    assert "1,000 of 1,000" in lines[-1]
+    assert "s left" in lines[1] and "s left" not in lines[-1]
+
+
+def test_other_ranks_say_nothing(capsys):
+    work(Console(speaks=False))
+    captured = capsys.readouterr()
+    assert captured.out == captured.err == ""
+
+
+def test_a_terminal_gets_a_bar_that_ends(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    console = Console()
+    assert console.live
+    work(console)
+    out = capsys.readouterr().out
+    assert "a line" in out and "phase one" in out and "phase two" in out
+    assert console._bar is None, "no bar is left open"
+
+
+@pytest.mark.parametrize("total", [0, 1])
+def test_work_without_steps_ends(capsys, total):
+    Console().progress("nothing", total, total, "items")
+    assert f"{total} of {total} items" in capsys.readouterr().out

@@ -1,0 +1,79 @@
+"""Ranked lists of histories: the target is no argument, blocks and order change nothing; validation shares out users."""
+
+import numpy as np
+import pytest
+
+from pretrain.config import PromptConfig
+from pretrain.ranking import GenerativeRecommender
+
+
+@pytest.fixture(scope="module")
+def recommender(small_model, tokenizer, book_of):
+    def make(batch_size, beam=8):
+        ids = book_of().token_ids[:20]
+        return GenerativeRecommender("tiny", small_model(3), tokenizer, ids, PromptConfig(), beam, batch_size)
+
+    return make
+
+
+def test_lists_do_not_depend_on_blocks(recommender):
+    draw = np.random.default_rng(0)
+    histories = [draw.integers(0, 20, size=size) for size in (1, 9, 2, 5, 3, 12, 1)]
+    one, two = (recommender(size).rank(histories, exclude_history=False) for size in (1, 4))
+    np.testing.assert_allclose(one.scores_NK, two.scores_NK, atol=1e-4)
+    assert np.mean(one.items_NK == two.items_NK) > 0.95
+    backwards = recommender(4).rank(histories[::-1], exclude_history=False)
+    np.testing.assert_allclose(backwards.scores_NK[::-1], one.scores_NK, atol=1e-4)
+    assert len({tuple(row) for row in one.items_NK.tolist()}) > 1, "the lists depend on the history"
+
+
+def test_the_history_can_be_left_out(recommender):
+    histories = [np.array([3, 5, 3]), np.array([0]), np.arange(20)]
+    lists = recommender(2, beam=20).rank(histories, exclude_history=True)
+    for history, items in zip(histories, lists.items_NK, strict=True):
+        listed = items[items >= 0]
+        assert set(listed) == set(range(20)) - set(history.tolist())
+    whole = recommender(2, beam=20).rank(histories, exclude_history=False)
+    assert all(set(items) == set(range(20)) for items in whole.items_NK)
+
+
+def validate_on_ranks(world, config):
+    from pathlib import Path
+
+    import numpy as np
+
+    import pretrain.validation as validation
+    from pretrain.ids.book import Book, canonical
+    from pretrain.models import build_model
+    from shards.manifest import Manifest
+    from shards.tables import load_items
+    from shards.tokenizer import load_tokenizer
+
+    validation.BLOCK = 2
+    ranked = []
+    rank = validation.GenerativeRecommender.rank
+
+    def listen(self, histories, exclude_history):
+        ranked.extend((self.name, tuple(history.tolist())) for history in histories)
+        return rank(self, histories, exclude_history)
+
+    validation.GenerativeRecommender.rank = listen  # type: ignore[method-assign]
+    manifest, tokenizer = Manifest.load(config.shards), load_tokenizer(Path(config.shards) / "tokenizer")
+    items = load_items(config.shards, manifest)
+    normal, encoded = canonical(tokenizer, [f"frost {row}" for row in range(len(items))])
+    zeros = np.zeros(len(items), dtype=np.int32)
+    book = Book(items.items, normal, [np.array(ids) for ids in encoded], zeros, zeros, zeros.astype(bool), "g", "t")
+    model = build_model(config.recommender, tokenizer, 3)
+    return validation.validate(model, tokenizer, book, manifest, config, world), ranked
+
+
+def test_every_user_is_validated_once_whatever_the_ranks(run_ranks, train_config):
+    config = train_config("validated")
+    [(alone, users)] = run_ranks(validate_on_ranks, 1, config)
+    shared = run_ranks(validate_on_ranks, 2, config)
+    assert len(users) == 8 and {name for name, _ in users} == {"Garden", "Kitchen"}
+    assert sorted(users) == sorted(user for _, mine in shared for user in mine), "each once (fault 8)"
+    assert all(mine for _, mine in shared)
+    for metrics, _ in shared:
+        assert metrics == pytest.approx(alone)
+    assert 0 < alone["HR@10"] <= 1
