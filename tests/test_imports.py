@@ -1,4 +1,4 @@
-"""The house rules that a parser can check: imports run one way, two libraries have one door each, no nameless modules."""
+"""House rules that a parser can check: imports run one way, two libraries have one door each, names mean something."""
 
 import ast
 from pathlib import Path

@@ -26,7 +26,8 @@ if not job["config"].get("stubborn"):
 else:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 with open(here + ".part", "w") as out:
-    json.dump({{"env": {{name: os.environ[name] for name in names}}, "argv": sys.argv[1:], "job": job, "pid": os.getpid()}}, out)
+    env = {{name: os.environ[name] for name in names}}
+    json.dump({{"env": env, "argv": sys.argv[1:], "job": job, "pid": os.getpid()}}, out)
 os.rename(here + ".part", here)
 if rank == job["config"].get("fails"):
     while not all(os.path.exists("{folder}/rank%d" % n) for n in range(int(os.environ["WORLD_SIZE"]))):

@@ -36,7 +36,7 @@ def random_t5():
 
 @pytest.fixture(scope="session")
 def hf_logits():
-    """`hf_logits(model, inputs, prefixes)`: next-token logits [N, V] of one unpadded input, by the model's own forward."""
+    """`hf_logits(model, inputs, prefixes)`: next-token logits [N, V] of one unpadded input, by the model itself."""
 
     @torch.no_grad()
     def score(model, inputs, prefixes):

@@ -15,7 +15,11 @@ from zeroshot.config import EvaluateConfig
     [
         PretrainConfig("shards", "out"),
         PretrainConfig(
-            "s", "o", recommender=ModelConfig(start_from="t5"), schedule=ScheduleConfig(rounds=3), ids=IdConfig(groups=7),
+            "s",
+            "o",
+            recommender=ModelConfig(start_from="t5"),
+            schedule=ScheduleConfig(rounds=3),
+            ids=IdConfig(groups=7),
             prompt=PromptConfig(max_tokens=99), zero_stage=2, generator_lr=1e-8, tracking_uri="sqlite:///x", beam=50,
         ),
         IdsConfig("generator", "shards", "out", catalogue="Beauty", ids=IdConfig(penalty_max=0.5)),

@@ -1,4 +1,4 @@
-"""Beam search over the trie, against exhaustive scoring and a naive step-synchronous search by Hugging Face's forward."""
+"""Beam search over the trie, against exhaustive scoring and a naive step-synchronous search on the model's forward."""
 
 import copy
 
@@ -26,7 +26,7 @@ def model(random_t5):
 
 @pytest.fixture(scope="module")
 def search(padded):
-    """`search(model, prompts, catalogue, beam, excluded, extra)`: per prompt the list [(score, item)] and its length."""
+    """`search(model, prompts, catalogue, beam, excluded, extra)`: per prompt [(score, item)] and its length."""
 
     def run(model, prompts, catalogue, beam, excluded=None, extra=0):
         decoder = T5Decoder(model)

@@ -1,4 +1,4 @@
-"""Ranked lists of histories: the target is no argument, blocks and order change nothing; validation shares out users."""
+"""Ranked lists of histories: the target is no argument, blocks and order change nothing; users are shared out."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The generator's loss: one-hot soft IDs are the discrete ones, weights are probabilities, the recommender is frozen."""
+"""The generator's loss: one-hot soft IDs are the discrete ones, weights are probabilities, one model is frozen."""
 
 import numpy as np
 import pytest

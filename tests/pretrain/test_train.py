@@ -204,6 +204,7 @@ def batches_of_two_books(world, config, texts):
 
     import numpy as np
 
+    from pretrain.batches import GeneratorBatch
     from pretrain.ids.book import canonical
     from pretrain.reporter import Silent
     from pretrain.run import Run
@@ -220,7 +221,9 @@ def batches_of_two_books(world, config, texts):
             run.book = dataclasses.replace(run.book, texts=normal, token_ids=[np.array(ids) for ids in encoded])
         assert run.book is not None
         written = {tuple(ids.tolist()) for ids in run.book.token_ids}
-        for _, batches in run.steps():
+        for _, micro_batches in run.steps():
+            batches = [batch for batch in micro_batches if isinstance(batch, GeneratorBatch)]
+            assert len(batches) == len(micro_batches)
             rows = [tuple(row[row >= 0].tolist()) for batch in batches for row in batch.id_labels_IT]
             labels = [tuple(row[row >= 0].tolist()[:-1]) for batch in batches for row in batch.prompt.labels_BT]
             assert set(rows) <= written and set(labels) - {()} <= written

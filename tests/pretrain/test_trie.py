@@ -30,7 +30,7 @@ def test_equals_a_dictionary_of_prefixes(sequences, random):
     rows = random.sample(range(100), len(sequences))
     given_rows = random.random() < 0.5
     trie = Trie.build([np.array(s) for s in sequences], EOS, np.array(rows) if given_rows else None)
-    row_of = {s: row for s, row in zip(sequences, rows if given_rows else range(len(rows)), strict=True)}
+    row_of = dict(zip(sequences, rows if given_rows else range(len(rows)), strict=True))
     expected = naive(sequences)
     assert trie.num_items == len(sequences) and trie.depth == max(map(len, sequences)) + 1
     assert len(trie.item_N) == 1 + sum(map(len, expected.values())) == len(trie.token_E) + 1
