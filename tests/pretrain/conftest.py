@@ -1,5 +1,7 @@
 """Random T5s for the tests of decoding, and their scores by Hugging Face's own forward pass."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,11 +14,12 @@ def random_t5():
     from transformers import T5Config, T5ForConditionalGeneration
 
     def make(tied=True, seed=0, dtype=torch.float32, layers=1):
-        config = T5Config(
-            vocab_size=29, d_model=16, d_kv=8, d_ff=32, num_layers=layers, num_heads=2, dropout_rate=0.0,
-            feed_forward_proj="gated-gelu", decoder_start_token_id=0, pad_token_id=0, eos_token_id=1,
-            tie_word_embeddings=tied,
-        )  # fmt: skip
+        shape: dict[str, Any] = {
+            "vocab_size": 29, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": layers, "num_heads": 2,
+            "dropout_rate": 0.0, "feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0,
+            "pad_token_id": 0, "eos_token_id": 1, "tie_word_embeddings": tied,
+        }  # fmt: skip
+        config = T5Config(**shape)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = T5ForConditionalGeneration(config)
@@ -29,7 +32,8 @@ def random_t5():
                 model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight) * 0.4)
         assert (model.lm_head.weight is model.shared.weight) == tied
         assert model.config.scale_decoder_outputs == tied
-        return model.to(dtype).eval()
+        torch.nn.Module.to(model, dtype)
+        return model.eval()
 
     return make
 

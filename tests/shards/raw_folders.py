@@ -1,6 +1,7 @@
 """Small raw folders and configurations for the tests of shards/."""
 
 from pathlib import Path
+from typing import Any
 
 from shards.build import BuildConfig
 from shards.readers.marketplace import MarketplaceSizes
@@ -16,7 +17,13 @@ def write_raw(folder: Path, sequences: str, texts: str) -> Path:
 
 
 def build_config(raw: Path, out: Path, **changes) -> BuildConfig:
-    settings = {"vocab_size": 300, "lanes": 3, "records_per_tar": 5, "shuffle_tars": 2, "max_users": 30} | changes
+    settings: dict[str, Any] = {
+        "vocab_size": 300,
+        "lanes": 3,
+        "records_per_tar": 5,
+        "shuffle_tars": 2,
+        "max_users": 30,
+    } | changes
     return BuildConfig(
         train=(str(raw / "Garden"), str(raw / "Kitchen")),
         test=(str(raw / "Gifts"), str(raw / "Places")),

@@ -2,7 +2,7 @@
 
 Two runs: tiny models from scratch over three categories and five unseen sets, and a real pretrained T5 of 77 million
 parameters for both models over one category and two unseen sets. `--max-test-users` keeps the catalogue of an unseen
-set whole; making IDs for whole catalogues takes hours here, so the runs use small data sets cut from the real ones.
+set whole; making IDs for whole catalogues takes hours on two cores, so the runs use small sets cut from the real ones.
 """
 
 import gzip
