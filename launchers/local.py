@@ -1,8 +1,8 @@
 """N ranks of a job on this machine.
 
 Enters: a task, its configuration as a dict, the number of processes. Leaves: the task's files. Must hold: when one rank
-fails or the person presses Ctrl-C, the others are stopped and none is left behind; each rank gets its share of the
-cores.
+fails, the person presses Ctrl-C or the process is asked to end, the others are stopped and none is left behind; each
+rank gets its share of the cores.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def launch(task: str, config: dict[str, Any], processes: int) -> None:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({"task": task, "config": config}))
         port = free_port()
+        before = signal.signal(signal.SIGTERM, _terminate)
         ranks = [
             subprocess.Popen([sys.executable, "-m", "launchers.rank", str(job)], env=environment(rank, processes, port))
             for rank in range(processes)
@@ -45,6 +46,12 @@ def launch(task: str, config: dict[str, Any], processes: int) -> None:
             wait_for(ranks)
         finally:
             stop(ranks)
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: object) -> None:
+    """Leave by an exception, so that the ranks are stopped on the way out."""
+    raise SystemExit(128 + number)
 
 
 def environment(rank: int, processes: int, port: int) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -102,6 +103,25 @@ def test_ctrl_c_stops_all_ranks(ranks, monkeypatch, tmp_path):
         local.launch("ids", {"wait": True}, 2)
     assert len(list(tmp_path.glob("*.stopped"))) == 2
     assert all(gone(rank["pid"]) for rank in ranks())
+
+
+def test_asked_to_end_it_stops_all_ranks(ranks, monkeypatch, tmp_path):
+    pause, asked = time.sleep, []
+
+    def ask(seconds):
+        pause(seconds)
+        if len(ranks()) == 2 and not asked:
+            asked.append(seconds)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(local.time, "sleep", ask)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        local.launch("ids", {"wait": True}, 2)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert len(list(tmp_path.glob("*.stopped"))) == 2
+    assert all(gone(rank["pid"]) for rank in ranks())
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_at_least_one_process():

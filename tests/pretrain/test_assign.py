@@ -64,6 +64,7 @@ def test_lists_that_grow_when_they_run_out(lists, random):
         assert exhausted == sorted(set(exhausted))
         left = (left - {row for row, _ in added}) | set(exhausted)
         active = [row for row in left if given_out[row] < len(waves[row])]
+    assert all(len(set(found)) == len(found) for found in claims.lists), "no candidate stands in a list twice"
     # Whoever holds something would take the same with the rest of its list at hand.
     check(claims, claims.lists, sequential(claims.lists), left)
     assert [claims.assigned(row) if row not in left else None for row in range(len(lists))] == [

@@ -178,7 +178,7 @@ def test_tiny_models_from_scratch(shared: Path, tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tmp_path: Path) -> None:
     data = shared / "data"
-    unseen = [cut(data / name, tmp_path / "unseen", 6) for name in ("Instruments", "Yelp")]
+    unseen = [cut(data / name, tmp_path / "unseen", 4) for name in ("Instruments", "Yelp")]
     idgenrec(
         tmp_path, "shard", "--train", data / "Office", "--test", *unseen, "--tokenizer", pretrained,
         "--max-users", "8", "--out", "shards",
@@ -189,10 +189,10 @@ def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tm
         "--recommender-lr", "1e-4", "--ids.block-size", "8", "--processes", "2",
     )  # fmt: skip
     idgenrec(
-        tmp_path, "zeroshot", "--checkpoint", "run", "--shards", "shards", "--out", "report", "--max-users", "6",
+        tmp_path, "zeroshot", "--checkpoint", "run", "--shards", "shards", "--out", "report", "--max-users", "4",
         "--processes", "2",
     )  # fmt: skip
-    found = check_report(tmp_path / "report", tmp_path / "shards", {"Instruments": 6, "Yelp": 6})
+    found = check_report(tmp_path / "report", tmp_path / "shards", {"Instruments": 4, "Yelp": 4})
     assert {point["phase"] for point in found["training"]["losses"]} == {"recommender", "generator"}
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     moved = [
