@@ -38,6 +38,7 @@ def test_ids_stand_as_they_are_and_the_oldest_go_whole(tokenizer, histories, tem
     tokens, item, offset = prompt.tokens_S.tolist(), prompt.item_S.tolist(), prompt.offset_S.tolist()
     assert len(tokens) == len(item) == len(offset) <= longest + room
     used = sorted(set(item) - {-1})
+    assert len(used) <= max_history
     assert used == list(range(len(history) - len(used), len(history))), "the newest items, in order"
     before, after = builder.segments[template]
     assert before == tokenizer(TEMPLATES[template][0], add_special_tokens=False)["input_ids"]

@@ -37,13 +37,16 @@ def idgenrec(*words: str) -> None:
 
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, bool], Path]:
-    """Folders of the demo by (seed, transfer)."""
-    parent = tmp_path_factory.mktemp("demos")
+    """Folders of the demo by (seed, transfer). IDGENREC_DEMOS names a folder to keep them in; what is there is not run
+    again."""
+    kept = os.environ.get("IDGENREC_DEMOS")
+    parent = Path(kept) if kept else tmp_path_factory.mktemp("demos")
     folders = {}
     for transfer in (True, False):
         for seed in SEEDS:
             out = parent / f"{'on' if transfer else 'off'}-{seed}"
-            idgenrec("demo", "--seed", str(seed), "--transfer" if transfer else "--no-transfer", "--out", str(out))
+            if not (out / "report" / "report.html").is_file():
+                idgenrec("demo", "--seed", str(seed), "--transfer" if transfer else "--no-transfer", "--out", str(out))
             folders[seed, transfer] = out
     return folders
 
