@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pretrain import checkpoint
 from pretrain.batches import BatchMaker
 from pretrain.config import PretrainConfig
 from pretrain.engine import Engine
-from pretrain.feed import interaction_steps, teaching_steps
+from pretrain.feed import Step, interaction_steps, teaching_steps
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
 from pretrain.models import build_model, frozen_copy, load_model, on_device, save_model
@@ -132,7 +133,7 @@ class Run:
             self.engine.load(self.last_checkpoint / "engines" / kind)
         return self.engine
 
-    def steps(self):
+    def steps(self) -> Iterator[Step]:
         """Micro-batches of the current phase from the current position on."""
         kind, position = self.phase.kind, self.positions[self.phase.kind]
         if kind == "teaching":

@@ -49,6 +49,8 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     names = config.tasks or tuple(member.name for member in manifest.test_members)
     if not names:
         raise ValueError(f"{config.shards} holds no test set; build it with test folders")
+    for name in names:
+        manifest.member(name)  # an unknown name is refused before any work, with the known ones listed
     out = Path(config.out)
     if world.is_main:
         out.mkdir(parents=True, exist_ok=True)
