@@ -23,6 +23,8 @@ from pretrain import checkpoint
 from pretrain.ids.book import Book
 from shards.tokenizer import UNK_ID, load_tokenizer
 
+# The first test waits for six demos; the limit of one test must leave room for them on a busy machine.
+pytestmark = pytest.mark.timeout(3600)
 ROOT = Path(__file__).parents[2]
 SEEDS = (0, 1, 2)
 UNSEEN = ("Gifts", "Places")
