@@ -7,6 +7,7 @@ Must hold: a run that is interrupted and started again ends as if it had not bee
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from pretrain.config import PretrainConfig
@@ -27,13 +28,9 @@ def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
         return run.last_checkpoint
     tracker = run.open_tracker()
     run.run_id = world.gather(run.run_id)[0]
-    if tracker is None:
+    with tracker or nullcontext():
         while not run.finished:
-            train_phase(run, None)
-    else:
-        with tracker:
-            while not run.finished:
-                train_phase(run, tracker)
+            train_phase(run, tracker)
     assert run.last_checkpoint is not None
     return run.last_checkpoint
 
