@@ -1,0 +1,87 @@
+"""The download: raw files of the registry into OUT/<Category>/, ready for `shard build`.
+
+Enters a `DownloadConfig`; leave verified files with a `SHA256SUMS` beside them (`sha256sum -c` reads it). It must hold
+that a file under its own name is whole and verified (by SHA-256 where one is known: from the checksums file, else the
+registry, else the first download; by length and gzip CRC otherwise), that a broken download goes on where it was, and
+that one line tells why all mirrors failed. Nothing heavy is imported: a command line shows the configuration at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from shards import registry
+from shards.registry import Row
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """What to download."""
+
+    out: str
+    """Folder to write; each category gets a folder in it, as `shard build` reads it."""
+    release: Literal["2014", "2018", "2023", "yelp"] = "2014"
+    """2014 is the paper's. Yelp must be fetched by hand; the command says where."""
+    categories: tuple[str, ...] = ()
+    """Categories by the paper's names, such as Games; none means all that the release has."""
+    mirrors: tuple[str, ...] = ()
+    """Base URLs to try first: BASE/<raw file>."""
+    checksums: str | None = None
+    """A file as sha256sum writes it; it wins over the registry and over what the first download found."""
+    retries: int = 4
+    """Attempts in a row without a new byte before the next mirror."""
+    timeout_s: float = 60.0
+    """Seconds to wait for a connection and for bytes."""
+    wait_s: float = 1.0
+    """Seconds before the first retry; then doubled."""
+
+    def __post_init__(self) -> None:
+        if self.retries < 0:
+            raise ValueError(f"retries is {self.retries}; it must be at least 0")
+        if self.timeout_s <= 0 or self.wait_s < 0:
+            raise ValueError(f"timeout_s is {self.timeout_s}, wait_s is {self.wait_s}; give seconds above 0")
+        for mirror in self.mirrors:
+            if not mirror.startswith(("http://", "https://")):
+                raise ValueError(f"mirror {mirror!r} must start with http:// or https://")
+        chosen_rows(self)
+
+
+def chosen_rows(config: DownloadConfig) -> tuple[Row, ...]:
+    """The rows of the registry that the configuration asks for; ValueError for one that the release does not have."""
+    if not config.categories:
+        return tuple(row for row in registry.rows(config.release) if row.files)
+    rows = []
+    for category in config.categories:
+        # Yelp stands beside every Amazon release, as in the paper.
+        row = registry.row("yelp" if category.lower() == "yelp" else config.release, category)
+        if not row.files:
+            raise ValueError(f"release {config.release} has no successor of {row.category}; leave it out or take 2014")
+        rows.append(row)
+    return tuple(dict.fromkeys(rows))
+
+
+def download(config: DownloadConfig, progress: Callable[[str], None] = lambda line: None) -> list[Path]:
+    """Brings all files that are not there yet; returns the paths of all. ValueError when one cannot be had."""
+    from shards.checksums import read_sums
+    from shards.mirrors import bring, by_hand
+
+    given = read_sums(Path(config.checksums)) if config.checksums else {}
+    paths = []
+    for row in chosen_rows(config):
+        folder = Path(config.out) / row.category
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for raw in row.files:
+                paths.append(bring(config, row, raw, folder, given, progress))
+        except OSError as error:
+            raise ValueError(
+                f"{error.filename or folder} cannot be used ({error.strerror or error}); "
+                "make room or name another output folder"
+            ) from error
+    missing = [row.category for row in registry.rows(config.release) if not row.files]
+    if missing and not config.categories:
+        progress(f"release {config.release} has no successor of {', '.join(missing)}")
+    if config.release == "2014" and not config.categories:
+        progress(by_hand(registry.row("yelp", "Yelp"), Path(config.out) / "Yelp"))
+    return paths
