@@ -16,9 +16,8 @@ from typing import Annotated
 import tyro
 
 from launchers.ids_config import IdsConfig
+from launchers.shard_commands import Shard
 from pretrain.config import PretrainConfig
-from pretrain.templates import tokenizer_lines
-from shards.config import BuildConfig
 from zeroshot.config import EvaluateConfig
 
 
@@ -44,25 +43,6 @@ class Demo:
 
         folder = Path(self.out) if self.out else next_folder(Path("runs"))
         run_demo(folder, self.seed, self.transfer, self.processes, Console())
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Raw interactions and item texts into a shard folder: WebDataset tars, item tables, tokenizer, manifest.
-
-    Example: idgenrec shard --train data/Games data/Phones --test data/Beauty --out shards --tokenizer t5
-    """
-
-    config: Annotated[BuildConfig, tyro.conf.arg(name="")]
-
-    def run(self) -> None:
-        from launchers.console import Console
-        from shards.build import build
-
-        config = self.config
-        if config.tokenizer is None and not config.tokenizer_text:
-            config = dataclasses.replace(config, tokenizer_text=tokenizer_lines())
-        build(config, Console().line)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pretrain.ids.job import make_book
 from pretrain.models import load_model, on_device
 from pretrain.reporter import Reporter
 from pretrain.world import World
-from shards.manifest import Manifest
+from shards.manifest import TOKENIZER_FOLDER, Manifest
+from shards.store import local_copy
 from shards.tables import load_items
 from shards.tokenizer import load_tokenizer
 
@@ -19,7 +20,7 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
     out = Path(config.out)
     if out.exists():
         raise ValueError(f"{out} exists; give another --out")
-    tokenizer = load_tokenizer(Path(config.shards) / "tokenizer")
+    tokenizer = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
     items = load_items(config.shards, Manifest.load(config.shards), config.catalogue)
     generator = on_device(load_model(config.generator, tokenizer), world.device)
     book, job = make_book(generator, tokenizer, items, config.ids, world, reporter)

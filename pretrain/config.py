@@ -146,6 +146,10 @@ class PretrainConfig:
     """Of every draw."""
     threads: int = 1
     """CPU threads per rank."""
+    length_window: int = 0
+    """Samples of a lane sorted by history length together, so that batches are of like lengths (0 = not sorted)."""
+    stream_workers: int = 0
+    """Processes per rank that read shards ahead (0 = the rank reads them itself); they change no batch."""
     checkpoint_steps: int = 500
     """Steps between checkpoints inside a phase."""
     keep_checkpoints: int = 2
@@ -161,6 +165,9 @@ class PretrainConfig:
         for name in ("batch_size", "micro_batch_size", "beam", "threads", "checkpoint_steps", "log_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("length_window", "stream_workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
     def micro_batches(self, world_size: int) -> int:
         """Micro-batches per rank and optimiser step.

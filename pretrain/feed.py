@@ -7,6 +7,7 @@ micro-batches). Must hold: the global batch of a step is the same for every numb
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def teaching_steps(
             chosen = order[position.slot : position.slot + config.batch_size]
             done = position.slot + len(chosen)
             ends = done >= len(order)
-            position = Position(position.seed, position.epoch + ends, 0 if ends else done)
+            position = replace(position, epoch=position.epoch + ends, slot=0 if ends else done)
             mine = split(chosen[world.rank :: world.size].tolist(), parts)
             yield (
                 position,

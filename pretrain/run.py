@@ -29,8 +29,9 @@ from pretrain.reporter import Reporter
 from pretrain.schedule import Phase, State, global_step, make_plan
 from pretrain.tracking import Tracker, default_uri
 from pretrain.world import World
-from shards.manifest import Manifest
+from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.records import Position
+from shards.store import local_copy
 from shards.stream import Stream
 from shards.tables import load_items
 from shards.tokenizer import load_tokenizer
@@ -42,11 +43,18 @@ class Run:
     def __init__(self, config: PretrainConfig, world: World, reporter: Reporter) -> None:
         self.config, self.world, self.reporter = config, world, reporter
         self.folder = Path(config.out)
-        shards = Path(config.shards)
-        self.manifest = Manifest.load(shards)
-        self.tokenizer: Any = load_tokenizer(shards / "tokenizer")
-        self.items = load_items(shards, self.manifest)
-        self.stream = Stream(shards, self.manifest, config.seed, world.rank, world.size)
+        self.manifest = Manifest.load(config.shards)
+        self.tokenizer: Any = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
+        self.items = load_items(config.shards, self.manifest)
+        self.stream = Stream(
+            config.shards,
+            self.manifest,
+            config.seed,
+            world.rank,
+            world.size,
+            workers=config.stream_workers,
+            length_window=config.length_window,
+        )
         self.prompts = PromptBuilder(self.tokenizer, config.prompt)
         self.plan = make_plan(
             config.schedule,
@@ -89,7 +97,16 @@ class Run:
     def _identity(self) -> dict[str, Any]:
         """What must not change between the parts of one run."""
         values = json.loads(json.dumps(dataclasses.asdict(self.config)))
-        free = ("out", "shards", "tracking_uri", "experiment", "log_steps", "checkpoint_steps", "keep_checkpoints")
+        free = (
+            "out",
+            "shards",
+            "tracking_uri",
+            "experiment",
+            "log_steps",
+            "checkpoint_steps",
+            "keep_checkpoints",
+            "stream_workers",
+        )
         return {key: value for key, value in values.items() if key not in free}
 
     @property

@@ -7,8 +7,6 @@ item is not read.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
@@ -39,7 +37,7 @@ def validate(
     quota = -(-config.schedule.validation_users // len(members))
     mine: list[tuple[int, list[float]]] = []
     for index, member in enumerate(members):
-        holdout = load_holdout(Path(config.shards), member)
+        holdout = load_holdout(config.shards, member)
         order = counter_generator(config.seed, "validation", member.name).permutation(len(holdout))
         users = np.sort(order[:quota])
         chosen = users[world.blocks(len(users), BLOCK)]

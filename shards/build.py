@@ -1,138 +1,186 @@
 """The build: folders of raw data in, one shard folder out, in one call.
 
 Enters a `BuildConfig`; leaves the folder of docs/contracts.md and its `Manifest`. It must hold that the folder appears
-whole or not at all (written beside its place, then renamed), that the same input gives the same bytes, and that a
-tokenizer trained here sees the item text of train categories only, never that of an unseen set.
+whole or not at all, that a build that was killed goes on where it was, that the same input gives the same bytes
+whatever the number of processes, and that a tokenizer trained here sees the item text of train categories only.
+
+Data fall through five stages: ingest (any format to Parquet) -> clean (order, k-core) -> catalogue (which users, which
+rows) -> write (tables, tars) -> manifest and card. Test sets are cleaned first: what they hold is kept out of training.
 """
 
-import os
+import fcntl
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import polars as pl
+from shards import assembly, card, fusion, members
+from shards.config import AddConfig, BuildConfig
+from shards.database import Means
+from shards.manifest import TOKENIZER_FOLDER, Manifest, TokenizerInfo
+from shards.members import DataSet
+from shards.overlap import Ids, Overlap
+from shards.stages import Stage, Stages
+from shards.write import deal
 
-from shards import clean, tokenizer, write
-from shards.config import BuildConfig
-from shards.manifest import TOKENIZER_FOLDER, Manifest, Member, TokenizerInfo, file_sha256
-from shards.readers.plain import read_plain
-from shards.records import RawDataset, record_key
-from shards.tables import holdout_file, items_file
-
-if TYPE_CHECKING:
-    from transformers.models.t5.tokenization_t5 import T5Tokenizer as T5TokenizerFast
+Progress = Callable[[str], None]
+PLAN = "plan.json"
 
 
-def build(config: BuildConfig, progress: Callable[[str], None] = lambda line: None) -> Manifest:
-    """Builds the shard folder `config.out`. ValueError when it exists or an input is wrong; nothing is left then."""
+def build(config: BuildConfig, progress: Progress = lambda line: None) -> Manifest:
+    """Builds the shard folder `config.out`. ValueError when it exists or an input is wrong; nothing is left there then.
+
+    What is under way stands in `.<out>.building` beside it; the same call goes on with that.
+    """
     out = Path(config.out)
     if out.exists():
         raise ValueError(f"{out} exists already; remove it or name another output folder")
-    datasets = [("train", _read(config, folder, "train", progress)) for folder in config.train]
-    datasets += [("test", _read(config, folder, "test", progress)) for folder in config.test]
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
-        tokens = _tokenizer(config, [data for role, data in datasets if role == "train"], partial, progress)
-        lanes, members, row_offset = write.Lanes(config.lanes), [], 0
-        for role, data in datasets:
-            member = _write_member(config, role, data, partial, tokens, lanes, row_offset if role == "train" else 0)
-            row_offset += member.num_items if role == "train" else 0
-            members.append(member)
-            progress(f"{member.name} ({role}): {member.num_users:,} users, {member.num_items:,} items written")
-        manifest = Manifest(
-            tokenizer=TokenizerInfo(tokenizer.fingerprint(tokens), tokenizer.padded_vocab_size(tokens)),
-            lanes=config.lanes,
-            shuffle_tars=config.shuffle_tars,
-            seed=config.seed,
-            members=tuple(members),
-        )
+    with _workshop(out, config, progress) as work:
+        manifest = _fill(config, None, work, progress)
         if config.train and not manifest.num_samples:
             raise ValueError(
                 "no user of the train categories has four items, so there is no training sample; add users"
             )
-        manifest.save(partial)
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    progress(f"{out}: {manifest.num_items:,} items, {manifest.num_samples:,} samples in {config.lanes} lanes")
+        manifest.save(work / "out")
+        (work / "out" / card.FILE).write_text(card.data_card(manifest), encoding="utf-8")
+        (work / "out").rename(out)
+    progress(f"{out}: {manifest.num_items:,} items, {manifest.num_samples:,} samples in {manifest.lanes} lanes")
     return manifest
 
 
-def _read(config: BuildConfig, folder: str, role: str, progress: Callable[[str], None]) -> RawDataset:
-    max_users = config.max_users if role == "train" else config.max_test_users
-    data = read_plain(folder, max_users=max_users, seed=config.seed, keep_all_items=role == "test")
-    progress(f"{data.name} ({role}): {data.interactions.height:,} interactions read")
-    return data
+def add(config: AddConfig, progress: Progress = lambda line: None) -> Manifest:
+    """Adds data sets to the shard folder `config.to` by the rules it was built with; no other file is rewritten.
+
+    New train categories stand behind the present rows. The manifest is replaced last: until then the folder is the old
+    one. ValueError as in `build`, and when a name is taken.
+    """
+    folder = Path(config.to)
+    base = Manifest.load(folder)
+    # A total was shared out among the old categories; a new one gives what its cap allows.
+    rules = {**base.rules, "total_users": None, "mixture": "proportional"}
+    wanted = BuildConfig(
+        **rules,
+        train=config.train, test=config.test, out=config.to, tokenizer=str(folder / TOKENIZER_FOLDER),
+        lanes=base.lanes, shuffle_tars=base.shuffle_tars, seed=base.seed,
+        workers=config.workers, memory_gb=config.memory_gb,
+    )  # fmt: skip
+    taken = {member.name for member in base.members} & {Path(path).resolve().name for _, path in wanted.folders}
+    if taken:
+        raise ValueError(f"{folder} has {', '.join(sorted(taken))} already; rename the folder of the new data set")
+    with _workshop(folder, wanted, progress) as work:
+        manifest = _fill(wanted, base, work, progress)
+        for member in manifest.members[len(base.members) :]:
+            shutil.rmtree(folder / member.name, ignore_errors=True)
+            (work / "out" / member.name).rename(folder / member.name)
+        (folder / card.FILE).write_text(card.data_card(manifest), encoding="utf-8")
+        manifest.save(folder)
+    progress(f"{folder}: {manifest.num_items:,} items, {manifest.num_samples:,} samples in {manifest.lanes} lanes")
+    return manifest
 
 
-def _tokenizer(
-    config: BuildConfig, train: list[RawDataset], out: Path, progress: Callable[[str], None]
-) -> "T5TokenizerFast":
-    folder = out / TOKENIZER_FOLDER
-    if config.tokenizer is None:
-        texts = [text for data in train for text in data.items["text"].to_list()]
-        progress(f"training a tokenizer of up to {config.vocab_size:,} pieces on {len(texts):,} item texts")
-        repeats = -(-len(texts) // len(config.tokenizer_text)) if config.tokenizer_text else 0
-        return tokenizer.train_tokenizer([*texts, *config.tokenizer_text * repeats], folder, config.vocab_size)
-    tokens = tokenizer.load_tokenizer(config.tokenizer)
-    tokenizer.save_tokenizer(tokens, folder, source=config.tokenizer)
-    return tokens
+@contextmanager
+def _workshop(out: Path, config: BuildConfig, progress: Progress) -> Iterator[Path]:
+    """The folder of a build under way: of this very build, or empty; removed when all is done."""
+    work = out.absolute().with_name(f".{out.name}.building")
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"another process is building {out}; wait for it, or name another output folder"
+            ) from error
+        plan, found = _plan(config), work / PLAN
+        if found.is_file() and found.read_text() == plan:
+            progress(f"going on with the build that was stopped in {work}")
+        else:
+            for path in work.iterdir():
+                if path.name != "lock":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            found.write_text(plan)
+        yield work
+        shutil.rmtree(work)
 
 
-def _write_member(
-    config: BuildConfig,
-    role: str,
-    data: RawDataset,
-    out: Path,
-    tokens: "T5TokenizerFast",
-    lanes: write.Lanes,
-    row_offset: int,
-) -> Member:
-    frame = clean.sequences(data.interactions)
-    share = clean.share_sorted_by_id(frame)
-    clean.check_not_sorted_by_id(data.name, share, config.allow_sorted_by_id)
-    rows = pl.DataFrame(
-        {"item": data.items["item"], "row": range(data.items.height)}, schema_overrides={"row": pl.Int32}
-    )
-    split = clean.leave_one_out(_to_rows(frame, rows))
-    users, histories = split["user"].to_list(), split["history"].to_list()
-    records = [record_key(data.name, number) for number in range(len(users))]
-
-    (out / data.name).mkdir()
-    items, texts = data.items["item"].to_list(), data.items["text"].to_list()
-    namespaced = [f"{data.name}/{item}" for item in items]
-    write.write_items(out / items_file(data.name), namespaced, texts, tokenizer.encode_texts(tokens, texts))
-    valid, test = split["valid"].to_list(), split["test"].to_list()
-    write.write_holdout(out / holdout_file(data.name), records, users, histories, valid, test)
-    tars = ()
-    if role == "train":
-        tars = write.write_tars(out, data.name, records, users, histories, lanes, config.records_per_tar)
-    return Member(
-        name=data.name,
-        role=role,
-        source=data.source,
-        num_users=len(users),
-        num_items=len(items),
-        num_interactions=data.interactions.height,
-        row_offset=row_offset,
-        share_sorted_by_id=round(share, 6),
-        tars=tars,
-        files={file: file_sha256(out / file) for file in (items_file(data.name), holdout_file(data.name))},
-        inputs=dict(data.inputs),
-    )
+def _plan(config: BuildConfig) -> str:
+    """What decides the bytes: the configuration without processes and memory, and the raw files as they stand."""
+    value = asdict(replace(config, workers=1, memory_gb=4.0))
+    inputs = [
+        [str(path), path.stat().st_size, path.stat().st_mtime_ns]
+        for folder in (*config.train, *config.test, *([config.tokenizer] if config.tokenizer else []))
+        for path in sorted(Path(folder).resolve().glob("*"))
+        if path.is_file()
+    ]
+    return json.dumps({"config": value, "inputs": inputs, "code": assembly.code()}, sort_keys=True, indent=1)
 
 
-def _to_rows(frame: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    """Sequences of raw item ids (user, items) to sequences of local rows, in the same order."""
-    flat = (
-        frame.with_row_index("number")
-        .explode("items")
-        .join(rows, left_on="items", right_on="item", how="left", maintain_order="left")
-    )
-    assert flat["row"].null_count() == 0, "every item of a sequence has a row"
-    return flat.group_by("number", maintain_order=True).agg(pl.col("user").first(), pl.col("row").alias("items"))
+def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Progress) -> Manifest:
+    """Runs all stages into `work/out`; returns the manifest of the base and the new members together."""
+    (work / "out").mkdir(exist_ok=True)
+    means = Means(config.memory_gb / config.workers, max(1, members.cores() // config.workers))
+    with Stages(work / "stages", config.workers) as stages:
+        sets = [DataSet(Path(folder).resolve().name, role, folder, config) for role, folder in config.folders]
+        train = [data for data in sets if data.role == "train"]
+        test = [data for data in sets if data.role == "test"]
+        facts: dict[str, dict[str, Any]] = {data.name: {} for data in sets}
+
+        def note(stage: Stage, result: dict[str, Any]) -> None:
+            facts[stage.name.split(".")[1]] |= result
+            progress(members.line(stage.name, result))
+
+        stages.run([data.ingest() for data in sets], note)
+        stages.run([data.clean(stages, facts[data.name], (), means) for data in test], note)
+        stages.run([data.select(stages, facts[data.name], config.max_test_users) for data in test], note)
+
+        against = [Ids(data.name, *data.ids(stages)) for data in test] + members.base_ids(
+            config.out, base, "test", work
+        )
+        audits = stages.run([data.audit(stages, against, means) for data in train])
+        overlap = [Overlap(**pair) for audit in audits for pair in audit["pairs"]]
+        for old in members.base_ids(config.out, base, "train", work):
+            overlap += members.audit_old(old, [Ids(data.name, *data.ids(stages)) for data in test], work, means)
+        for pair in overlap:
+            progress(pair.line())
+        stages.run(
+            [
+                data.clean(stages, facts[data.name], tuple(audit["files"]), means)
+                for data, audit in zip(train, audits, strict=True)
+            ],
+            note,
+        )
+        users = fusion.allocate(
+            {data.name: facts[data.name]["users"] for data in train},
+            config.max_users, config.total_users, config.exponent,
+        )  # fmt: skip
+        stages.run([data.select(stages, facts[data.name], users[data.name]) for data in train], note)
+
+        [info] = stages.run([members.tokenizer_stage(stages, train, config)])
+        tokenizer = stages.path("tokenizer") / TOKENIZER_FOLDER
+        totals = assembly.lane_totals(base) if base else [0] * config.lanes
+        pieces: list[Stage] = []
+        for data in sets:
+            (work / "out" / data.name).mkdir(exist_ok=True)
+            pieces.append(data.tables(stages, facts[data.name], work / "out", tokenizer))
+            if data.role == "train":
+                lanes, totals = deal(data.lengths(stages), totals)
+                pieces += data.tars(stages, facts[data.name], work / "out", lanes)
+        results = stages.run(pieces, lambda stage, result: progress(f"written: {stage.name}"))
+        written = {stage.name: result for stage, result in zip(pieces, results, strict=True)}
+        if base is None:
+            shutil.copytree(tokenizer, work / "out" / TOKENIZER_FOLDER, dirs_exist_ok=True)
+        added = assembly.assemble(sets, facts, written, base, work)
+        return Manifest(
+            tokenizer=base.tokenizer if base else TokenizerInfo(**info),
+            lanes=config.lanes,
+            shuffle_tars=config.shuffle_tars,
+            seed=config.seed,
+            members=(*(base.members if base else ()), *added),
+            order="chronological" if config.order == "time" else "released",
+            split=config.split,
+            rules=assembly.rules(config),
+            overlap=(*(base.overlap if base else ()), *(asdict(pair) for pair in overlap)),
+            versions=assembly.versions(),
+        )

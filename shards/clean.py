@@ -1,78 +1,230 @@
-"""Cleaning: pure functions on polars frames, values in, values out.
+"""Cleaning out of core: from raw interactions to sequences in order, by the rules of DECISIONS.
 
-Enter interactions (columns user, item, position); leave sequences (columns user, items), oldest first, split by
-leave-one-out. It must hold that a history is in the order of time and never in the order of the item ids: two published
-data sets are sorted by ASIN, and leave-one-out on them asks for the largest ASIN (fault 2 of the reference).
+Enter the Parquet files of `ingest.py`; leave `events.parquet` (user, item, time: codes, sorted by user and order),
+`users.parquet` and `items.parquet` (by code) and the facts of what was removed. It must hold that the result is a
+function of the input alone, not of memory, threads or spilling. Strings, joins and sorts are DuckDB's and go to disk
+when memory is short; only the peeling holds two int32 an interaction.
+
+A user's code is its place by first appearance in the raw file, an item's code its place by item id, so that "sorted by
+id" is a statement about codes.
 """
 
-import polars as pl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-MIN_LENGTH = 3
-MAX_SHARE_SORTED = 0.95
+import duckdb
+import numpy as np
+import pyarrow as pa
 
+from shards.database import Means, connect, parquet, quoted
+from shards.k_core import Core, k_core
+from shards.split import MIN_LENGTH
 
-def k_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The largest part in which each user and each item has at least `k` rows (repeats count), in the old order."""
-    while True:
-        kept = interactions.filter((pl.len().over("user") >= k) & (pl.len().over("item") >= k))
-        if kept.height == interactions.height:
-            return kept
-        interactions = kept
-
-
-def sequences(interactions: pl.DataFrame) -> pl.DataFrame:
-    """One row per user in order of first appearance: user, items (by position; ties keep the order of the rows)."""
-    users = interactions.select("user").unique(maintain_order=True)
-    grouped = (
-        interactions.sort("position", maintain_order=True)
-        .group_by("user", maintain_order=True)
-        .agg(pl.col("item").alias("items"))
-    )
-    return users.join(grouped, on="user", how="left", maintain_order="left")
+# Buckets of the sieve: two for each interaction, 64 million at most (half a GB to count them).
+MAX_SIEVE_BITS = 26
+# Writing what the sieve lets through pays when it is less than this share.
+SIEVE_PAYS = 0.5
+EVENTS, USERS, ITEMS, TEXTS = "events.parquet", "users.parquet", "items.parquet", "texts.parquet"
 
 
-def leave_one_out(frame: pl.DataFrame) -> pl.DataFrame:
-    """Columns user, history (`sequence[:-2]`), valid (second last item), test (last item).
+@dataclass(frozen=True)
+class Rules:
+    """How one data set is cleaned. since, until: milliseconds since 1970, both included. k_core 0: cleaned already."""
 
-    frame: columns user, items. ValueError when a sequence has fewer than three items.
+    name: str
+    k_core: int
+    repeats: str
+    order: str
+    since: int | None
+    until: int | None
+
+
+def clean(raw: Path, out: Path, rules: Rules, excluded: Sequence[str], means: Means) -> dict[str, Any]:
+    """Cleans the data set in `raw` into `out`; returns the facts.
+
+    excluded: Parquet files with a column `user` or `item` of those to leave out of this data set (the overlap with
+    test sets). ValueError when nothing is left, or when data taken as cleaned are not.
     """
-    short = frame.filter(pl.col("items").list.len() < MIN_LENGTH)
-    if short.height:
-        raise ValueError(
-            f"user {short['user'][0]!r} has {len(short['items'][0])} items; leave-one-out needs {MIN_LENGTH}: "
-            "remove shorter users"
+    with connect(out, means) as database:
+        return _Cleaning(database, raw, out, rules, excluded).run()
+
+
+class _Cleaning:
+    """One run over one database; each method is one step and leaves tables for the next."""
+
+    def __init__(
+        self, database: duckdb.DuckDBPyConnection, raw: Path, out: Path, rules: Rules, excluded: Sequence[str]
+    ) -> None:
+        self.database, self.raw, self.out, self.rules, self.excluded = database, raw, out, rules, excluded
+        self.facts: dict[str, Any] = {}
+        self.left, self.sieved = 0, False
+
+    def run(self) -> dict[str, Any]:
+        self.filter()
+        if not self.rules.k_core:
+            self.check_cleaned()
+        self.exclude()
+        self.sieve()
+        self.encode()
+        self.peel()
+        self.write()
+        return self.facts
+
+    def filter(self) -> None:
+        """Table `kept`: rating above 0, inside the dates, one of each pair where repeats are not kept."""
+        since, until = self.rules.since, self.rules.until
+        events = parquet(self.raw / EVENTS, row_numbers=True)
+        rated = "coalesce(rating, 1) > 0"
+        dated = f"time >= {-(2**62) if since is None else since} AND time <= {2**62 if until is None else until}"
+        read, poor, outside = self._row(
+            f"SELECT count(*), count_if(NOT ({rated})), count_if(({rated}) AND NOT ({dated})) FROM {events}"
         )
-    items = pl.col("items")
-    return frame.select(
-        "user",
-        items.list.head(items.list.len() - 2).alias("history"),
-        items.list.get(-2).alias("valid"),
-        items.list.get(-1).alias("test"),
-    )
+        self.facts |= {"interactions_read": read, "without_positive_rating": poor, "outside_dates": outside}
+        once = ""
+        if self.rules.repeats != "keep":
+            latest = "DESC" if self.rules.repeats == "last" else ""
+            ranked = f"PARTITION BY user, item ORDER BY time {latest}, file_row_number {latest}"
+            once = f"QUALIFY row_number() OVER ({ranked}) = 1"
+        # A view where nothing must be remembered: the strings are not copied a second time.
+        kind = "TABLE" if once else "VIEW"
+        self.database.execute(
+            f"CREATE {kind} filtered AS SELECT user, item, time, file_row_number AS number FROM {events} "
+            f"WHERE {rated} AND {dated} {once}"
+        )
+        kept = self._row("SELECT count(*) FROM filtered")[0] if once else read - poor - outside
+        self.facts["repeats_removed"] = read - poor - outside - kept
 
+    def check_cleaned(self) -> None:
+        """Data taken as cleaned: no user under three items, every item has text."""
+        short = self.database.execute(
+            f"SELECT user, count(*) FROM filtered GROUP BY user HAVING count(*) < {MIN_LENGTH} "
+            "ORDER BY min(number) LIMIT 1"
+        ).fetchall()
+        if short:
+            raise ValueError(
+                f"{self.rules.name}: user {short[0][0]!r} has {short[0][1]} item(s); leave-one-out needs {MIN_LENGTH}, "
+                "remove the user (or have the folder cleaned: clean_plain)"
+            )
+        bare = self.database.execute(
+            f"SELECT item FROM filtered ANTI JOIN {parquet(self.raw / TEXTS)} USING (item) ORDER BY number LIMIT 1"
+        ).fetchall()
+        if bare:
+            raise ValueError(f"{self.rules.name}: item {bare[0][0]!r} has no text; add its line to the item texts")
 
-def share_sorted_by_id(frame: pl.DataFrame) -> float:
-    """Share of users whose sequence is in ascending order of the raw item id, as text or (all ids digits) as number.
+    def exclude(self) -> None:
+        """View `kept`: without the users and items that a test set has too."""
+        conditions = []
+        for column in ("user", "item"):
+            files = [file for file in self.excluded if Path(file).name.startswith(column)]
+            if files:
+                conditions.append(f"{column} NOT IN (SELECT {column} FROM {parquet(*files)})")
+        where = " AND ".join(conditions) or "true"
+        self.database.execute(f"CREATE VIEW kept AS SELECT * FROM filtered WHERE {where}")
+        before = self.facts["interactions_read"] - self.facts["without_positive_rating"] - self.facts["outside_dates"]
+        left = self._row("SELECT count(*) FROM kept")[0] if conditions else before - self.facts["repeats_removed"]
+        self.facts["overlap_removed"] = before - self.facts["repeats_removed"] - left
+        self.left = left
 
-    frame: columns user, items. Users with one item or the same item throughout say nothing and do not count.
-    """
-    telling = frame.filter(pl.col("items").list.n_unique() > 1).select("items")
-    if not telling.height:
-        return 0.0
-    share = _share_ascending(telling)
-    if telling.select(pl.col("items").explode().str.contains(r"^[0-9]{1,18}$").all()).item():
-        share = max(share, _share_ascending(telling.select(pl.col("items").cast(pl.List(pl.Int64)))))
-    return share
+    def sieve(self) -> None:
+        """`sieved`: the interactions that may be in the core, by the core of hash buckets in place of users and items.
 
-
-def check_not_sorted_by_id(name: str, share: float, allow: bool = False) -> None:
-    """ValueError when nearly every sequence is sorted by item id, unless `allow`."""
-    if share >= MAX_SHARE_SORTED and not allow:
-        raise ValueError(
-            f"{name}: {share:.1%} of the users have their items in the order of the item ids, so the order is not "
-            "chronological; bring the sequences into the order of time, or set allow_sorted_by_id=True"
+        A bucket has at least the interactions of each id in it, so what falls here is not in the core; few others stay.
+        Most of a raw dump falls, and only what stays pays for exact codes, that is for joins of strings.
+        """
+        self.facts["peels"] = 0
+        self.database.execute("CREATE VIEW sieved AS SELECT * FROM kept")
+        if self.rules.k_core < 2:
+            return
+        mask = (1 << min((2 * self.left).bit_length(), MAX_SIEVE_BITS)) - 1
+        core = self._core(f"SELECT (hash(user) & {mask})::INTEGER, (hash(item) & {mask})::INTEGER FROM kept", self.left)
+        if core.left > SIEVE_PAYS * self.left:
+            return
+        self.sieved, self.facts["peels"] = True, core.peels
+        for kind, stay in (("user", core.users), ("item", core.items)):
+            self._table(f"{kind}_buckets", {f"{kind}_bucket": np.flatnonzero(stay).astype(np.int32)})
+        self.database.execute(
+            "DROP VIEW sieved; CREATE TABLE sieved AS SELECT user, item, time, number FROM (SELECT *, "
+            f"(hash(user) & {mask})::INTEGER AS user_bucket, (hash(item) & {mask})::INTEGER AS item_bucket FROM kept) "
+            "SEMI JOIN user_buckets USING (user_bucket) SEMI JOIN item_buckets USING (item_bucket)"
         )
 
+    def encode(self) -> None:
+        """Table `edges`: int32 codes for users and items, in no particular order."""
+        # A user's first appearance counts even where it is with an item outside the core.
+        among = "kept SEMI JOIN sieved USING (user)" if self.sieved else "kept"
+        firsts = f"SELECT user, min(number) AS first FROM {among} GROUP BY user"
+        for code, column, order, ids in (
+            ("u", "user", "first", firsts),
+            ("i", "item", "item", "SELECT DISTINCT item FROM sieved"),
+        ):
+            self.database.execute(
+                f"CREATE TABLE {column}s AS SELECT {column}, (row_number() OVER (ORDER BY {order}) - 1)::INTEGER AS "
+                f"{code} FROM ({ids})"
+            )
+        self.database.execute(
+            "CREATE TABLE edges AS "
+            "SELECT u, i, time, number FROM sieved JOIN users USING (user) JOIN items USING (item)"
+        )
 
-def _share_ascending(frame: pl.DataFrame) -> float:
-    return float(frame.select((pl.col("items").list.sort() == pl.col("items")).mean()).item())
+    def peel(self) -> None:
+        """Tables `core_u`, `core_i`: who stays (`u`, `i`) and the new, dense codes."""
+        core = self._core("SELECT u, i FROM edges", self._row("SELECT count(*) FROM edges")[0])
+        for code, stay in (("u", core.users), ("i", core.items)):
+            rows = np.flatnonzero(stay).astype(np.int32)
+            self._table(f"core_{code}", {code: rows, f"new_{code}": np.arange(len(rows), dtype=np.int32)})
+        self.facts["peels"] += core.peels
+        self.facts["interactions_outside_core"] = self.left - core.left
+
+    def write(self) -> None:
+        """The three Parquet files, in order."""
+        ordered = "e.time, e.number" if self.rules.order == "time" else "new_i, e.number"
+        core = "edges e JOIN core_u USING (u) JOIN core_i USING (i)"
+        enough = f"SEMI JOIN (SELECT u FROM {core} GROUP BY u HAVING count(*) >= {MIN_LENGTH}) USING (u)"
+        short = 0
+        if self.rules.k_core < MIN_LENGTH:
+            before = self._row("SELECT count(*) FROM core_u")[0]
+            self.database.execute(
+                f"CREATE TABLE long_u AS SELECT u, (row_number() OVER (ORDER BY u) - 1)::INTEGER AS new_u "
+                f"FROM (SELECT u FROM core_u {enough})"
+            )
+            self.database.execute("DROP TABLE core_u; ALTER TABLE long_u RENAME TO core_u")
+            short = before - self._row("SELECT count(*) FROM core_u")[0]
+        self.facts["users_too_short"] = short
+        if not self._row("SELECT count(*) FROM core_u")[0]:
+            raise ValueError(
+                f"{self.rules.name}: no user is left after cleaning ({self.facts}); lower k_core, widen the dates or "
+                "look at the raw files"
+            )
+        self.database.execute("SET preserve_insertion_order = true")
+        self._copy(f"SELECT new_u AS user, new_i AS item, e.time AS time FROM {core} ORDER BY new_u, {ordered}", EVENTS)
+        self._copy("SELECT user FROM core_u JOIN users USING (u) ORDER BY new_u", USERS)
+        texts = (
+            "SELECT item, arg_min(text, file_row_number) AS text, min(file_row_number) AS line "
+            f"FROM {parquet(self.raw / TEXTS, row_numbers=True)} GROUP BY item"
+        )
+        self._copy(
+            f"SELECT item, text, line FROM core_i JOIN items USING (i) LEFT JOIN ({texts}) USING (item) ORDER BY new_i",
+            ITEMS,
+        )
+
+    def _core(self, query: str, rows: int) -> Core:
+        """The core of the pairs of int32 codes that `query` gives; eight bytes a pair."""
+        codes_2E, filled = np.empty((2, rows), np.int32), 0
+        for batch in self.database.sql(query).to_arrow_reader(1 << 20):
+            for column in (0, 1):
+                codes_2E[column, filled : filled + len(batch)] = batch.column(column).to_numpy()
+            filled += len(batch)
+        return k_core(codes_2E[0], codes_2E[1], max(self.rules.k_core, 1), owned=True)
+
+    def _table(self, name: str, columns: dict[str, np.ndarray]) -> None:
+        self.database.register("arrays", pa.table(columns))
+        self.database.execute(f"CREATE TABLE {name} AS SELECT * FROM arrays")
+        self.database.unregister("arrays")
+
+    def _copy(self, query: str, file: str) -> None:
+        self.database.execute(f"COPY ({query}) TO '{quoted(self.out / file)}' (FORMAT parquet, COMPRESSION zstd)")
+
+    def _row(self, query: str) -> Any:
+        return self.database.execute(query).fetchall()[0]

@@ -1,4 +1,4 @@
-"""The manifest: what a shard folder holds, with counts and hashes (docs/contracts.md, version 1).
+"""The manifest: what a shard folder holds, with counts and hashes (docs/contracts.md, version 2).
 
 Enters and leaves `manifest.json`. It must hold that the file and the dataclasses say the same: unknown keys, missing
 keys and unknown versions are refused, and `sha256()` of the canonical JSON names the data in checkpoints and results.
@@ -6,30 +6,38 @@ keys and unknown versions are refused, and `sha256()` of the canonical JSON name
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-MANIFEST_VERSION = 1
+from shards import store
+
+MANIFEST_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FOLDER = "tokenizer"
 
 
 @dataclass(frozen=True)
 class Tar:
-    """One tar: file relative to the shard folder, its lane, counts of records and samples, SHA-256 of its bytes."""
+    """One tar: file relative to the shard folder, its lane, counts of records, samples and bytes, and its SHA-256."""
 
     file: str
     lane: int
     records: int
     samples: int
+    bytes: int
     sha256: str
 
 
 @dataclass(frozen=True)
 class Member:
-    """One category. `row_offset` is the first row of a train member in the Fusion; a test member stands alone (0)."""
+    """One data set. `row_offset` is the first row of a train member in the Fusion; a test member stands alone (0).
+
+    source: format of the raw folder. num_users: records. cleaning: what was read, removed and drawn, by name. inputs,
+    files: SHA-256 by name of each raw file and of each file written that is not a tar.
+    """
 
     name: str
     role: str
@@ -42,6 +50,7 @@ class Member:
     tars: tuple[Tar, ...]
     files: Mapping[str, str]
     inputs: Mapping[str, str]
+    cleaning: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         if self.role not in ("train", "test"):
@@ -58,7 +67,11 @@ class TokenizerInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The whole Fusion: members in the order of their rows."""
+    """The whole Fusion: members in the order of their rows.
+
+    rules: the options of the build that decide what is kept. overlap: the audit of train against test members, one
+    mapping a pair (`shards.overlap.Overlap`). versions: of what wrote the bytes.
+    """
 
     tokenizer: TokenizerInfo
     lanes: int
@@ -67,6 +80,9 @@ class Manifest:
     members: tuple[Member, ...]
     order: str = "chronological"
     split: str = "leave-one-out"
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    overlap: tuple[Mapping[str, Any], ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
     version: int = MANIFEST_VERSION
 
     @property
@@ -101,27 +117,30 @@ class Manifest:
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
 
     def save(self, folder: str | Path) -> None:
-        """Writes `folder/manifest.json`."""
+        """Writes `folder/manifest.json`, whole or not at all."""
         text = json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        (Path(folder) / MANIFEST_FILE).write_text(text, encoding="utf-8")
+        unfinished = Path(folder) / f".{MANIFEST_FILE}"
+        with open(unfinished, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.replace(Path(folder) / MANIFEST_FILE)
 
     @staticmethod
     def load(folder: str | Path) -> "Manifest":
         """Reads `folder/manifest.json`; ValueError names a missing, corrupt or unknown file."""
-        path = Path(folder) / MANIFEST_FILE
-        if not path.is_file():
-            raise ValueError(f"{path} is missing; is {folder} a finished shard folder?")
+        data = store.read_bytes(folder, MANIFEST_FILE)
         try:
-            value = json.loads(path.read_text(encoding="utf-8"))
+            value = json.loads(data)
             if value["version"] != MANIFEST_VERSION:
                 raise ValueError(f"version {value['version']} is unknown, this code reads {MANIFEST_VERSION}")
             return _manifest(value)
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read ({error}); build the shards again") from error
+            raise ValueError(f"{folder}/{MANIFEST_FILE} cannot be read ({error}); build the shards again") from error
 
 
 def _checked(kind: type, value: Any) -> dict[str, Any]:
-    names = {field.name for field in fields(kind)}
+    names = {known.name for known in fields(kind)}
     if not isinstance(value, dict) or set(value) != names:
         raise ValueError(f"{kind.__name__.lower()} must have the keys {', '.join(sorted(names))}")
     return value
@@ -135,26 +154,10 @@ def _manifest(value: Any) -> Manifest:
         tars = tuple(Tar(**_checked(Tar, tar)) for tar in member["tars"])
         members.append(Member(**{**member, "tars": tars}))
     tokenizer = TokenizerInfo(**_checked(TokenizerInfo, value["tokenizer"]))
-    return Manifest(**{**value, "members": tuple(members), "tokenizer": tokenizer})
+    return Manifest(**{**value, "members": tuple(members), "tokenizer": tokenizer, "overlap": tuple(value["overlap"])})
 
 
 def file_sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def verify(folder: str | Path) -> Manifest:
-    """Loads the manifest and checks every hash in it; ValueError naming the first file that is missing or wrong."""
-    manifest = Manifest.load(folder)
-    for member in manifest.members:
-        expected = {**member.files, **{tar.file: tar.sha256 for tar in member.tars}}
-        for file, digest in expected.items():
-            path = Path(folder) / file
-            if not path.is_file():
-                raise ValueError(f"{path} is missing; build the shards again")
-            if file_sha256(path) != digest:
-                raise ValueError(
-                    f"{path} is not the file that the manifest names (wrong SHA-256); build the shards again"
-                )
-    return manifest

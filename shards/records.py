@@ -7,6 +7,7 @@ Nothing here reads or writes a file. Terms are those of docs/contracts.md: a rec
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ HOLDOUT_SCHEMA = pa.schema(
         ("test", pa.int32()),
     ]
 )
-POSITION_VERSION = 1
+POSITION_VERSION = 2
 
 
 def record_key(category: str, number: int) -> str:
@@ -60,11 +61,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Position:
-    """A place in the stream, the same on every rank: `slot` is the first slot of `epoch` not yet consumed."""
+    """A place in the stream, the same on every rank: `slot` is the first slot of `epoch` not yet consumed.
+
+    length_window: that of the stream (0 = none); another window is another order, in which the slot means nothing.
+    """
 
     seed: int
     epoch: int = 0
     slot: int = 0
+    length_window: int = 0
     version: int = POSITION_VERSION
 
     def __post_init__(self) -> None:
@@ -73,12 +78,15 @@ class Position:
                 raise ValueError(f"position: {name} must be an integer, not {value!r}")  # noqa: TRY004 - read from JSON
         if self.version != POSITION_VERSION:
             raise ValueError(f"position: version {self.version} is unknown, this code reads version {POSITION_VERSION}")
-        if self.epoch < 0 or self.slot < 0:
-            raise ValueError(f"position: epoch {self.epoch} and slot {self.slot} must not be negative")
+        if min(self.epoch, self.slot, self.length_window) < 0:
+            raise ValueError(
+                f"position: epoch {self.epoch}, slot {self.slot} and length_window {self.length_window} must not be "
+                "negative"
+            )
 
     def to_json(self) -> dict[str, int]:
         """The JSON object of docs/contracts.md."""
-        return {"version": self.version, "seed": self.seed, "epoch": self.epoch, "slot": self.slot}
+        return asdict(self)
 
     @staticmethod
     def from_json(value: Mapping[str, Any] | str) -> "Position":
@@ -87,6 +95,7 @@ class Position:
             fields = dict(json.loads(value) if isinstance(value, str) else value)
         except (TypeError, ValueError) as error:
             raise ValueError(f"position: not a JSON object ({error})") from error
-        if set(fields) != {"version", "seed", "epoch", "slot"}:
-            raise ValueError(f"position: keys must be version, seed, epoch, slot, not {', '.join(map(str, fields))}")
+        names = [known.name for known in dataclass_fields(Position)]
+        if set(fields) != set(names):
+            raise ValueError(f"position: keys must be {', '.join(names)}, not {', '.join(map(str, fields))}")
         return Position(**fields)

@@ -1,7 +1,7 @@
 """The tables of a shard folder in memory: items and held-out users.
 
-Enter a shard folder and its manifest; leave NumPy arrays and lists. It must hold that row `i` of the table is the row
-`i` of the stream: rows of the Fusion for all train members together, local rows for one member.
+Enter a shard folder (or URL) and its manifest; leave NumPy arrays and lists. It must hold that row `i` of the table is
+the row `i` of the stream: rows of the Fusion for all train members together, local rows for one member.
 """
 
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from shards.manifest import Manifest, Member
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA
+from shards.store import is_remote, local_path, read_bytes
 
 FUSION = "train"
 
@@ -83,11 +84,11 @@ def load_items(folder: str | Path, manifest: Manifest, which: str = FUSION) -> I
         raise ValueError(f"{folder} has no train data set; give `train` folders to the build")
     tables, ranges, start = [], {}, 0
     for member in members:
-        table = read_arrow(Path(folder) / items_file(member.name), ITEM_SCHEMA)
+        table = read_table(folder, items_file(member.name), ITEM_SCHEMA)
         if table.num_rows != member.num_items:
             raise ValueError(
-                f"{Path(folder) / items_file(member.name)} has {table.num_rows} rows, the manifest says "
-                f"{member.num_items}; build the shards again"
+                f"{folder}/{items_file(member.name)} has {table.num_rows} rows, the manifest says {member.num_items}; "
+                "build the shards again"
             )
         assert which != FUSION or member.row_offset == start, "row offsets follow the order of the members"
         ranges[member.name] = (start, start + table.num_rows)
@@ -107,7 +108,7 @@ def load_items(folder: str | Path, manifest: Manifest, which: str = FUSION) -> I
 def load_holdout(folder: str | Path, member: Member | str) -> Holdout:
     """The held-out users of one member, in the order of their records; ValueError names a missing or damaged file."""
     name = member if isinstance(member, str) else member.name
-    table = read_arrow(Path(folder) / holdout_file(name), HOLDOUT_SCHEMA)
+    table = read_table(folder, holdout_file(name), HOLDOUT_SCHEMA)
     history = table.column("history").combine_chunks()
     ends = np.cumsum(np.asarray(history.value_lengths()))[:-1]
     return Holdout(
@@ -119,15 +120,16 @@ def load_holdout(folder: str | Path, member: Member | str) -> Holdout:
     )
 
 
-def read_arrow(path: Path, schema: pa.Schema) -> pa.Table:
-    """One Arrow IPC file of that schema; ValueError names a missing or damaged file."""
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; build the shards again")
+def read_table(folder: str | Path, file: str, schema: pa.Schema) -> pa.Table:
+    """One Arrow IPC file of that schema in a folder or URL; ValueError names a missing or damaged file."""
     try:
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
+        if is_remote(folder):
+            table = pa.ipc.open_file(pa.BufferReader(read_bytes(folder, file))).read_all()
+        else:
+            with pa.memory_map(str(local_path(folder, file))) as source:
+                table = pa.ipc.open_file(source).read_all()
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is damaged ({error}); build the shards again") from error
+        raise ValueError(f"{folder}/{file} is damaged ({error}); build the shards again") from error
     if not table.schema.equals(schema):
-        raise ValueError(f"{path} has other columns than {', '.join(schema.names)}; build the shards again")
+        raise ValueError(f"{folder}/{file} has other columns than {', '.join(schema.names)}; build the shards again")
     return table

@@ -1,90 +1,152 @@
 """Writing one member of a shard folder: item table, held-out users and tars.
 
-Enter rows and token ids; leave files with their hashes. It must hold that identical input gives identical bytes: fixed
-times and owners in the tars, no clock and no path in any file. `Lanes` deals the records, across members.
+Enter a catalogue, cleaned sequences and a tokenizer; leave files with their hashes. It must hold that identical input
+gives identical bytes whatever the number of processes: fixed times and owners in the tars, no clock and no path in any
+file, and each tar decided by its lane and number alone.
 """
 
-import json
-from collections.abc import Sequence
+import hashlib
+import heapq
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from shards.manifest import Tar, file_sha256
-from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA
+from shards import split, tars, tokenizer
+from shards.catalogue import CATALOGUE, CHOSEN, ROWS, parts_of
+from shards.clean import EVENTS, USERS
+from shards.manifest import Tar
+from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA, record_key
+from shards.sequences import Sequences, read_sequences
+
+ITEM_BATCH = 1 << 16
 
 
-class Lanes:
-    """Deals records to lanes: each to the lane with the fewest samples so far (the lowest of equals).
+@dataclass(frozen=True)
+class Source:
+    """Where one member's data stand: the folders of `clean.py` and `catalogue.py`, the moment of a split in time."""
 
-    `totals` is the number of samples of each lane; it lives on from member to member, so that the lanes stay level.
+    name: str
+    cleaned: Path
+    catalogue: Path
+    moment: int | None
+
+
+def deal(lengths: np.ndarray, totals: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    """(lane of each record, samples of each lane afterwards): each to the lane with the fewest, the lowest of equals.
+
+    lengths: int32 (R,), history lengths. A record of fewer than two items has no sample and gets lane -1. totals:
+    samples that each lane has from the members before.
     """
-
-    def __init__(self, lanes: int) -> None:
-        self.totals = [0] * lanes
-
-    def deal(self, num_samples: int) -> int:
-        """The lane of the next record, which has `num_samples` samples."""
-        lane = self.totals.index(min(self.totals))
-        self.totals[lane] += num_samples
-        return lane
-
-
-def write_items(path: Path, items: Sequence[str], texts: Sequence[str], token_ids: Sequence[Sequence[int]]) -> None:
-    """The item table, an Arrow IPC file of ITEM_SCHEMA: one row per item."""
-    _write_arrow(path, pa.table([list(items), list(texts), list(token_ids)], schema=ITEM_SCHEMA))
+    heap = [(total, lane) for lane, total in enumerate(totals)]
+    heapq.heapify(heap)
+    lanes = np.full(len(lengths), -1, dtype=np.int16)
+    for row, samples in enumerate((lengths - 1).tolist()):
+        if samples > 0:
+            total, lane = heap[0]
+            heapq.heapreplace(heap, (total + samples, lane))
+            lanes[row] = lane
+    return lanes, [total for total, _ in sorted(heap, key=lambda pair: pair[1])]
 
 
-def write_holdout(
-    path: Path,
-    records: Sequence[str],
-    users: Sequence[str],
-    histories: Sequence[Sequence[int]],
-    valid: Sequence[int],
-    test: Sequence[int],
-) -> None:
-    """The held-out users, an Arrow IPC file of HOLDOUT_SCHEMA: one row per user, rows local to the member."""
-    columns = [list(records), list(users), list(histories), list(valid), list(test)]
-    _write_arrow(path, pa.table(columns, schema=HOLDOUT_SCHEMA))
+def write_items(path: Path, name: str, catalogue: Path, tokenizer_folder: Path) -> None:
+    """The item table, an Arrow IPC file of ITEM_SCHEMA: one row per item, ids in the name space of the data set."""
+    tokens = tokenizer.load_tokenizer(tokenizer_folder)
+    with (
+        pq.ParquetFile(catalogue / CATALOGUE) as file,
+        pa.OSFile(str(path), "wb") as sink,
+        pa.ipc.new_file(sink, ITEM_SCHEMA) as writer,
+    ):
+        for batch in file.iter_batches(batch_size=ITEM_BATCH):
+            items, texts = batch.column("item").to_pylist(), batch.column("text").to_pylist()
+            rows = [[f"{name}/{item}" for item in items], texts, tokenizer.encode_texts(tokens, texts)]
+            writer.write_table(pa.table(rows, schema=ITEM_SCHEMA))
+
+
+def write_holdout(path: Path, source: Source) -> int:
+    """The held-out users, an Arrow IPC file of HOLDOUT_SCHEMA, rows local to the member; returns their number."""
+    written = 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, HOLDOUT_SCHEMA) as writer:
+        for first, users, batch, rows, parts in _records(source):
+            held_out = np.add.reduceat(parts == split.TEST, batch.offsets[:-1]) > 0
+            of_held_out = np.repeat(held_out, np.diff(batch.offsets))
+            history = of_held_out & (parts == split.HISTORY)
+            ends = np.concatenate([[0], np.cumsum(history)])[batch.offsets]
+            lengths = np.diff(ends)[held_out]
+            numbers = np.flatnonzero(held_out)
+            columns = [
+                [record_key(source.name, first + int(number)) for number in numbers],
+                users.take(pa.array(numbers)).cast(pa.string()),
+                pa.ListArray.from_arrays(
+                    np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), pa.array(rows[history])
+                ),
+                rows[of_held_out & (parts == split.VALID)],
+                rows[of_held_out & (parts == split.TEST)],
+            ]
+            writer.write_table(pa.table(columns, schema=HOLDOUT_SCHEMA))
+            written += len(numbers)
+    return written
 
 
 def write_tars(
-    folder: Path,
-    name: str,
-    records: Sequence[str],
-    users: Sequence[str],
-    histories: Sequence[Sequence[int]],
-    lanes: Lanes,
-    records_per_tar: int,
-) -> tuple[Tar, ...]:
-    """Writes `folder/<name>/train-LLLL-NNNNNN.tar` and returns them by lane and number.
+    folder: Path, source: Source, lanes: np.ndarray, block: tuple[int, int], records_per_tar: int
+) -> list[Tar]:
+    """Writes `folder/<name>/train-LLLL-NNNNNN.tar` of the lanes `block[0] <= lane < block[1]`, by lane and number.
 
-    histories: local rows, oldest first. A record of one item has no sample and goes into no tar.
+    lanes: int16 (R,), the lane of each record (`deal`).
     """
-    from webdataset.writer import TarWriter
-
-    dealt: dict[int, list[int]] = {}
-    for row, history in enumerate(histories):
-        if len(history) > 1:
-            dealt.setdefault(lanes.deal(len(history) - 1), []).append(row)
-    tars = []
-    for lane in sorted(dealt):
-        for number, start in enumerate(range(0, len(dealt[lane]), records_per_tar)):
-            rows = dealt[lane][start : start + records_per_tar]
-            file = f"{name}/train-{lane:04d}-{number:06d}.tar"
-            with (
-                open(folder / file, "wb") as stream,
-                TarWriter(stream, user="shards", group="shards", mtime=0, encoder=False) as writer,
-            ):
-                for row in rows:
-                    value = {"user": users[row], "items": list(histories[row])}
-                    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-                    writer.write({"__key__": records[row], "json": body})
-            samples = sum(len(histories[row]) - 1 for row in rows)
-            tars.append(Tar(file, lane, len(rows), samples, file_sha256(folder / file)))
-    return tuple(tars)
+    open_tars: dict[int, _Tar] = {}
+    written: list[Tar] = []
+    for first, users, batch, rows, parts in _records(source):
+        of_batch = lanes[first : first + len(batch.users)]
+        history = parts == split.HISTORY
+        ends = np.concatenate([[0], np.cumsum(history)])[batch.offsets]
+        items = rows[history].tolist()
+        numbers = np.flatnonzero((of_batch >= block[0]) & (of_batch < block[1]))
+        names = users.take(pa.array(numbers)).to_pylist()
+        for number, user in zip(numbers.tolist(), names, strict=True):
+            lane = int(of_batch[number])
+            if lane not in open_tars:
+                open_tars[lane] = _Tar(folder, source.name, lane, 0)
+            current = open_tars[lane]
+            current.add(record_key(source.name, first + number), user, items[ends[number] : ends[number + 1]])
+            if current.records == records_per_tar:
+                written.append(current.close())
+                open_tars[lane] = _Tar(folder, source.name, lane, current.number + 1)
+    written += [tar.close() for tar in open_tars.values() if tar.records]
+    return sorted(written, key=lambda tar: tar.file)
 
 
-def _write_arrow(path: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+class _Tar:
+    """One tar being filled in memory."""
+
+    def __init__(self, folder: Path, name: str, lane: int, number: int) -> None:
+        self.folder, self.lane, self.number = folder, lane, number
+        self.file = f"{name}/train-{lane:04d}-{number:06d}.tar"
+        self.records = self.samples = 0
+        self.body = io.BytesIO()
+
+    def add(self, key: str, user: str, items: Sequence[int]) -> None:
+        self.body.write(tars.record_bytes(key, user, items))
+        self.records += 1
+        self.samples += len(items) - 1
+
+    def close(self) -> Tar:
+        self.body.write(tars.end_bytes(self.body.tell()))
+        data = self.body.getvalue()
+        (self.folder / self.file).write_bytes(data)
+        return Tar(self.file, self.lane, self.records, self.samples, len(data), hashlib.sha256(data).hexdigest())
+
+
+def _records(source: Source) -> Iterator[tuple[int, pa.Array, Sequences, np.ndarray, np.ndarray]]:
+    """(number of the first record, user ids, sequences, their catalogue rows (E,), their parts (E,)) batch by batch."""
+    chosen, rows = np.load(source.catalogue / CHOSEN), np.load(source.catalogue / ROWS)
+    users = pq.read_table(source.cleaned / USERS).column("user").cast(pa.large_string()).combine_chunks()
+    first = 0
+    for batch in read_sequences(source.cleaned / EVENTS, chosen):
+        yield first, users.take(pa.array(batch.users)), batch, rows[batch.items], parts_of(batch, source.moment)
+        first += len(batch.users)

@@ -22,7 +22,8 @@ from pretrain.models import load_model, on_device
 from pretrain.reporter import Reporter
 from pretrain.tracking import Tracker, default_uri, read_lines
 from pretrain.world import World
-from shards.manifest import Manifest
+from shards.manifest import TOKENIZER_FOLDER, Manifest
+from shards.store import local_copy
 from shards.tokenizer import fingerprint, load_tokenizer
 from zeroshot import results
 from zeroshot.baselines import standard
@@ -94,7 +95,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
 def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: EvaluateConfig, world: World) -> Checkpoint:
     """Both models of a verified checkpoint and the recommender it started from. Raises ValueError for other shards'
     tokenizer."""
-    tokenizer = load_tokenizer(Path(config.shards) / "tokenizer")
+    tokenizer = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
     if fingerprint(load_tokenizer(folder / "recommender")) != fingerprint(tokenizer):
         raise ValueError(f"{config.shards} was built with another tokenizer than {folder}; build it with --tokenizer")
 

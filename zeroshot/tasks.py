@@ -98,6 +98,6 @@ def load_task(shards_folder: str | Path, name: str, max_users: int | None = None
     Raises:
         ValueError: the folder holds no such data set, a file is damaged, or the tables do not fit each other.
     """
-    table = tables.read_arrow(Path(shards_folder) / tables.items_file(name), ITEM_SCHEMA)
+    table = tables.read_table(shards_folder, tables.items_file(name), ITEM_SCHEMA)
     holdout = tables.load_holdout(shards_folder, name)
     return task_from_holdout(name, table["item"].to_pylist(), table["text"].to_pylist(), holdout, max_users, seed)

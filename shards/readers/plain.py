@@ -1,121 +1,154 @@
-"""Reader of the plain layout: `user_sequence.txt(.gz)` and `item_plain_text.txt(.gz)` in one folder.
+"""The plain layout: `user_sequence.txt(.gz)` and `item_plain_text.txt(.gz)` in one folder.
 
 Enters a folder whose data are already cleaned: `user item item ...` (oldest first) and `item field: value; field: ...`,
-one per line, UTF-8. Leaves a `RawDataset` named after the folder. It must hold that users and items are unique, that
-every item of a sequence has text and that every sequence has three items; errors name file and line.
+one per line, UTF-8; leave frames of EVENT_SCHEMA and TEXT_SCHEMA in the order of the files, the time of an interaction
+being its place in the line. It must hold that users and items are unique; nothing is forgiven, errors name file and
+line.
 """
 
-import gzip
-import zlib
+import io
+import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
+import numpy as np
 import polars as pl
 
-from shards.clean import MIN_LENGTH
-from shards.counters import generator
-from shards.manifest import file_sha256
-from shards.records import RawDataset
+from shards.readers.events import EVENT_SCHEMA, LINES_AT_ONCE, TEXT_SCHEMA
+from shards.readers.lines import TOO_LONG, Batch, TooLong, read_batches
+from shards.rejects import Rejects
 
 SEQUENCE_FILE = "user_sequence.txt"
 TEXT_FILE = "item_plain_text.txt"
 
+# ASCII lines whose words are parted by one space each can be split all at once.
+_UNEVEN = re.compile(rb"[\x00-\x09\x0b-\x1f]|  |\n | \n|\n\n")
 
-def read_plain(
-    folder: str | Path, max_users: int | None = None, seed: int = 0, keep_all_items: bool = True
-) -> RawDataset:
-    """Reads one folder.
 
-    max_users: keep a seeded sample of whole users, in the order of the file. keep_all_items: keep the item table whole;
-    otherwise only the items that the kept users touched. ValueError on anything that breaks the rules above.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not a folder; it should hold {SEQUENCE_FILE} and {TEXT_FILE} (or .gz)")
-    name = folder.resolve().name
-    sequence_path, text_path = _find(folder, SEQUENCE_FILE), _find(folder, TEXT_FILE)
-    texts = _read_texts(text_path)
-    sequences = _read_sequences(sequence_path, texts, text_path)
-    if max_users is not None:
-        if max_users < 1:
-            raise ValueError(f"{name}: max_users is {max_users}; it must be at least 1")
-        users = list(sequences)
-        if max_users < len(users):
-            chosen = generator(seed, "users", name).choice(len(users), size=max_users, replace=False)
-            sequences = {users[row]: sequences[users[row]] for row in sorted(chosen.tolist())}
-    if not keep_all_items:
-        touched = {item for items in sequences.values() for item in items}
-        texts = {item: text for item, text in texts.items() if item in touched}
-        if len(texts) < 2:
-            raise ValueError(f"{sequence_path}: all kept users have the same one item; a catalogue needs two")
-    rows = [(user, item, position) for user, items in sequences.items() for position, item in enumerate(items)]
-    return RawDataset(
-        name=name,
-        source="plain",
-        interactions=pl.DataFrame(
-            rows, schema={"user": pl.String, "item": pl.String, "position": pl.Int64}, orient="row"
-        ),
-        items=pl.DataFrame(
-            {"item": list(texts), "text": list(texts.values())}, schema={"item": pl.String, "text": pl.String}
-        ),
-        inputs={path.name: file_sha256(path) for path in (sequence_path, text_path)},
+def read_plain_events(path: Path, rejects: Rejects) -> Iterator[pl.DataFrame]:
+    """Sequences of one item or more. ValueError for a user who comes twice and for a file without users."""
+    users = _Unique(path, "user")
+    for batch in read_batches(path, _too_long(path)):
+        even = _split_evenly(batch)
+        for frame in _split_each(batch, path) if even is None else (even,):
+            users.add(frame["user"])
+            rejects.count(path, frame.height)
+            yield _events(frame)
+    if not users.count():
+        raise ValueError(f"{path}: no users; write one line `user item item ...` per user")
+
+
+def read_plain_items(path: Path, rejects: Rejects) -> Iterator[pl.DataFrame]:
+    """Item texts as they stand. ValueError for an item that comes twice or has no text, and for less than two items."""
+    known = _Unique(path, "item")
+    for batch in read_batches(path, _too_long(path)):
+        lines = _texts(batch, path)
+        while block := list(islice(lines, LINES_AT_ONCE)):
+            frame = pl.DataFrame([_item(path, *line) for line in block], schema=TEXT_SCHEMA, orient="row")
+            known.add(frame["item"])
+            rejects.count(path, frame.height)
+            yield frame
+    count = known.count()
+    if count < 2:
+        raise ValueError(f"{path}: a catalogue of {count} item(s) leaves nothing to rank; give at least two")
+
+
+def _split_evenly(batch: Batch) -> pl.DataFrame | None:
+    """user, items of each line; None where lines are not plain enough for that."""
+    data = batch.data.replace(b"\r\n", b"\n")
+    if not data.isascii() or data[:1] in b" \n" or _UNEVEN.search(data):
+        return None
+    lines = pl.read_csv(
+        io.BytesIO(data), has_header=False, schema={"line": pl.String}, separator="\x1f", quote_char=None
+    )
+    words = pl.col("line").str.split(" ")
+    frame = lines.select(user=words.list.first(), items=words.list.slice(1))
+    return frame if frame["items"].list.len().min() != 0 else None
+
+
+def _split_each(batch: Batch, path: Path) -> Iterator[pl.DataFrame]:
+    """user, items of each line, whatever parts them, some lines at a time."""
+    lines = _texts(batch, path)
+    while block := list(islice(lines, LINES_AT_ONCE)):
+        rows = []
+        for place, text in block:
+            user, *items = text.split()
+            if not items:
+                raise ValueError(f"{path}:{place}: user {_shown(user)} has no item; write `user item item ...`")
+            rows.append((user, items))
+        yield pl.DataFrame(rows, schema={"user": pl.String, "items": pl.List(pl.String)}, orient="row")
+
+
+def _item(path: Path, place: int, line: str) -> tuple[str, str]:
+    item, *rest = line.split(maxsplit=1)
+    if not rest:
+        raise ValueError(f"{path}:{place}: item {_shown(item)} has no text; write `item field: value; ...`")
+    return item, rest[0]
+
+
+def _events(frame: pl.DataFrame) -> pl.DataFrame:
+    lengths = frame["items"].list.len()
+    return (
+        frame.with_columns(time=pl.int_ranges(0, lengths))
+        .explode("items", "time")
+        .select(pl.col("user"), pl.col("items").alias("item"), pl.lit(None).alias("rating"), pl.col("time"))
+        .cast(pl.Schema(EVENT_SCHEMA))
     )
 
 
-def _find(folder: Path, file: str) -> Path:
-    found = [path for path in (folder / file, folder / f"{file}.gz") if path.is_file()]
-    if not found:
-        raise ValueError(f"{folder / file} is missing (and so is {file}.gz); add it or name another folder")
-    if len(found) == 2:
-        raise ValueError(f"{folder} holds both {file} and {file}.gz; remove one of them")
-    return found[0]
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    """`(file:line, text)` of each line that is not blank."""
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} cannot be read ({error}); fetch it again") from error
-    for number, line in enumerate(data.split(b"\n"), start=1):
+def _texts(batch: Batch, path: Path) -> Iterator[tuple[int, str]]:
+    for place, line in batch.lines():
         try:
-            text = line.decode("utf-8")
+            text = line.decode("utf-8").strip()
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path}:{number}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
-        if text.strip():
-            yield f"{path}:{number}", text.strip()
+            raise ValueError(f"{path}:{place}: not UTF-8 ({error.reason}); convert the file to UTF-8") from error
+        if text:
+            yield place, text
 
 
-def _read_texts(path: Path) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for place, line in _lines(path):
-        item, *rest = line.split(maxsplit=1)
-        if not rest:
-            raise ValueError(f"{place}: item {item!r} has no text; write `item field: value; ...`")
-        if item in texts:
-            raise ValueError(f"{place}: item {item!r} occurs a second time; keep one line per item")
-        texts[item] = rest[0]
-    if len(texts) < 2:
-        raise ValueError(f"{path}: a catalogue of {len(texts)} item(s) leaves nothing to rank; give at least two")
-    return texts
+def _shown(word: str) -> str:
+    """For a message of one line: a file of another kind may hold words of megabytes."""
+    return repr(word) if len(word) <= 80 else f"{word[:80]!r}..."
 
 
-def _read_sequences(path: Path, texts: dict[str, str], text_path: Path) -> dict[str, list[str]]:
-    sequences: dict[str, list[str]] = {}
-    for place, line in _lines(path):
-        user, *items = line.split()
-        if user in sequences:
-            raise ValueError(f"{place}: user {user!r} occurs a second time; keep one line per user")
-        if len(items) < MIN_LENGTH:
-            raise ValueError(
-                f"{place}: user {user!r} has {len(items)} item(s); leave-one-out needs {MIN_LENGTH}, remove the user"
-            )
-        for item in items:
-            if item not in texts:
-                raise ValueError(f"{place}: item {item!r} has no text in {text_path.name}; add its line there")
-        sequences[user] = items
-    if not sequences:
-        raise ValueError(f"{path}: no users; write one line `user item item ...` per user")
-    return sequences
+def _too_long(path: Path) -> TooLong:
+    def too_long(place: int, raw: bytes) -> NoReturn:
+        raise ValueError(f"{path}:{place}: a line {TOO_LONG}; is this the right file?")
+
+    return too_long
+
+
+class _Unique:
+    """The ids that came first in their lines: none may come twice. Eight bytes each, for tens of millions of users."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._path, self._what = path, what
+        self._hashes: list[np.ndarray] = []
+
+    def add(self, ids: pl.Series) -> None:
+        self._hashes.append(ids.hash(seed=0).to_numpy())
+
+    def count(self) -> int:
+        """How many ids there are. ValueError when one of them came twice."""
+        hashes = np.sort(np.concatenate([np.empty(0, np.uint64), *self._hashes]))
+        twice = hashes[1:][hashes[1:] == hashes[:-1]]
+        if len(twice):
+            self._look_again(set(twice.tolist()))
+        return len(hashes)
+
+    def _look_again(self, suspects: set[int]) -> None:
+        """Reads the file once more: equal hashes mean the same id, but for a chance of one in a million."""
+        first: dict[str, int] = {}
+        for batch in read_batches(self._path, _too_long(self._path)):
+            lines = list(_texts(batch, self._path))
+            ids = pl.Series([text.split(maxsplit=1)[0] for _, text in lines], dtype=pl.String)
+            for (place, _), one, code in zip(lines, ids, ids.hash(seed=0), strict=True):
+                if code in suspects:
+                    if one in first:
+                        raise ValueError(
+                            f"{self._path}:{place}: {self._what} {_shown(one)} occurs a second time (first in line "
+                            f"{first[one]}); keep one line per {self._what}"
+                        )
+                    first[one] = place

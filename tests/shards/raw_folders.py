@@ -1,12 +1,23 @@
 """Small raw folders and configurations for the tests of shards/."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
-from shards.build import BuildConfig
+from shards.config import BuildConfig
 from shards.readers.marketplace import MarketplaceSizes
 
 SIZES = MarketplaceSizes(users_per_category=40, items_per_category=60, test_users=20, test_items=60)
+
+
+def plain(folder: Path) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """(items by user, text by item) of a generated plain folder, read without the readers."""
+    lines = [
+        gzip.decompress((folder / f"{file}.txt.gz").read_bytes()).decode().splitlines()
+        for file in ("user_sequence", "item_plain_text")
+    ]
+    sequences = {user: items for user, *items in map(str.split, lines[0])}
+    return sequences, dict(line.split(" ", 1) for line in lines[1])
 
 
 def write_raw(folder: Path, sequences: str, texts: str) -> Path:

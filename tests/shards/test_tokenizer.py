@@ -1,14 +1,14 @@
 import json
 
 import pytest
+from raw_folders import plain
 
-from shards.readers.plain import read_plain
 from shards.tokenizer import encode_texts, fingerprint, load_tokenizer, padded_vocab_size, train_tokenizer
 
 
 @pytest.fixture(scope="module")
 def texts(raw):
-    return read_plain(raw / "Garden").items["text"].to_list()
+    return list(plain(raw / "Garden")[1].values())
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def test_fast_tokenizer_and_sentencepiece_agree(trained, texts, raw):
 
     folder, tokenizer = trained
     spiece = sentencepiece.SentencePieceProcessor(model_file=str(folder / "spiece.model"))
-    seen = texts + read_plain(raw / "Places").items["text"].to_list() + ["  Two  spaces ", "ÅÉ ﬁne ① 日本"]
+    seen = texts + list(plain(raw / "Places")[1].values()) + ["  Two  spaces ", "ÅÉ ﬁne ① 日本"]
     assert encode_texts(tokenizer, seen) == spiece.encode(seen)
 
 
@@ -41,7 +41,7 @@ def test_text_comes_back_and_ascii_is_never_unknown(trained, raw):
         ids = encode_texts(tokenizer, [text])[0]
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == text
-    places = encode_texts(tokenizer, read_plain(raw / "Places").items["text"].to_list())
+    places = encode_texts(tokenizer, list(plain(raw / "Places")[1].values()))
     assert not any(tokenizer.unk_token_id in ids for ids in places)
 
 

@@ -1,0 +1,251 @@
+"""Two benchmarks of the build, each in one run; tables go to docs/benchmarks/.
+
+    python benchmarks/build.py scale    100 million generated interactions over 2 million items through 5-core, split
+                                         and tars, within 8 GB of resident memory on two cores
+    python benchmarks/build.py peers    3 million interactions: the same ratings file through our ingest, 5-core, order
+                                         and split, and through the dictionary loops that peers use, side by side
+
+The raw files are generated: ratings csv and metadata json in the layout of Amazon 2018. Popularity is skewed, users
+have from 1 to a few hundred interactions. Resident memory is the sum over all processes of the build, five times a
+second.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import shutil
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import psutil
+
+from shards.build import build
+from shards.config import BuildConfig
+from shards.stages import Stages
+
+WORDS = np.array(["amber", "birch", "cedar", "delta", "ember", "flint", "grove", "heron", "ivory", "jade"])
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Users, items, and how skewed both are: id number N * u ** skew for u uniform on (0, 1)."""
+
+    users: int
+    items: int
+    user_skew: float
+    item_skew: float
+
+    @staticmethod
+    def dense(interactions: int, items: int) -> "Shape":
+        """Nearly everybody is in the 5-core: much to sort and to write."""
+        return Shape(interactions // 18, items, 1.4, 2.0)
+
+    @staticmethod
+    def raw(interactions: int) -> "Shape":
+        """As raw dumps are (Amazon Beauty: 0.6 users, 0.12 items an interaction): most users have one or two."""
+        return Shape(interactions // 2, interactions // 10, 2.5, 3.0)
+
+
+def generate(folder: Path, interactions: int, shape: Shape, texts: int, seed: int = 0) -> Path:
+    """Ratings and metadata of one category, `Generated`: item,user,rating,timestamp; metadata of `texts` items."""
+    category = folder / "Generated"
+    category.mkdir(parents=True)
+    draw = np.random.default_rng(seed)
+    with open(category / "Generated.csv", "wb") as stream:
+        for start in range(0, interactions, 1_000_000):
+            count = min(1_000_000, interactions - start)
+            user = (shape.users * draw.random(count) ** shape.user_skew).astype(np.int64)
+            item = (shape.items * draw.random(count) ** shape.item_skew).astype(np.int64)
+            frame = pl.DataFrame({"item": item, "user": user, "time": draw.integers(10**9, 14 * 10**8, count)}).select(
+                ("B" + (pl.col("item") * 7919 % 10**9 + 10**9).cast(pl.String).str.slice(1)).alias("item"),
+                ("A" + (pl.col("user") * 104729 % 10**12 + 10**12).cast(pl.String).str.slice(1)).alias("user"),
+                pl.lit("5.0").alias("rating"),
+                "time",
+            )
+            stream.write(frame.write_csv(include_header=False).encode())
+    with open(category / "meta_Generated.json", "w") as stream:
+        names = WORDS[draw.integers(len(WORDS), size=(texts, 4))]
+        for number in range(texts):
+            title = f"{' '.join(names[number])} {number}"
+            item = {"asin": f"B{number * 7919 % 10**9:09d}", "title": title, "brand": str(names[number][0])}
+            stream.write(json.dumps(item) + "\n")
+    return category
+
+
+class Resident:
+    """Peak resident memory of this process's children, in GB, while the block runs."""
+
+    def __enter__(self) -> "Resident":
+        self.peak, self.stop = 0.0, threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self.thread.join()
+
+    def _watch(self) -> None:
+        while not self.stop.wait(0.2):
+            total = 0
+            for child in psutil.Process().children(recursive=True):
+                try:
+                    total += child.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.peak = max(self.peak, total / 1e9)
+
+
+def _build(config: BuildConfig, started: float) -> None:
+    build(config, lambda line: print(f"{time.time() - started:7.0f} s  {line}", flush=True))
+
+
+def scale(arguments: argparse.Namespace, folder: Path) -> list[str]:
+    """The build of one large category in a process of its own, watched."""
+    started = time.time()
+    shape = Shape.dense(arguments.interactions, arguments.items)
+    raw = generate(folder / "raw", arguments.interactions, shape, texts=arguments.items)
+    size = sum(path.stat().st_size for path in raw.iterdir())
+    print(f"{time.time() - started:7.0f} s  generated {size / 1e9:.1f} GB of raw files", flush=True)
+    config = BuildConfig(
+        out=str(folder / "shards"), train=(str(raw),), max_users=None, lanes=64, records_per_tar=2_000,
+        vocab_size=8_000, workers=arguments.workers, memory_gb=arguments.memory_gb,
+    )  # fmt: skip
+    started = time.time()
+    with Resident() as resident:
+        process = multiprocessing.get_context("spawn").Process(target=_build, args=(config, started))
+        process.start()
+        process.join()
+    seconds = time.time() - started
+    if process.exitcode:
+        raise SystemExit(f"the build ended with {process.exitcode}")
+    manifest = json.loads((folder / "shards" / "manifest.json").read_text())
+    [member] = manifest["members"]
+    tars = sum(tar["bytes"] for tar in member["tars"])
+    return [
+        "| interactions read | after 5-core | users | items | peels | tars | time | interactions/s | peak resident |",
+        "|---|---|---|---|---|---|---|---|---|",
+        f"| {member['cleaning']['interactions_read']:,} | {member['num_interactions']:,} | {member['num_users']:,} "
+        f"| {member['num_items']:,} | {member['cleaning']['peels']} | {len(member['tars']):,} ({tars / 1e9:.1f} GB) "
+        f"| {seconds:.0f} s | {arguments.interactions / seconds:,.0f} | **{resident.peak:.2f} GB** |",
+    ]
+
+
+def dictionary_loops(path: Path) -> dict[str, list[str]]:
+    """5-core and order the way peers' scripts do it: lists and dictionaries, one interaction at a time."""
+    data = []
+    with open(path) as stream:
+        for line in stream:
+            item, user, rating, timestamp = line.strip().split(",")
+            if float(rating) <= 0:
+                continue
+            data.append((user, item, int(timestamp)))
+    sequences: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for user, item, timestamp in data:
+        sequences[user].append((item, timestamp))
+    histories = {}
+    for user, pairs in sequences.items():
+        pairs.sort(key=lambda pair: pair[1])
+        histories[user] = [item for item, _ in pairs]
+    while True:
+        users, items = defaultdict(int), defaultdict(int)
+        for user, history in histories.items():
+            for item in history:
+                users[user] += 1
+                items[item] += 1
+        if all(n >= 5 for n in users.values()) and all(n >= 5 for n in items.values()):
+            break
+        kept = {}
+        for user, history in histories.items():
+            if users[user] >= 5:
+                left = [item for item in history if items[item] >= 5]
+                if left:
+                    kept[user] = left
+        histories = kept
+    return histories
+
+
+def peers(arguments: argparse.Namespace, folder: Path) -> list[str]:
+    """Both ways over one file, in turn; what is left must be equal."""
+    lines = [
+        "| ratings | interactions read | after 5-core | users | dictionary loops | ours | ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    shapes = {
+        "as a raw dump": Shape.raw(arguments.interactions),
+        "nearly all in the core": Shape.dense(arguments.interactions, arguments.items),
+    }
+    for number, (name, shape) in enumerate(shapes.items()):
+        # Peers' loops read no metadata; one line is the least that a category can have.
+        raw = generate(folder / f"raw-{number}", arguments.interactions, shape, texts=1)
+        rows = []
+        for turn in range(arguments.turns):
+            started = time.time()
+            histories = dictionary_loops(raw / "Generated.csv")
+            theirs = time.time() - started
+            started = time.time()
+            facts = through_stages(raw, folder / f"ours-{number}-{turn}")
+            rows.append((theirs, time.time() - started))
+            left = sum(map(len, histories.values()))
+            assert (facts["num_users"], facts["num_interactions"]) == (len(histories), left), "the same core"
+        theirs, ours = (float(np.median(column)) for column in zip(*rows, strict=True))
+        lines.append(
+            f"| {name} | {arguments.interactions:,} | {left:,} | {len(histories):,} | {theirs:.1f} s | {ours:.1f} s "
+            f"| **{theirs / ours:.1f}** |"
+        )
+    return lines
+
+
+def through_stages(raw: Path, work: Path) -> dict[str, Any]:
+    """Ratings file to sorted and split sequences on disk, as a build does it; its facts."""
+    from shards.database import Means
+    from shards.members import DataSet
+
+    config = BuildConfig(out=str(work / "out"), train=(str(raw),), max_users=None)
+    data = DataSet("Generated", "train", str(raw), config)
+    with Stages(work, workers=1) as stages:
+        [facts] = stages.run([data.ingest()])
+        facts |= stages.run([data.clean(stages, facts, (), Means(4.0, 2))])[0]
+        facts |= stages.run([data.select(stages, facts, None)])[0]
+    return facts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, interactions, items in (("scale", 100_000_000, 2_000_000), ("peers", 3_000_000, 60_000)):
+        command = commands.add_parser(name)
+        command.add_argument("--interactions", type=int, default=interactions)
+        command.add_argument("--items", type=int, default=items)
+        command.add_argument("--folder", help="where raw files and shards go; default: a temporary folder")
+        command.add_argument("--workers", type=int, default=2)
+        command.add_argument("--memory-gb", type=float, default=4.0)
+        command.add_argument("--turns", type=int, default=3)
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(dir=arguments.folder))
+    try:
+        table = {"scale": scale, "peers": peers}[arguments.command](arguments, folder)
+    finally:
+        shutil.rmtree(folder)
+    words = f"python benchmarks/build.py {arguments.command} --interactions {arguments.interactions}"
+    versions = (
+        f"{date.today()}, {psutil.cpu_count()} cores, Python {platform.python_version()}, polars {pl.__version__}"
+    )
+    text = "\n".join([f"`{words}` ({versions})", "", *table]) + "\n"
+    DOCS.mkdir(parents=True, exist_ok=True)
+    (DOCS / f"build-{arguments.command}.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""`idgenrec shard build | add | download | inspect`: the commands of the first room.
+
+Enters: words. Leaves: what the commands write or print. Must hold: nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from pretrain.templates import tokenizer_lines
+from shards.config import AddConfig, BuildConfig
+from shards.download import DownloadConfig
+
+
+@dataclass(frozen=True)
+class Build:
+    """Raw folders of any known format into a shard folder: WebDataset tars, tables, tokenizer, manifest, data card.
+
+    A build that was stopped goes on where it was when the same command is given again.
+
+    Example: idgenrec shard build --train data/Games data/Phones --test data/Beauty --out shards --tokenizer t5
+    """
+
+    config: Annotated[BuildConfig, tyro.conf.arg(name="")]
+
+    def run(self) -> None:
+        from launchers.console import Console
+        from shards.build import build
+
+        config = self.config
+        if config.tokenizer is None and not config.tokenizer_text:
+            config = dataclasses.replace(config, tokenizer_text=tokenizer_lines())
+        build(config, Console().line)
+
+
+@dataclass(frozen=True)
+class Add:
+    """Add data sets to a finished shard folder; the others are not rewritten.
+
+    Example: idgenrec shard add --to shards --train data/Office
+    """
+
+    config: Annotated[AddConfig, tyro.conf.arg(name="")]
+
+    def run(self) -> None:
+        from launchers.console import Console
+        from shards.build import add
+
+        add(self.config, Console().line)
+
+
+@dataclass(frozen=True)
+class Download:
+    """Fetch raw files from their mirrors: resumed, verified, into folders that `shard build` reads.
+
+    Example: idgenrec shard download --release 2014 --categories Games Phones --out data
+    """
+
+    config: Annotated[DownloadConfig, tyro.conf.arg(name="")]
+
+    def run(self) -> None:
+        from launchers.console import Console
+        from shards.download import download
+
+        download(self.config, Console().line)
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Print what a shard folder holds beside the paper's Tables 2 and 3, with every difference marked.
+
+    Example: idgenrec shard inspect --shards shards --verify
+    """
+
+    shards: str
+    """The shard folder (or an fsspec URL)."""
+    verify: bool = False
+    """Check every hash, tar, row and the tokenizer too."""
+
+    def run(self) -> None:
+        from shards.inspection import inspect_lines
+        from shards.manifest import Manifest
+        from shards.verify import verify
+
+        manifest = verify(self.shards) if self.verify else Manifest.load(self.shards)
+        print("\n".join(inspect_lines(manifest)))
+        if self.verify:
+            print(f"\n{self.shards}: every file is whole")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Raw interactions and item texts into shards: download, build, add, inspect."""
+
+    command: Annotated[
+        Annotated[Build, tyro.conf.subcommand("build")]
+        | Annotated[Add, tyro.conf.subcommand("add")]
+        | Annotated[Download, tyro.conf.subcommand("download")]
+        | Annotated[Inspect, tyro.conf.subcommand("inspect")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def run(self) -> None:
+        self.command.run()

@@ -1,0 +1,125 @@
+"""The catalogue of one data set: which users and items go in, and the row of each item.
+
+Enters a cleaned data set and the number of users it may give; leaves `catalogue.parquet` (item, text: one line a row),
+`rows.npy` (item code -> row, -1 outside), `chosen.npy` (user code -> goes in), `lengths.npy` (history length of each
+record) and the facts. It must hold that rows follow the item file in data taken as cleaned, and first appearance in
+all others.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import polars as pl
+
+from shards import split
+from shards.clean import EVENTS, ITEMS, TEXTS
+from shards.counters import generator
+from shards.sequences import Sequences, read_sequences
+
+CATALOGUE, ROWS, CHOSEN, LENGTHS = "catalogue.parquet", "rows.npy", "chosen.npy", "lengths.npy"
+NO_TEXT = "na"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What goes in. users: at most so many, drawn by `seed`. file_order: rows as in the item file, else by appearance.
+
+    whole: items that no chosen user touched stay in. split_share: None is leave-one-out, else the share of interactions
+    behind the moment of a split in time.
+    """
+
+    name: str
+    seed: int
+    users: int | None
+    file_order: bool
+    whole: bool
+    split_share: float | None
+
+
+def draw_users(selection: Selection, num_users: int) -> np.ndarray:
+    """bool (num_users,): all of them, or a seeded sample of `selection.users`."""
+    if selection.users is None or selection.users >= num_users:
+        return np.ones(num_users, dtype=bool)
+    chosen = np.zeros(num_users, dtype=bool)
+    chosen[generator(selection.seed, "users", selection.name).choice(num_users, selection.users, replace=False)] = True
+    return chosen
+
+
+def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, num_users: int) -> dict[str, Any]:
+    """Writes the four files into `out`. ValueError when a catalogue of under two items is left."""
+    items = pl.read_parquet(cleaned / ITEMS)
+    chosen = draw_users(selection, num_users)
+    moment = _moment(cleaned, selection)
+    ranks = _number_ranks(items["item"])
+    first = np.full(items.height, -1, dtype=np.int64)
+    lengths, seen, telling, by_text, by_number = [], 0, 0, 0, 0
+    for batch in read_sequences(cleaned / EVENTS, chosen):
+        new = first[batch.items] < 0
+        # Assigned backwards, so that of an item's places in this batch the first one stays.
+        places = np.flatnonzero(new)[::-1]
+        first[batch.items[places]] = places + seen
+        seen += len(batch.items)
+        parts = parts_of(batch, moment)
+        ends = np.concatenate([[0], np.cumsum(parts == split.HISTORY)])[batch.offsets]
+        lengths.append(np.diff(ends).astype(np.int32))
+        in_order, says = split.ascending(batch.offsets, batch.items)
+        by_text, telling = by_text + int(in_order.sum()), telling + int(says.sum())
+        if ranks is not None:
+            by_number += int(split.ascending(batch.offsets, ranks[batch.items])[0].sum())
+    catalogue, rows = _rows(items, first, pl.read_parquet(raw / TEXTS) if selection.whole else None, selection)
+    if catalogue.height < 2:
+        raise ValueError(f"{selection.name}: all users have the same one item; a catalogue needs two")
+    bare = catalogue["text"].null_count()
+    catalogue.with_columns(pl.col("text").fill_null(NO_TEXT)).write_parquet(out / CATALOGUE)
+    np.save(out / ROWS, rows)
+    np.save(out / CHOSEN, chosen)
+    np.save(out / LENGTHS, np.concatenate(lengths))
+    return {
+        "num_users": int(chosen.sum()),
+        "num_items": catalogue.height,
+        "num_interactions": seen,
+        "share_sorted_by_id": round(max(by_text, by_number) / telling, 6) if telling else 0.0,
+        "items_without_text": bare,
+        "split_moment": moment,
+    }
+
+
+def parts_of(batch: Sequences, moment: int | None) -> np.ndarray:
+    """The part of each interaction: leave-one-out, or the split at `moment` (milliseconds since 1970)."""
+    return split.leave_one_out(batch.offsets) if moment is None else split.split_at(batch.offsets, batch.times, moment)
+
+
+def _moment(cleaned: Path, selection: Selection) -> int | None:
+    if selection.split_share is None:
+        return None
+    query = f"SELECT quantile_disc(time, {1 - selection.split_share!r}) FROM read_parquet($events)"
+    return int(duckdb.execute(query, {"events": str(cleaned / EVENTS)}).fetchall()[0][0])
+
+
+def _number_ranks(items: pl.Series) -> np.ndarray | None:
+    """The order of the ids as numbers, by code; None where the ids are not all numbers."""
+    if not items.str.contains(r"^[0-9]{1,18}$").all():
+        return None
+    return np.argsort(np.argsort(items.cast(pl.Int64).to_numpy(), kind="stable")).astype(np.int64)
+
+
+def _rows(
+    items: pl.DataFrame, first: np.ndarray, texts: pl.DataFrame | None, selection: Selection
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """(catalogue: item, text in the order of the rows; code -> row)."""
+    table = items.with_row_index("code").with_columns(pl.Series("first", first))
+    touched = table.filter(pl.col("first") >= 0)
+    if texts is not None:  # every line of the item file is a row
+        table = texts.join(table.select("item", "code"), on="item", how="left", maintain_order="left")
+    elif selection.file_order:
+        table = touched.sort("line", maintain_order=True, nulls_last=True)
+    else:
+        table = touched.sort("first")
+    table = table.with_row_index("row")
+    rows = np.full(items.height, -1, dtype=np.int32)
+    known = table.drop_nulls("code")
+    rows[known["code"].to_numpy()] = known["row"].to_numpy()
+    return table.select("item", "text"), rows

@@ -1,0 +1,74 @@
+"""Amazon reviews and metadata, releases 2014, 2018 and 2023.
+
+Enter the two files of one category; leave frames of EVENT_SCHEMA and TEXT_SCHEMA in the order of the files. It must
+hold that an item is an `asin` (2023: the `parent_asin`, whose variants share one text) and a time is in milliseconds.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from shards.readers.delimited import Columns, read_delimited_events, without_header
+from shards.readers.events import identifier, reject_too_long
+from shards.readers.items import read_text
+from shards.readers.json_lines import Keys, parse_object, read_json_events
+from shards.readers.lines import read_batches
+from shards.readers.literals import parse_literal
+from shards.rejects import Rejects
+from shards.text import item_text
+
+REVIEWS = {
+    "amazon-2014": Keys("reviewerID", "asin", "overall", "unixReviewTime", "seconds"),
+    "amazon-2018": Keys("reviewerID", "asin", "overall", "unixReviewTime", "seconds"),
+    "amazon-2023": Keys("user_id", "parent_asin", "rating", "timestamp", "milliseconds"),
+}
+# Files of ratings alone; those of 2023 name their columns.
+RATINGS = {
+    "amazon-2014": ("user", "item", "rating", "timestamp"),
+    "amazon-2018": ("item", "user", "rating", "timestamp"),
+}
+RATINGS_2023 = ("user_id", "parent_asin", "rating", "timestamp")
+
+
+def read_amazon_events(path: Path, release: str, rejects: Rejects) -> Iterator[pl.DataFrame]:
+    """Reviews (JSON lines) or ratings (`.csv`, `.csv.gz`) of one category."""
+    if ".csv" not in path.suffixes:
+        return read_json_events(path, REVIEWS[release], rejects)
+    if release == "amazon-2023":
+        user, item, rating, time = RATINGS_2023
+        columns = (
+            (Columns(names, ",", user, item, rating, time, "milliseconds"), batch)
+            for names, batch in without_header(path, rejects, ",", RATINGS_2023)
+        )
+    else:
+        fixed = Columns(RATINGS[release], ",", "user", "item", "rating", "timestamp", "seconds")
+        columns = ((fixed, batch) for batch in read_batches(path, reject_too_long(path, rejects)))
+    return read_delimited_events(path, columns, rejects)
+
+
+def read_amazon_items(path: Path, release: str, rejects: Rejects) -> Iterator[pl.DataFrame]:
+    """Metadata of one category."""
+    parse = parse_literal if release == "amazon-2014" else parse_object
+    key = "parent_asin" if release == "amazon-2023" else "asin"
+
+    def row(line: bytes) -> tuple[str, str]:
+        found = parse(line)
+        return identifier(found.get(key), key), item_text(item_fields(found, release))
+
+    return read_text(path, rejects, row)
+
+
+def item_fields(found: dict[str, Any], release: str) -> dict[str, object]:
+    """title, brand, categories, description of one line of metadata."""
+    if release == "amazon-2023":
+        # The store is who sells; the maker stands in the details where it is known.
+        details = found.get("details")
+        maker = details.get("Brand") if isinstance(details, dict) else None
+        brand, description = maker or found.get("store"), [found.get("description"), found.get("features")]
+    else:
+        brand, description = found.get("brand"), found.get("description")
+    # 2014: `categories`, a list of paths; 2018: `category`, one path; 2023: `categories`, one path.
+    categories = found.get("category" if release == "amazon-2018" else "categories")
+    return {"title": found.get("title"), "brand": brand, "categories": categories, "description": description}
