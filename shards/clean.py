@@ -22,7 +22,7 @@ from shards.database import Means, connect, parquet, quoted
 from shards.k_core import Core, k_core
 from shards.split import MIN_LENGTH
 
-# Buckets of the sieve: two for each interaction, 64 million at most (half a GB to count them).
+# Buckets of the sieve: one or two for each interaction, 64 million at most (half a GB to count them).
 MAX_SIEVE_BITS = 26
 # Writing what the sieve lets through pays when it is less than this share.
 SIEVE_PAYS = 0.5
@@ -137,7 +137,7 @@ class _Cleaning:
         self.database.execute("CREATE VIEW sieved AS SELECT * FROM kept")
         if self.rules.k_core < 2:
             return
-        mask = (1 << min((2 * self.left).bit_length(), MAX_SIEVE_BITS)) - 1
+        mask = (1 << min(self.left.bit_length(), MAX_SIEVE_BITS)) - 1
         core = self._core(f"SELECT (hash(user) & {mask})::INTEGER, (hash(item) & {mask})::INTEGER FROM kept", self.left)
         if core.left > SIEVE_PAYS * self.left:
             return

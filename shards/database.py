@@ -19,9 +19,8 @@ class Means:
 
 
 def connect(folder: Path, means: Means) -> duckdb.DuckDBPyConnection:
-    """A database of its own inside `folder`, spilling there too; both are gone with the folder."""
+    """A database in memory; what does not fit into it, tables included, goes to a file in `folder`."""
     return duckdb.connect(
-        str(folder / "work.duckdb"),
         config={
             "memory_limit": f"{means.memory_gb:.2f}GB",
             "threads": means.threads,

@@ -27,20 +27,24 @@ def k_core(users_E: np.ndarray, items_E: np.ndarray, k: int, owned: bool = False
     removed together, round by round, to the fixpoint; the fixpoint does not depend on the order of removal. An
     interaction stays when both its ends do. owned: the arrays may be overwritten, which halves the memory.
     """
-    num_users, num_items = int(users_E.max(initial=-1)) + 1, int(items_E.max(initial=-1)) + 1
     if not owned:
         users_E, items_E = users_E.copy(), items_E.copy()
+    # int32: counts of a hundred million buckets are looked at in every round, and half the bytes are half the time.
+    counts = [np.bincount(codes_E, minlength=1).astype(np.int32) for codes_E in (users_E, items_E)]
     left, peels = len(users_E), 0
     while True:
-        users_stay = np.bincount(users_E[:left], minlength=num_users) >= k
-        items_stay = np.bincount(items_E[:left], minlength=num_items) >= k
+        users_stay, items_stay = (count >= k for count in counts)
         kept = 0
         for start in range(0, left, CHUNK):  # compacted in place, chunk by chunk
             users, items = users_E[start : min(start + CHUNK, left)], items_E[start : min(start + CHUNK, left)]
-            stay = users_stay[users] & items_stay[items]
-            count = int(stay.sum())
-            users_E[kept : kept + count], items_E[kept : kept + count] = users[stay], items[stay]
-            kept += count
+            stay = users_stay.take(users) & items_stay.take(items)
+            number = int(stay.sum())
+            if number < len(stay):
+                for count, codes in zip(counts, (users, items), strict=True):
+                    # Types that ufunc.at need not convert: seven times faster.
+                    np.subtract.at(count, codes.compress(~stay).astype(np.intp), np.int32(1))
+            users_E[kept : kept + number], items_E[kept : kept + number] = users.compress(stay), items.compress(stay)
+            kept += number
         if kept == left:
             return Core(users_stay, items_stay, peels, left)
         left, peels = kept, peels + 1

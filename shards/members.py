@@ -121,7 +121,6 @@ def _ingest(out: Path, folder: str, max_reject_share: float) -> dict[str, Any]:
 
 def _clean(out: Path, raw: Path, rules: Rules, excluded: list[str], means: Means) -> dict[str, Any]:
     facts = clean(raw, out, rules, excluded, means)
-    (out / "work.duckdb").unlink()
     return facts | {"users": pq.read_metadata(out / USERS).num_rows}
 
 

@@ -14,6 +14,7 @@ import polars as pl
 from shards.readers.events import (
     EVENT_SCHEMA,
     MILLISECONDS_IN,
+    PRINTABLE,
     Event,
     Malformed,
     Unit,
@@ -121,7 +122,7 @@ def exact_event(columns: Columns) -> Callable[[int, bytes], Event]:
 
 def fast_events(batch: Batch, columns: Columns) -> pl.DataFrame | None:
     """All lines at once; None where any of them asks for the exact path."""
-    data = batch.data.replace(b"\r\n", b"\n")
+    data = batch.data.replace(b"\r\n", b"\n") if b"\r" in batch.data else batch.data
     if b"\r" in data:  # polars drops it at the end of any field
         return None
     try:
@@ -134,9 +135,8 @@ def fast_events(batch: Batch, columns: Columns) -> pl.DataFrame | None:
         )
     except pl.exceptions.PolarsError:
         return None
-    # Polars refuses fields too many and fills up those too few; blank lines it fills up too.
-    rows = data.count(b"\n")
-    if frame.height != rows or data.count(columns.separator.encode()) != rows * (len(columns.names) - 1):
+    # Polars refuses fields too many and fills up those too few with null; blank lines it leaves out or fills up too.
+    if frame.height != data.count(b"\n") or frame[columns.names[-1]].null_count():
         return None
     stars, time = pl.lit(None, pl.Float64), batch.first + pl.int_range(pl.len(), dtype=pl.Int64)
     if columns.rating:
@@ -144,7 +144,8 @@ def fast_events(batch: Batch, columns: Columns) -> pl.DataFrame | None:
     if columns.time:
         time = _number(columns.time, r"^[0-9]{1,15}$", pl.Int64) * MILLISECONDS_IN[columns.unit]
     frame = frame.select(user=pl.col(columns.user), item=pl.col(columns.item), rating=stars, time=time)
-    return frame if plausible(frame, columns.rating is not None) else None
+    printable = not data.translate(None, PRINTABLE + columns.separator.encode())
+    return frame if plausible(frame, columns.rating is not None, printable) else None
 
 
 def _number(column: str, pattern: str, dtype: type[pl.DataType]) -> pl.Expr:
