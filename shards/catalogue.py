@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import polars as pl
 
@@ -95,8 +94,8 @@ def parts_of(batch: Sequences, moment: int | None) -> np.ndarray:
 def _moment(cleaned: Path, selection: Selection) -> int | None:
     if selection.split_share is None:
         return None
-    query = f"SELECT quantile_disc(time, {1 - selection.split_share!r}) FROM read_parquet($events)"
-    return int(duckdb.execute(query, {"events": str(cleaned / EVENTS)}).fetchall()[0][0])
+    times = pl.scan_parquet(cleaned / EVENTS).select(pl.col("time").quantile(1 - selection.split_share, "lower"))
+    return int(times.collect(engine="streaming").item())
 
 
 def _number_ranks(items: pl.Series) -> np.ndarray | None:

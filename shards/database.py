@@ -26,6 +26,7 @@ def connect(folder: Path, means: Means) -> duckdb.DuckDBPyConnection:
             "threads": means.threads,
             "temp_directory": str(folder / "spill"),
             "preserve_insertion_order": False,
+            "enable_progress_bar": False,
         },
     )
 

@@ -87,7 +87,7 @@ class DataSet:
         raw = stages.path(f"ingest.{self.name}")
         ids = Ids(self.name, raw / EVENTS, raw / TEXTS, touched=raw / EVENTS)
         drop = {"user": self.config.overlap_users == "drop", "item": self.config.overlap_items == "drop"}
-        return Stage(f"audit.{self.name}", _audit, (ids, list(tests), drop, means.threads))
+        return Stage(f"audit.{self.name}", _audit, (ids, list(tests), drop, means))
 
     def lengths(self, stages: Stages) -> np.ndarray:
         return np.load(stages.path(f"select.{self.name}") / catalogue.LENGTHS)
@@ -132,8 +132,8 @@ def _select(
     return facts
 
 
-def _audit(out: Path, ids: Ids, tests: list[Ids], drop: dict[str, bool], threads: int) -> dict[str, Any]:
-    pairs, files = overlap.find_overlap(ids, tests, out, drop, threads) if tests else ([], [])
+def _audit(out: Path, ids: Ids, tests: list[Ids], drop: dict[str, bool], means: Means) -> dict[str, Any]:
+    pairs, files = overlap.find_overlap(ids, tests, out, drop, means) if tests else ([], [])
     return {"pairs": [asdict(pair) for pair in pairs], "files": [str(file) for file in files]}
 
 
@@ -189,7 +189,7 @@ def base_ids(folder: str, base: Manifest | None, role: str, work: Path) -> list[
 
 def audit_old(old: Ids, tests: Sequence[Ids], work: Path, means: Means) -> list[Overlap]:
     """New test sets against a train category that is not written again: nothing can be dropped there."""
-    return overlap.find_overlap(old, tests, work / "base" / old.name, {"user": False, "item": False}, means.threads)[0]
+    return overlap.find_overlap(old, tests, work / "base" / old.name, {"user": False, "item": False}, means)[0]
 
 
 def cores() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from shards.database import parquet, quoted
+from shards.database import Means, connect, parquet, quoted
 
 # Whole-id patterns of the known id spaces; a data set is of the first one that nearly all of its ids have.
 ITEM_SPACES = {"anonymous": "[A-Za-z]?[0-9]{1,7}", "amazon": "[A-Z0-9]{10}", "yelp": "[A-Za-z0-9_-]{22}"}
@@ -74,14 +74,14 @@ class Ids:
 
 
 def find_overlap(
-    train: Ids, tests: Sequence[Ids], out: Path, drop: Mapping[str, bool], threads: int
+    train: Ids, tests: Sequence[Ids], out: Path, drop: Mapping[str, bool], means: Means
 ) -> tuple[list[Overlap], list[Path]]:
     """Audits one train category against all test sets; writes `user-N.parquet`, `item-N.parquet` of what is to drop.
 
     drop: {"user": bool, "item": bool}. Returns (audit, files written).
     """
     audit, files = [], []
-    with duckdb.connect(config={"threads": threads}) as database:
+    with connect(out, means) as database:
         database.execute(f"CREATE TABLE train_user AS SELECT DISTINCT user FROM {parquet(train.users)}")
         database.execute(
             f"CREATE TABLE train_item AS SELECT item, any_value({_TITLE}) AS title "

@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from shards.database import Means
 from shards.overlap import Ids, find_overlap
 
 AMAZON = ["A1YJEY40YUW4SE", "AIXZKN4ACSKI", "A2SUAM1J3GNN3B"]
@@ -21,7 +22,7 @@ def ids(folder, name, users, items, texts):
 
 
 def audit(folder, train, test, drop=True):
-    pairs, files = find_overlap(train, [test], folder, {"user": drop, "item": drop}, 1)
+    pairs, files = find_overlap(train, [test], folder, {"user": drop, "item": drop}, Means(0.5, 1))
     return pairs[0], {file.name: pl.read_parquet(file).to_series().to_list() for file in files}
 
 

@@ -109,7 +109,7 @@ def check_report(out: Path, shards: Path, tasks: dict[str, int]) -> dict:
 
 def test_counts_are_those_of_the_data_readme(shared: Path, tmp_path: Path) -> None:
     idgenrec(
-        tmp_path, "shard", "build", "--train", "--test", *(shared / "data" / name for name in COUNTS),
+        tmp_path, "shard", "build", "--test", *(shared / "data" / name for name in COUNTS),
         "--tokenizer", shared / "t5", "--out", "shards",
     )  # fmt: skip
     members = Manifest.load(tmp_path / "shards").test_members
@@ -119,7 +119,8 @@ def test_counts_are_those_of_the_data_readme(shared: Path, tmp_path: Path) -> No
 def test_a_sample_keeps_catalogues_of_unseen_sets_whole(shared: Path, tmp_path: Path) -> None:
     data = shared / "data"
     idgenrec(
-        tmp_path, "shard", "build", "--train", *(data / name for name in TRAIN), "--test", *(data / name for name in UNSEEN),
+        tmp_path, "shard", "build", "--train", *(data / name for name in TRAIN),
+        "--test", *(data / name for name in UNSEEN),
         "--tokenizer", shared / "t5", "--max-users", "60", "--max-test-users", "24", "--out", "shards",
     )  # fmt: skip
     manifest = Manifest.load(tmp_path / "shards")
@@ -134,7 +135,7 @@ def test_sequences_in_the_order_of_the_released_files_are_refused(shared: Path, 
     texts = lines(shared / "data" / "Toys" / "item_plain_text.txt.gz")
     folder = write_plain(tmp_path / "Toys", [" ".join([user, *sorted(items)]) for user, *items in sequences], texts)
     printed = idgenrec(
-        tmp_path, "shard", "build", "--train", "--test", folder, "--tokenizer", shared / "t5", "--out", "shards", status=2
+        tmp_path, "shard", "build", "--test", folder, "--tokenizer", shared / "t5", "--out", "shards", status=2
     )  # fmt: skip
     assert "error: Toys" in printed
     assert not (tmp_path / "shards").exists()
