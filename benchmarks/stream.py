@@ -163,9 +163,9 @@ def speed(folder: Path, manifest: Manifest, options: argparse.Namespace) -> list
         mine, other, windowed = map(statistics.median, rates)
         lines.append(f"| {workers} | {mine:,.0f} | {other:,.0f} | {mine / other:.1f} | {windowed:,.0f} |")
     closing = (
-        "On local files the caller's own work, a `Sample` and its slices, is most of the time; a worker can take off no "
-        "more than reading and parsing, and starting one takes about a second an epoch. Workers and prefetch are for "
-        "stores that answer slowly."
+        "On local files the caller's own work, a `Sample` and its slices, is most of the time; a worker can take off "
+        "no more than reading and parsing, and starting one takes about a second an epoch. Workers and prefetch are "
+        "for stores that answer slowly."
     )
     return [*lines, "", closing, ""]
 

@@ -20,15 +20,17 @@ class Means:
 
 def connect(folder: Path, means: Means) -> duckdb.DuckDBPyConnection:
     """A database in memory; what does not fit into it, tables included, goes to a file in `folder`."""
-    return duckdb.connect(
+    database = duckdb.connect(
         config={
             "memory_limit": f"{means.memory_gb:.2f}GB",
             "threads": means.threads,
             "temp_directory": str(folder / "spill"),
             "preserve_insertion_order": False,
-            "enable_progress_bar": False,
         },
     )
+    # It would draw over the lines of the build.
+    database.execute("SET enable_progress_bar = false")
+    return database
 
 
 def parquet(*paths: Path | str, row_numbers: bool = False) -> str:

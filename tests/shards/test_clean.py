@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import shards.clean as cleaning
 from shards.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
-from shards.database import Means
+from shards.database import Means, connect
 from shards.readers.folder import EVENT_SCHEMA, TEXT_SCHEMA
 
 RULES: dict[str, Any] = {"name": "Tiny", "k_core": 2, "repeats": "keep", "order": "time", "since": None, "until": None}
@@ -169,3 +169,11 @@ def test_the_sieve_changes_nothing(tmp_path, monkeypatch):
         assert facts == found[0][0]
         assert all(one.equals(other) for one, other in zip(tables, found[0][1], strict=True))
     assert 0 < found[0][1][0].height < 6_000
+
+
+def test_no_bar_is_drawn_over_the_lines_of_a_build(tmp_path):
+    with connect(tmp_path, Means(0.5, 1)) as database:
+        [(shown, memory)] = database.execute(
+            "SELECT current_setting('enable_progress_bar'), current_setting('memory_limit')"
+        ).fetchall()
+    assert shown is False and memory.startswith("476")  # 0.5 GB in MiB
