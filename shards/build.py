@@ -20,10 +20,11 @@ from typing import Any
 from shards import assembly, card, fusion, members
 from shards.config import AddConfig, BuildConfig
 from shards.database import Means
+from shards.ingest import REJECTS
 from shards.manifest import TOKENIZER_FOLDER, Manifest, TokenizerInfo
 from shards.members import DataSet
 from shards.overlap import Ids, Overlap
-from shards.stages import Stage, Stages
+from shards.stages import RESULT, Stage, Stages
 from shards.write import deal
 
 Progress = Callable[[str], None]
@@ -101,7 +102,13 @@ def _workshop(out: Path, config: BuildConfig, progress: Progress) -> Iterator[Pa
                 if path.name != "lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             found.write_text(plan)
-        yield work
+        try:
+            yield work
+        except ValueError:
+            # Nothing to go on with and nothing to look at.
+            if not [*work.glob(f"stages/*/{RESULT}"), *work.glob(f"stages/*/{REJECTS}")]:
+                shutil.rmtree(work)
+            raise
         shutil.rmtree(work)
 
 

@@ -71,6 +71,6 @@ class Rejects:
             self._out.flush()
         return (
             f"{rejected:,} of {seen:,} lines ({rejected / seen:.1%}) of {file} are malformed{when}, more than "
-            f"max_reject_share {self._max_share:.4g}; first: {self._first[file.name]}; see {self._path.name}; "
+            f"max_reject_share {self._max_share:.4g}; first: {self._first[file.name]}; see {self._path}; "
             "mend or fetch the file again, or raise max_reject_share"
         )

@@ -1,5 +1,7 @@
 import json
+import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,6 +117,24 @@ def test_errors(raw, built, tmp_path):
     with pytest.raises(ValueError, match="no training sample"):
         build(BuildConfig(train=(str(short),), test=(), out=str(tmp_path / "out"), vocab_size=300))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_read_leaves_nothing(tmp_path):
+    (tmp_path / "Empty").mkdir()
+    with pytest.raises(ValueError, match="Empty holds no known format"):
+        build(BuildConfig(out=str(tmp_path / "out"), train=(str(tmp_path / "Empty"),)))
+    assert [path.name for path in tmp_path.iterdir()] == ["Empty"]
+
+
+def test_too_many_malformed_lines_stop_the_build_and_can_be_looked_at(tmp_path):
+    folder = tmp_path / "Beauty"
+    folder.mkdir()
+    (folder / "ratings_Beauty.csv").write_text("A1,B1,5.0,1300000000\n" * 9 + "A1,B1,much,1300000000\n")
+    (folder / "meta_Beauty.json").write_text("{'asin': 'B1', 'title': 'a'}\n")
+    with pytest.raises(ValueError, match=r"1 of 10 lines \(10.0%\) of .* see (\S+rejects.jsonl);") as stopped:
+        build(BuildConfig(out=str(tmp_path / "out"), train=(str(folder),), vocab_size=300))
+    path = re.search(r"see (\S+rejects.jsonl);", str(stopped.value))
+    assert path and json.loads(Path(path[1]).read_text())["line"] == 10
 
 
 def test_a_manifest_that_cannot_be_read_is_named(built, tmp_path):

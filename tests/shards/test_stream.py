@@ -135,6 +135,30 @@ def test_workers_change_nothing(small, workers, prefetch, window, world_size):
     assert drain(folder, manifest, middle, 1, 4, 16, workers=workers) == drain(folder, manifest, middle, 1, 4, 16)
 
 
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_any_rank_reads_the_same_with_any_number_of_workers(data):
+    """With workers as without, at random sizes, ranks, windows and places: what holds for none holds for all."""
+    workers, world_size = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 16))
+    rank, per_rank = data.draw(st.integers(0, world_size - 1)), data.draw(st.integers(1, 6))
+    window = data.draw(st.sampled_from([0, 7, 64]))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder) / "shards"
+        users, lanes = data.draw(st.integers(2, 60)), data.draw(st.integers(1, 6))
+        manifest = make_shards(folder, histories(data.draw(st.integers(0, 9)), users), lanes=lanes, records_per_tar=4)
+
+        def read(workers):
+            stream = Stream(folder, manifest, 0, rank, world_size, workers=workers, length_window=window)
+            start = Position(0, 1, place % stream.slots_per_epoch, window)
+            return [
+                (after, [entry and (entry.slot, entry.key, entry.prefix_end, entry.target) for entry in entries])
+                for after, entries in stream.batches(start, per_rank * world_size)
+            ]
+
+        place = data.draw(st.integers(0, 500))
+        assert read(workers) == read(0)
+
+
 def test_order_depends_on_seed_epoch_and_window(small):
     folder, manifest = small
     orders = [
