@@ -47,6 +47,34 @@ def test_help_of_each_command(idgenrec, command):
     assert f"usage: idgenrec {command}" in out and "--help" in out
 
 
+@pytest.mark.parametrize("command", ["build", "add", "download", "inspect"])
+def test_help_of_each_shard_command(idgenrec, command):
+    status, out, _ = idgenrec("shard", command, "--help")
+    assert status == 0 and f"usage: idgenrec shard {command}" in out
+    assert f"Example: idgenrec shard {command}" in out.replace("\n", " ")
+
+
+def test_shards_are_built_added_to_and_inspected(idgenrec, tmp_path):
+    from shards.readers.marketplace import MarketplaceSizes, write_marketplace
+
+    sizes = MarketplaceSizes(users_per_category=20, items_per_category=24, test_users=8, test_items=24)
+    write_marketplace(tmp_path / "raw", seed=1, sizes=sizes)
+    raw, shards = tmp_path / "raw", tmp_path / "shards"
+    status, out, err = idgenrec(
+        "shard", "build", "--train", raw / "Garden", "--test", raw / "Gifts", "--out", shards, "--vocab-size", 420
+    )
+    assert status == 0 and "Garden / Gifts: 0 items in both; 0 users in both" in out + err
+    assert (shards / "README.md").read_text().startswith("# Shards for idgenrec")
+    status, out, err = idgenrec("shard", "add", "--to", shards, "--train", raw / "Kitchen", "--test", raw / "Places")
+    assert status == 0 and "Kitchen / Places" in out + err
+    status, out, _ = idgenrec("shard", "inspect", "--shards", shards, "--verify")
+    assert status == 0 and "every file is whole" in out
+    assert all(name in out for name in ("Garden", "Kitchen", "Gifts", "Places", "Fusion"))
+    tar = next((shards / "Kitchen").glob("*.tar"))
+    tar.write_bytes(tar.read_bytes()[:-1])
+    assert_one_error(idgenrec("shard", "inspect", "--shards", shards, "--verify"), tar.name)
+
+
 def error_lines(err):
     return [line for line in err.splitlines() if line.startswith("error:")]
 
