@@ -10,6 +10,7 @@ rows) -> write (tables, tars) -> manifest and card. Test sets are cleaned first:
 
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,12 +75,20 @@ def add(config: AddConfig, progress: Progress = lambda line: None) -> Manifest:
     with _workshop(folder, wanted, progress) as work:
         manifest = _fill(wanted, base, work, progress)
         for member in manifest.members[len(base.members) :]:
-            shutil.rmtree(folder / member.name, ignore_errors=True)
-            (work / "out" / member.name).rename(folder / member.name)
-        (folder / card.FILE).write_text(card.data_card(manifest), encoding="utf-8")
+            _link(work / "out" / member.name, folder / member.name)
         manifest.save(folder)
+        (folder / card.FILE).write_text(card.data_card(manifest), encoding="utf-8")
     progress(f"{folder}: {manifest.num_items:,} items, {manifest.num_samples:,} samples in {manifest.lanes} lanes")
     return manifest
+
+
+def _link(source: Path, target: Path) -> None:
+    """`source` under the name `target` too: what was built stays in its place, should this be killed half-way."""
+    fresh = target.with_name(f".{target.name}")
+    for path in (fresh, target):
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.copytree(source, fresh, copy_function=os.link)
+    fresh.rename(target)
 
 
 @contextmanager

@@ -218,11 +218,17 @@ def test_two_builds_of_one_folder_are_refused(few, tmp_path):
     assert len(refused) > 8 and wanted_is_there()
 
 
-def test_data_sets_are_added_without_rewriting(paper, few, tmp_path):
+def test_data_sets_are_added_without_rewriting(paper, few, tmp_path, monkeypatch):
     folder = tmp_path / "shards"
     before = build(config(few, folder))
     files = {file: (body, (folder / file).stat().st_mtime_ns) for file, body in contents(folder).items()}
-    after = add(AddConfig(to=str(folder), train=tuple(paper["train"][3:5]), test=(paper["test"][-1],)))
+    wanted = AddConfig(to=str(folder), train=tuple(paper["train"][3:5]), test=(paper["test"][-1],))
+    with monkeypatch.context() as killed:
+        killed.setattr(Manifest, "save", lambda self, folder: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            add(wanted)
+    assert Manifest.load(folder) == before == verify(folder), "until the manifest is there, the folder is the old one"
+    after = add(wanted)
     assert verify(folder) == after and Manifest.load(folder) == after
     assert after.members[: len(before.members)] == before.members
     assert [member.role for member in after.members[len(before.members) :]] == ["train", "train", "test"]
