@@ -8,12 +8,22 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from shards.manifest import Manifest, Member
-from shards.registry import MAX_USERS, PAPER, PAPER_FUSION, PUBLISHED, Counts, Row, fusion_users_by_rule, paper_rows
+from shards.registry import (
+    MAX_USERS,
+    PAPER,
+    PAPER_FUSION,
+    PUBLISHED,
+    UNCONFIRMED,
+    Counts,
+    Row,
+    fusion_users_by_rule,
+    paper_rows,
+)
 
 # Widths of a column's number, which ends in a column of its own, and of the mark behind it.
 WIDTHS = ((10, 11), (9, 11), (11, 13), (9, 3))
 BUILT = "built"
-SOURCES = {PAPER: "Table 3", PUBLISHED: "5-core files", BUILT: BUILT}
+SOURCES = {PAPER: "Table 3", PUBLISHED: "5-core files", UNCONFIRMED: "unconfirmed", BUILT: BUILT}
 
 
 def inspect_lines(manifest: Manifest) -> list[str]:
