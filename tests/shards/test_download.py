@@ -6,29 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from bad_server import METADATA, REVIEWS, Answer, BadServer, check, config, one_file_on_two_mirrors, only, payload
+from bad_server import METADATA, REVIEWS, Answer, BadServer, check, config, only, payload
 
 from shards import download as download_module
 from shards import mirrors, registry
 from shards.checksums import read_sums
 from shards.download import DownloadConfig, download
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with BadServer() as bad:
-        yield bad
-
-
-@pytest.fixture
-def one_file(server: BadServer, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    return one_file_on_two_mirrors(server, monkeypatch)
 
 
 def test_a_folder_is_filled_and_sha256sum_agrees(server: BadServer, tmp_path: Path):

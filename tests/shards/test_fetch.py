@@ -4,28 +4,15 @@ import dataclasses
 import hashlib
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bad_server import REVIEWS, Answer, BadServer, check, config, one_file_on_two_mirrors, only, payload
+from bad_server import REVIEWS, Answer, BadServer, check, config, only, payload
 
 from shards import fetch as fetch_module
 from shards import registry
 from shards.download import download
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with BadServer() as bad:
-        yield bad
-
-
-@pytest.fixture
-def one_file(server: BadServer, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    return one_file_on_two_mirrors(server, monkeypatch)
 
 
 def test_cut_connections_cost_no_byte_twice(server: BadServer, one_file: bytes, tmp_path: Path):
