@@ -38,7 +38,7 @@ demo: $(STAMP)
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@echo "running the tests"
-	@$(VENV)/bin/python -m pytest tests --ignore=tests/system $(ARGS)
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers $(ARGS)
 
 test-system: export OMP_NUM_THREADS = 1
 test-system: $(STAMP)

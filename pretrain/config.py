@@ -79,6 +79,30 @@ class PromptConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    """Beam search over the trie of IDs (section 2.4)."""
+
+    beam: int = 20
+    """Hypotheses kept per user."""
+    list_length: int | None = None
+    """Items of a list; none = as many as the beam is wide. A shorter list is found sooner."""
+    length_penalty: float = 0.0
+    """A score is the sum of log-probabilities over length ** this (0 = the sum, equation 3)."""
+
+    def check(self) -> None:
+        """Raise ValueError for a beam or a list of no item. Owners call it when they are built, searches when they start."""
+        for name in ("beam", "list_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+
+    @property
+    def length(self) -> int:
+        """Items of a list."""
+        return self.beam if self.list_length is None else self.list_length
+
+
+@dataclass(frozen=True)
 class ScheduleConfig:
     """The alternation (section 2.5). Epochs may be fractions; an epoch is every sample once.
 
@@ -140,8 +164,7 @@ class PretrainConfig:
     """Share of a model's steps with rising learning rate."""
     zero_stage: Literal[0, 1, 2] = 1
     """DeepSpeed ZeRO stage."""
-    beam: int = 20
-    """Beam width of validation."""
+    search: SearchConfig = field(default_factory=SearchConfig)
     seed: int = 0
     """Of every draw."""
     threads: int = 1
@@ -162,12 +185,13 @@ class PretrainConfig:
     """MLflow experiment."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "micro_batch_size", "beam", "threads", "checkpoint_steps", "log_steps"):
+        for name in ("batch_size", "micro_batch_size", "threads", "checkpoint_steps", "log_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("length_window", "stream_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        self.search.check()
 
     def micro_batches(self, world_size: int) -> int:
         """Micro-batches per rank and optimiser step.

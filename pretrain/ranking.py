@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.batches import text_batch
-from pretrain.config import PromptConfig
+from pretrain.config import PromptConfig, SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
@@ -35,34 +34,40 @@ class GenerativeRecommender:
         tokenizer: T5Tokenizer,
         token_ids: Sequence[np.ndarray],
         prompt: PromptConfig,
-        beam: int,
-        batch_size: int = 16,
+        search: SearchConfig,
+        batch_size: int = 32,
         progress: Callable[[int], None] = lambda done: None,
+        candidates: np.ndarray | None = None,
     ) -> None:
-        self.name, self.beam, self.batch_size, self.progress = name, beam, batch_size, progress
+        """`token_ids`: the IDs of the whole catalogue, by row; `candidates`: the rows that may be listed, ascending
+        (None: all)."""
+        self.name, self.search, self.batch_size, self.progress = name, search, batch_size, progress
         self.model = model.eval()
         self.token_ids = token_ids
         self.prompts = PromptBuilder(tokenizer, prompt)
         device = next(model.parameters()).device
-        self.trie = Trie.build(list(token_ids), EOS_ID).to(device)
         self.decoder = T5Decoder(model)
+        rows = np.arange(len(token_ids)) if candidates is None else candidates
+        ids = [token_ids[row] for row in rows]
+        self.trie = Trie.build(ids, EOS_ID, self.decoder.vocab_size, rows=candidates).to(device)
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        """Lists of up to `beam` items for each history of item rows (oldest first)."""
-        items_NK = np.full((len(histories), self.beam), -1, dtype=np.int64)
-        scores_NK = np.full((len(histories), self.beam), -np.inf)
+        """Lists of up to `search.length` items for each history of item rows (oldest first)."""
+        items_NK = np.full((len(histories), self.search.length), -1, dtype=np.int64)
+        scores_NK = np.full(items_NK.shape, -np.inf)
         prompts = [
             self.prompts.build([self.token_ids[row] for row in history], EVALUATION_TEMPLATE).tokens_S
             for history in histories
         ]
         order = sorted(range(len(histories)), key=lambda index: (len(prompts[index]), index))
-        device = self.trie.token_E.device
+        device = self.trie.device
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
             batch = text_batch([prompts[index] for index in chosen], [[]] * len(chosen), self.prompts.eos).to(device)
-            state = self.decoder.start(batch.input_ids_BS, batch.mask_BS)
-            excluded = [torch.from_numpy(np.unique(histories[i]).astype(np.int64)) for i in chosen]
-            lists = beam_search(self.decoder, state, self.trie, self.beam, excluded if exclude_history else None)
+            encoded_BSE = self.decoder.encode(batch.input_ids_BS, batch.mask_BS)
+            state = self.decoder.start(encoded_BSE, batch.mask_BS)
+            excluded = [histories[index] for index in chosen] if exclude_history else None
+            lists = beam_search(self.decoder, state, self.trie, self.search, excluded)
             items_NK[chosen] = lists.items_BK.cpu().numpy()
             scores_NK[chosen] = lists.scores_BK.cpu().numpy()
             self.progress(start + len(chosen))

@@ -45,7 +45,9 @@ def validate(
             continue
         first = member.row_offset
         token_ids = book.token_ids[first : first + member.num_items]
-        model = GenerativeRecommender(member.name, recommender, tokenizer, token_ids, config.prompt, config.beam, BLOCK)
+        model = GenerativeRecommender(
+            member.name, recommender, tokenizer, token_ids, config.prompt, config.search, BLOCK
+        )
         ranking = model.rank([holdout.histories[user] for user in chosen], exclude_history=False)
         ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, holdout.valid[chosen], member.num_items)
         mine.append((index, ranks_N.tolist()))

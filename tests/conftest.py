@@ -209,7 +209,7 @@ def small_model(tokenizer):
 @pytest.fixture(scope="session")
 def train_config(shard_folder, tmp_path_factory):
     """`train_config(name, **changes)`: a run of a few steps of every phase, in the folder `name`."""
-    from pretrain.config import IdConfig, ModelConfig, PretrainConfig, ScheduleConfig
+    from pretrain.config import IdConfig, ModelConfig, PretrainConfig, ScheduleConfig, SearchConfig
 
     runs = tmp_path_factory.mktemp("runs")
     shape = ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2)
@@ -229,7 +229,7 @@ def train_config(shard_folder, tmp_path_factory):
             "batch_size": 16,
             "micro_batch_size": 8,
             "generator_lr": 1e-3,
-            "beam": 10,
+            "search": SearchConfig(beam=10),
             "log_steps": 1,
             "checkpoint_steps": 2,
             "tracking_uri": f"sqlite:///{runs}/mlflow.db",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from pretrain.config import SearchConfig
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,9 @@ class EvaluateConfig:
     """Names of test sets; none = all of the shard folder."""
     max_users: int | None = None
     """Seeded sample of users per task; none = everyone."""
-    beam: int = 20
-    """Width of the search, at least 10."""
+    search: SearchConfig = field(default_factory=SearchConfig)
+    candidates: str | None = None
+    """Text file of item ids, one per line: the model and every baseline rank these alone; none = all items."""
     seed: int = 0
     """Of the sample and the bootstrap."""
     threads: int = 1
@@ -29,7 +32,8 @@ class EvaluateConfig:
     """MLflow store of the run; none = mlflow.db beside the run folder."""
 
     def __post_init__(self) -> None:
-        if self.beam < 10:
-            raise ValueError(f"beam is {self.beam}; HR@10 needs lists of at least 10")
+        self.search.check()
+        if self.search.length < 10:
+            raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
         if self.max_users is not None and self.max_users < 1:
             raise ValueError(f"max_users is {self.max_users}; it must be at least 1")

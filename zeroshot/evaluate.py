@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from transformers import T5ForConditionalGeneration
 
-from pretrain.config import IdConfig, PromptConfig
+from pretrain.config import IdConfig, PromptConfig, SearchConfig
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
 from pretrain.ranking import GenerativeRecommender
@@ -54,11 +54,15 @@ def task_book(
     return book
 
 
-def generative(checkpoint: Checkpoint, name: str, book: Book, beam: int) -> GenerativeRecommender:
+def generative(
+    checkpoint: Checkpoint, name: str, book: Book, search: SearchConfig, candidates: np.ndarray | None = None
+) -> GenerativeRecommender:
     """The trained recommender ("idgenrec") or the same model before training ("untrained") over a book."""
     model = checkpoint.untrained if name == "untrained" else checkpoint.recommender
     assert model is not None
-    return GenerativeRecommender(name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, beam)
+    return GenerativeRecommender(
+        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search, candidates=candidates
+    )
 
 
 def judge_shared(task: Task, recommender: Recommender, world: World, progress: Callable[[int, int], None]) -> Ranks:

@@ -32,7 +32,7 @@ from zeroshot.evaluate import Checkpoint, browsable_users, generative, judge_bas
 from zeroshot.judge import PROTOCOLS, permutation_audit
 from zeroshot.provenance import provenance
 from zeroshot.report import write_report
-from zeroshot.tasks import Task, load_task
+from zeroshot.tasks import Task, load_task, restricted
 
 AUDITED_USERS = 16
 SHOWN_USERS = 20
@@ -56,22 +56,27 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     if world.is_main:
         out.mkdir(parents=True, exist_ok=True)
     world.barrier()
+    tasks = [load_task(config.shards, name, config.max_users, config.seed) for name in names]
+    if config.candidates is not None:
+        tasks = restricted(tasks, Path(config.candidates))
     tables: list[pl.DataFrame] = []
     kinds: dict[str, str] = {}
     found: dict[str, dict[str, Any]] = {"tasks": {}, "ids": {}, "users": {}}
-    for name in names:
-        task = load_task(config.shards, name, config.max_users, config.seed)
+    for task in tasks:
+        name = task.name
         reporter.line(f"{name}: {len(task.users):,} users, {len(task.items):,} items, a data set not used in training")
         book = task_book(judged, config.shards, manifest, task, world, reporter)
         if world.is_main:
             book.save(out / f"book-{name}.arrow")
         tables += judge_task(task, book, judged, config, world, reporter, kinds)
-        shown = generative(judged, "idgenrec", book, config.beam)
+        shown = generative(judged, "idgenrec", book, config.search, task.candidates)
         found["tasks"][name] = {
             "num_users": len(task.training_histories),
             "num_items": len(task.items),
             "users_judged": len(task.users),
         }
+        if task.candidates is not None:
+            found["tasks"][name]["candidates"] = len(task.candidates)
         found["ids"][name] = id_section(task, book)
         if world.is_main:
             found["users"][name] = browsable_users(task, book, shown, SHOWN_USERS)
@@ -121,7 +126,7 @@ def judge_task(
     names = ["idgenrec"] + (["untrained"] if judged.untrained is not None else [])
     everyone = {}
     for name in names:
-        model = generative(judged, name, book, config.beam)
+        model = generative(judged, name, book, config.search, task.candidates)
         permutation_audit(task, model, num_users=AUDITED_USERS)
         everyone[name] = judge_shared(
             task, model, world,

@@ -49,7 +49,7 @@ def judge(
     blocks: list[np.ndarray] = []
     for start in range(0, num_users, block):
         histories = task.histories[start : start + block]
-        ranking = answer(recommender, histories, protocol, num_items)
+        ranking = answer(recommender, histories, protocol, num_items, task.candidates)
         blocks.append(mid_ranks(ranking.scores_NK, ranking.items_NK, task.targets[start : start + block], num_items))
         if progress is not None:
             progress(min(start + block, num_users), num_users)
@@ -58,10 +58,16 @@ def judge(
     return ranks_N
 
 
-def answer(recommender: Recommender, histories: list[np.ndarray], protocol: Scope, num_items: int) -> Ranking:
-    """A recommender's checked ranking, for `new` without the items of each history; sees no target."""
+def answer(
+    recommender: Recommender, histories: list[np.ndarray], protocol: Scope, num_items: int,
+    candidates: np.ndarray | None = None,
+) -> Ranking:  # fmt: skip
+    """A recommender's checked ranking of the candidates (None: all items), for `new` without the items of each history;
+    sees no target."""
     ranking = recommender.rank(histories, exclude_history=protocol == "new")
     check_ranking(recommender.name, ranking, len(histories), num_items)
+    if candidates is not None:
+        ranking = among_candidates(recommender.name, ranking, candidates)
     if protocol == "all":
         return ranking
     if ranking.items_NK is None:
@@ -72,6 +78,17 @@ def answer(recommender: Recommender, histories: list[np.ndarray], protocol: Scop
     for items_K, history in zip(ranking.items_NK, histories, strict=True):
         if np.isin(items_K, history).any():
             raise ValueError(f"{recommender.name} lists an item of the history although the protocol is `new`")
+    return ranking
+
+
+def among_candidates(name: str, ranking: Ranking, candidates: np.ndarray) -> Ranking:
+    """Dense scores with all other items absent; ValueError for a list that holds another."""
+    if ranking.items_NK is None:
+        scores_NI = np.full(ranking.scores_NK.shape, -np.inf)
+        scores_NI[:, candidates] = ranking.scores_NK[:, candidates]
+        return Ranking(scores_NI)
+    if not np.isin(ranking.items_NK[ranking.items_NK >= 0], candidates).all():
+        raise ValueError(f"{name} lists an item that is no candidate")
     return ranking
 
 
@@ -130,7 +147,8 @@ def permutation_audit(
     sample = np.sort(draw.choice(len(task.users), size=min(num_users, len(task.users)), replace=False))
     histories = [task.histories[user] for user in sample]
     before: dict[Scope, tuple[bytes, bytes]] = {
-        protocol: snapshot(answer(recommender, histories, protocol, num_items)) for protocol in PROTOCOLS
+        protocol: snapshot(answer(recommender, histories, protocol, num_items, task.candidates))
+        for protocol in PROTOCOLS
     }
     honest = task.targets.copy()
     try:
@@ -139,7 +157,7 @@ def permutation_audit(
         judged = [recommender] if rebuild is None else [recommender, rebuild(task)]
         for candidate in judged:
             for protocol, lists in before.items():
-                if snapshot(answer(candidate, histories, protocol, num_items)) != lists:
+                if snapshot(answer(candidate, histories, protocol, num_items, task.candidates)) != lists:
                     raise ValueError(
                         f"{recommender.name} gives other lists when only the targets change (protocol {protocol}): "
                         "it sees the targets or is not deterministic"

@@ -5,7 +5,7 @@ end before the target, oldest item first, repeats kept; sampling users changes w
 baseline may count.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class Task:
         histories: N arrays of item rows, sequence[:-1] (training part and validation item), oldest first.
         targets: int64 array of N item rows, sequence[-1].
         training_histories: sequence[:-2] of *every* user of the data set, the ones not judged included.
+        candidates: the item rows that may be recommended, rising; None = all.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Task:
     histories: list[np.ndarray]
     targets: np.ndarray
     training_histories: list[np.ndarray]
+    candidates: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.users) == len(self.histories) == len(self.targets):
@@ -101,3 +103,24 @@ def load_task(shards_folder: str | Path, name: str, max_users: int | None = None
     table = tables.read_table(shards_folder, tables.items_file(name), ITEM_SCHEMA)
     holdout = tables.load_holdout(shards_folder, name)
     return task_from_holdout(name, table["item"].to_pylist(), table["text"].to_pylist(), holdout, max_users, seed)
+
+
+def restricted(tasks: list[Task], path: Path) -> list[Task]:
+    """The tasks with the items named in a text file, one id per line, as their only candidates.
+
+    Raises:
+        ValueError: there is no such file, an id is no item of any task, or a task has no candidate.
+    """
+    if not path.is_file():
+        raise ValueError(f"no file of candidates at {path}; write one item id per line")
+    wanted = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+    unknown = wanted.difference(*(task.items for task in tasks))
+    if unknown:
+        raise ValueError(f"{path} names {len(unknown):,} items that no judged data set has, {min(unknown)} for one")
+    found = []
+    for task in tasks:
+        rows = np.array([row for row, item in enumerate(task.items) if item in wanted], dtype=np.int64)
+        if not len(rows):
+            raise ValueError(f"{path} names no item of {task.name}; add some, or leave the data set out with --tasks")
+        found.append(replace(task, candidates=rows))
+    return found

@@ -1,38 +1,73 @@
-"""One decoding step of a T5, with the cross-attention keys and values shared by all rows of an input.
+"""The decoder of a T5 for a search: many hypotheses per input over one pool of keys and values.
 
-Enters: a Hugging Face T5 and a batch of inputs. Leaves: hidden states of the next position for R rows per input.
-Must hold: equal to the model's own forward pass within 1e-5 in float32. Hugging Face's `generate` repeats the encoder
-output once per beam; here the beams of one user read one copy, which is most of the work of a wide beam (ANCHORS).
+Enters: a Hugging Face T5 and a batch of inputs. Leaves: hidden states and full-vocabulary log-probabilities of the next
+token. Must hold: equal to the model's own forward pass, within 1e-5 in float32.
+
+Hugging Face's `generate` repeats the encoder's output once per beam and copies the cache whenever beams move. Here a
+token's keys and values stay where they were written, a hypothesis is the set of places of its tokens (its lineage), and
+attention sees a place or does not: hypotheses share what they have in common, nothing is copied, and several tokens of
+a hypothesis may be fed at once. Cross-attention reads one copy of the input's keys and values for all hypotheses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from transformers import T5ForConditionalGeneration
+
+LOGIT_BYTES = {"cpu": 24 << 20, "cuda": 1 << 30}
+"""Logits held at once; more rows go in blocks. Larger arrays cost the CPU a page fault per page, each time."""
+ENCODED_TOKENS = 1024
+"""Tokens that the encoder reads at once on the CPU, for the same reason."""
 
 
 @dataclass
 class DecodeState:
-    """Keys and values of a batch of inputs: `cross` per layer [B, H, S, D]; `own` per layer [B, R, H, T, D]."""
+    """A batch of B inputs and the tokens fed so far, in P places.
+
+    `cross`: keys and values of each layer, [B, H, S, D]; `mask_B11S` is added to attention over the input. `own`: keys
+    and values of the tokens fed, [B, H, at least P, D]; `position_BP`: how many tokens of its hypothesis come before
+    each. `lineage_BRP`: the places of each of the R hypotheses; `length_B`: how many tokens they have.
+    """
 
     cross: list[tuple[Tensor, Tensor]]
-    own: list[tuple[Tensor, Tensor] | None]
     mask_B11S: Tensor
-    length: int = 0
+    position_BP: Tensor
+    lineage_BRP: Tensor
+    length_B: Tensor
+    own: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
-    def select_inputs(self, index_N: Tensor) -> DecodeState:
+    def select(self, index_N: Tensor) -> DecodeState:
         """The state of the inputs `index_N` alone, in that order."""
-        own = [None if pair is None else (pair[0][index_N], pair[1][index_N]) for pair in self.own]
-        cross = [(keys[index_N], values[index_N]) for keys, values in self.cross]
-        return DecodeState(cross, own, self.mask_B11S[index_N], self.length)
+        return DecodeState(
+            cross=[(keys[index_N], values[index_N]) for keys, values in self.cross],
+            mask_B11S=self.mask_B11S[index_N],
+            position_BP=self.position_BP[index_N],
+            lineage_BRP=self.lineage_BRP[index_N],
+            length_B=self.length_B[index_N],
+            own=[(keys[index_N], values[index_N]) for keys, values in self.own],
+        )
+
+    def room(self, places: int, like_BHQD: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """The pool of a layer with room for `places`; it grows by doubling, so that a token is copied once or twice."""
+        if layer == len(self.own):
+            self.own.append((like_BHQD.new_empty(0), like_BHQD.new_empty(0)))
+        if self.own[layer][0].numel() == 0 or self.own[layer][0].shape[2] < places:
+            batch, heads, _, width = like_BHQD.shape
+            grown = tuple(like_BHQD.new_empty(batch, heads, 2 * places, width) for _ in range(2))
+            for old, new in zip(self.own[layer], grown, strict=True):
+                if old.numel():
+                    new[:, :, : old.shape[2]] = old
+            self.own[layer] = (grown[0], grown[1])
+        return self.own[layer]
 
 
 class T5Decoder:
-    """Decoder of a frozen T5, one step at a time, R hypotheses per input."""
+    """Decoder of a frozen T5 in eval mode."""
 
     def __init__(self, model: T5ForConditionalGeneration) -> None:
         self.model = model
@@ -40,64 +75,178 @@ class T5Decoder:
         self.num_heads: int = model.config.num_heads
         self.start_token: int = model.config.decoder_start_token_id or 0
         self.output_scale = model.model_dim**-0.5 if model.config.scale_decoder_outputs else 1.0
+        self.head_VE: Tensor = model.lm_head.weight.detach()
+        farthest = max(128, model.config.relative_attention_max_distance)
+        with torch.no_grad():
+            bias_1H1T = self.blocks[0].layer[0].SelfAttention.compute_bias(1, farthest + 1, past_seen_tokens=farthest)
+        self.bias_HT = bias_1H1T[0, :, 0].flip(-1)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the head, padding included: equation 2 normalises over all of them."""
+        return len(self.head_VE)
+
+    @property
+    def score_type(self) -> torch.dtype:
+        """What sums of log-probabilities are kept in: float32 at least."""
+        return torch.promote_types(self.head_VE.dtype, torch.float32)
 
     @torch.no_grad()
-    def start(self, input_ids_BS: Tensor, mask_BS: Tensor) -> DecodeState:
-        """Encode the inputs and compute each layer's cross-attention keys and values, once."""
-        encoded_BSE = self.model.encoder(input_ids=input_ids_BS, attention_mask=mask_BS).last_hidden_state
+    def encode(self, input_ids_BS: Tensor, mask_BS: Tensor) -> Tensor:
+        """The encoder's output, [B, S, E]; worth keeping where an input is searched again."""
+        rows = len(mask_BS) if mask_BS.device.type != "cpu" else max(1, ENCODED_TOKENS // mask_BS.shape[1])
+        blocks = zip(input_ids_BS.split(rows), mask_BS.split(rows), strict=True)
+        return torch.cat([self.model.encoder(input_ids=i, attention_mask=m).last_hidden_state for i, m in blocks])
+
+    @torch.no_grad()
+    def start(self, encoded_BSE: Tensor, mask_BS: Tensor) -> DecodeState:
+        """A state in which nothing has been fed; each layer's cross-attention keys and values are computed, once."""
         cross = []
         for block in self.blocks:
             attention = block.layer[1].EncDecAttention
             cross.append((self._heads(attention.k(encoded_BSE)), self._heads(attention.v(encoded_BSE))))
+        batch, device = len(mask_BS), mask_BS.device
         lowest = torch.finfo(encoded_BSE.dtype).min
-        mask_B11S = (1.0 - mask_BS[:, None, None, :].to(encoded_BSE.dtype)) * lowest
-        return DecodeState(cross, [None] * len(self.blocks), mask_B11S)
+        return DecodeState(
+            cross=cross,
+            mask_B11S=(1.0 - mask_BS[:, None, None, :].to(encoded_BSE.dtype)) * lowest,
+            position_BP=torch.zeros(batch, 0, dtype=torch.long, device=device),
+            lineage_BRP=torch.zeros(batch, 1, 0, dtype=torch.bool, device=device),
+            length_B=torch.zeros(batch, dtype=torch.long, device=device),
+        )
+
+    def reorder(self, state: DecodeState, parents_BR: Tensor) -> None:
+        """Let hypothesis r continue what hypothesis `parents_BR[b, r]` is now."""
+        index_BRP = parents_BR[:, :, None].expand(-1, -1, state.lineage_BRP.shape[2])
+        state.lineage_BRP = state.lineage_BRP.gather(1, index_BRP)
+
+    def step(self, state: DecodeState, tokens_BR: Tensor) -> Tensor:
+        """Feed one token to each of the R hypotheses and return the head's inputs for the next one, [B * R, E]."""
+        row_BR = torch.arange(tokens_BR.shape[1], device=tokens_BR.device).expand_as(tokens_BR)
+        kept_BR = torch.ones_like(tokens_BR, dtype=torch.bool)
+        return self.extend(state, tokens_BR, row_BR, torch.zeros_like(row_BR), kept_BR)
 
     @torch.no_grad()
-    def step(self, state: DecodeState, tokens_BR: Tensor, parents_BR: Tensor | None = None) -> Tensor:
-        """Feed one token to each row and return the head's logits for the next position, [B, R, V].
+    def extend(
+        self, state: DecodeState, tokens_BQ: Tensor, row_BQ: Tensor, place_BQ: Tensor, kept_BQ: Tensor,
+        live_BQ: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Feed tokens that continue hypotheses, several of one at once, and return the head's inputs, [B * Q, E].
 
-        `parents_BR` names, for each row, the row of the step before that it continues (None: the same row).
+        `row_BQ`: the hypothesis that a token continues; `place_BQ`: 0 for the first token after it, 1 for the next.
+        `kept_BQ`: the tokens (one of a hypothesis at most, of all or none of an input) by which hypotheses grow; the
+        others are looked at and forgotten. With `live_BQ` only those marked are computed and returned, [M, E].
         """
-        hidden_BRE = self.model.shared(tokens_BR)
-        bias_1H1T = self._position_bias(state.length + 1)
-        if parents_BR is not None and state.length:
-            batch_B1 = torch.arange(parents_BR.shape[0], device=parents_BR.device)[:, None]
-            state.own = [(pair[0][batch_B1, parents_BR], pair[1][batch_B1, parents_BR]) for pair in state.own if pair]
+        position_BQ = state.length_B[:, None] + place_BQ
+        visible_BQP = state.lineage_BRP.gather(1, row_BQ[:, :, None].expand(-1, -1, state.lineage_BRP.shape[2]))
+        same_BQQ = row_BQ[:, :, None] == row_BQ[:, None, :]
+        if live_BQ is not None:
+            same_BQQ = same_BQQ & live_BQ[:, None]
+        visible_BQP = torch.cat([visible_BQP, same_BQQ & (place_BQ[:, :, None] >= place_BQ[:, None, :])], dim=2)
+        state.position_BP = torch.cat([state.position_BP, position_BQ], dim=1)
+        row_R1 = torch.arange(state.lineage_BRP.shape[1], device=tokens_BQ.device)[:, None]
+        own_BRQ = (row_BQ[:, None] == row_R1) & kept_BQ[:, None]
+        state.lineage_BRP = torch.cat([state.lineage_BRP, own_BRQ], dim=2)
+        state.length_B = state.length_B + kept_BQ.any(1)
+        distance_BQP = (position_BQ[:, :, None] - state.position_BP[:, None, :]).clamp(0, self.bias_HT.shape[1] - 1)
+        mask_BHQP = self.bias_HT[:, distance_BQP].transpose(0, 1).masked_fill(~visible_BQP[:, None], float("-inf"))
+        shape, live_M = tokens_BQ.shape, None
+        if live_BQ is not None and not bool(live_BQ.all()):
+            live_M = live_BQ.flatten().nonzero().squeeze(1)
+        tokens_M = tokens_BQ.flatten() if live_M is None else tokens_BQ.flatten()[live_M]
+        hidden_ME = self.model.shared(tokens_M)
         for index, block in enumerate(self.blocks):
-            hidden_BRE = hidden_BRE + self._self_attention(block.layer[0], hidden_BRE, state, index, bias_1H1T)
-            hidden_BRE = hidden_BRE + self._cross_attention(block.layer[1], hidden_BRE, state, index)
-            hidden_BRE = block.layer[2](hidden_BRE)
-        state.length += 1
-        hidden_BRE = self.model.decoder.final_layer_norm(hidden_BRE) * self.output_scale
-        return self.model.lm_head(hidden_BRE)
+            layer = block.layer[0]
+            normed_ME, attention = layer.layer_norm(hidden_ME), layer.SelfAttention
+            query, key, value = (
+                self._spread(project(normed_ME), shape, live_M) for project in (attention.q, attention.k, attention.v)
+            )
+            places = state.position_BP.shape[1]
+            keys_BHPD, values_BHPD = state.room(places, key, index)
+            keys_BHPD[:, :, places - shape[1] : places] = key
+            values_BHPD[:, :, places - shape[1] : places] = value
+            mixed = F.scaled_dot_product_attention(
+                query, keys_BHPD[:, :, :places], values_BHPD[:, :, :places], attn_mask=mask_BHQP, scale=1.0
+            )
+            hidden_ME = hidden_ME + attention.o(self._gather(mixed, live_M))
+            layer = block.layer[1]
+            attention, (key, value) = layer.EncDecAttention, state.cross[index]
+            query = self._spread(attention.q(layer.layer_norm(hidden_ME)), shape, live_M)
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=state.mask_B11S, scale=1.0)
+            hidden_ME = hidden_ME + attention.o(self._gather(mixed, live_M))
+            hidden_ME = block.layer[2](hidden_ME)
+        return self.model.decoder.final_layer_norm(hidden_ME) * self.output_scale
+
+    @torch.no_grad()
+    def log_probs(self, hidden_ME: Tensor, row_C: Tensor, token_C: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability over the full vocabulary (equation 2) of `token_C` after row `row_C`, and the normaliser_M.
+
+        Logits exist for one block of rows at a time; what is kept of them are the asked-for few and the normaliser.
+        """
+        normalisers, chosen_C = [], None
+        for first, logits_NV in self._logit_blocks(hidden_ME):
+            normalisers.append(_log_sum_exp(logits_NV))
+            inside_C = (row_C >= first) & (row_C < first + len(logits_NV))
+            at_C = (row_C - first).clamp(0, len(logits_NV) - 1)
+            logit_C = logits_NV.flatten()[at_C * self.vocab_size + token_C]
+            chosen_C = logit_C if chosen_C is None else torch.where(inside_C, logit_C, chosen_C)
+        assert chosen_C is not None, "there is at least one row"
+        normaliser_M = torch.cat(normalisers)
+        return chosen_C - normaliser_M[row_C], normaliser_M
+
+    @torch.no_grad()
+    def best(self, hidden_ME: Tensor, count: int, barred_N: Tensor) -> tuple[Tensor, Tensor]:
+        """The `count` most probable tokens of each row that are not `barred_N`: log-probabilities and tokens, [M, count].
+
+        The probabilities are those of the full vocabulary, barred tokens included. Raises FloatingPointError for logits
+        that are not finite.
+        """
+        log_probs, tokens = [], []
+        for _, logits_NV in self._logit_blocks(hidden_ME):
+            normaliser_N1 = _log_sum_exp(logits_NV)[:, None]
+            check_finite(normaliser_N1)
+            top = torch.topk(logits_NV.index_fill_(1, barred_N, float("-inf")), count, dim=-1)
+            log_probs.append(top.values - normaliser_N1)
+            tokens.append(top.indices)
+        return torch.cat(log_probs), torch.cat(tokens)
+
+    def _logit_blocks(self, hidden_ME: Tensor) -> Any:
+        """(first row, logits [N, V]) for blocks of rows of nearly equal size; float32 at least."""
+        budget = LOGIT_BYTES.get(hidden_ME.device.type, LOGIT_BYTES["cuda"])
+        rows = max(1, budget // (self.vocab_size * max(4, hidden_ME.element_size())))
+        blocks = -(-len(hidden_ME) // rows)
+        bounds = [len(hidden_ME) * block // blocks for block in range(blocks + 1)]
+        scratch_NV = hidden_ME.new_empty(-(-len(hidden_ME) // blocks), self.vocab_size)
+        for first, end in zip(bounds, bounds[1:], strict=False):
+            logits_NV = torch.mm(hidden_ME[first:end], self.head_VE.T, out=scratch_NV[: end - first])
+            yield first, logits_NV.float() if logits_NV.element_size() < 4 else logits_NV
 
     def _heads(self, states_BSI: Tensor) -> Tensor:
-        batch, length, inner = states_BSI.shape
-        return states_BSI.view(batch, length, self.num_heads, inner // self.num_heads).transpose(1, 2)
+        return states_BSI.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
-    def _position_bias(self, length: int) -> Tensor:
-        attention = self.blocks[0].layer[0].SelfAttention
-        return attention.compute_bias(1, length, past_seen_tokens=length - 1)
+    def _spread(self, states_MI: Tensor, shape: torch.Size, live_M: Tensor | None) -> Tensor:
+        """Rows of live tokens in their places: [B, H, Q, D], zero elsewhere."""
+        if live_M is None:
+            return self._heads(states_MI.view(*shape, -1))
+        states_NI = states_MI.new_zeros(shape.numel(), states_MI.shape[1])
+        return self._heads(states_NI.index_copy_(0, live_M, states_MI).view(*shape, -1))
 
-    def _self_attention(
-        self, layer: Any, hidden_BRE: Tensor, state: DecodeState, index: int, bias_1H1T: Tensor
-    ) -> Tensor:
-        attention, normed_BRE = layer.SelfAttention, layer.layer_norm(hidden_BRE)
-        batch, rows, _ = normed_BRE.shape
-        shape = (batch, rows, self.num_heads, 1, -1)
-        query, key, value = (project(normed_BRE).view(shape) for project in (attention.q, attention.k, attention.v))
-        cached = state.own[index]
-        if cached is not None:
-            key, value = torch.cat([cached[0], key], dim=3), torch.cat([cached[1], value], dim=3)
-        state.own[index] = (key, value)
-        weights_BRH1T = torch.softmax(query @ key.transpose(3, 4) + bias_1H1T[:, None], dim=-1)
-        return attention.o((weights_BRH1T @ value).view(batch, rows, -1))
+    def _gather(self, mixed_BHQD: Tensor, live_M: Tensor | None) -> Tensor:
+        """The rows of live tokens, [M, H * D]."""
+        mixed_NI = mixed_BHQD.transpose(1, 2).flatten(2).flatten(0, 1)
+        return mixed_NI if live_M is None else mixed_NI[live_M]
 
-    def _cross_attention(self, layer: Any, hidden_BRE: Tensor, state: DecodeState, index: int) -> Tensor:
-        attention = layer.EncDecAttention
-        query_BHRD = self._heads(attention.q(layer.layer_norm(hidden_BRE)))
-        key_BHSD, value_BHSD = state.cross[index]
-        weights_BHRS = torch.softmax(query_BHRD @ key_BHSD.transpose(2, 3) + state.mask_B11S, dim=-1)
-        mixed_BRI = (weights_BHRS @ value_BHSD).transpose(1, 2).reshape(*hidden_BRE.shape[:2], -1)
-        return attention.o(mixed_BRI)
+
+def _log_sum_exp(logits_NV: Tensor) -> Tensor:
+    """Over the vocabulary, [N]. On the CPU few rows at a time: what is in between then stays in the cache."""
+    if logits_NV.device.type != "cpu":
+        return torch.logsumexp(logits_NV, dim=-1)
+    return torch.cat([torch.logsumexp(rows_NV, dim=-1) for rows_NV in logits_NV.split(16)])
+
+
+def check_finite(normaliser: Tensor) -> None:
+    """Raise FloatingPointError when a sum over the vocabulary is not a number."""
+    if not bool(torch.isfinite(normaliser).all()):
+        raise FloatingPointError(
+            "the model's logits are not finite; its weights hold nan or inf, or are too large for their type"
+        )

@@ -1,91 +1,266 @@
-"""The catalogue as a level-order trie of token sequences in three flat arrays.
+"""The catalogue as a level-order trie of token sequences in flat arrays, 25 to 30 bytes an item.
 
-Enters: one token sequence per item, unique. Leaves: for a batch of nodes, the legal next tokens and the nodes they
-lead to. Must hold: every path from the root to a leaf is one item's ID followed by EOS, so an ID may be the prefix of
-another. Nodes are numbered level by level, so the children of a node are contiguous and edge `e` leads to node `e + 1`.
+Enters: the arrays that `trie_build` lays out. Leaves: for a batch of nodes, the legal next tokens and the nodes they
+lead to. Must hold: every path from the root is one item's ID followed by EOS, an ordinary edge, so an ID may be the
+prefix of another; nothing here waits for the host when the caller names a width.
+
+Where several items go on, a node is a number >= 0; nodes are numbered level by level, and the edges of a node are
+contiguous and sorted by token. From the edge that leaves one item only (63-65% of all steps come after it) the rest of
+the ID is a tail: tokens in a row, no edges. The node in a tail is `~p`, where p is the place of its token.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+
+from pretrain.decoding.trie_build import ROOT, lay_out
+
+VERSION = "1"
+NO_NODE = torch.iinfo(torch.int64).min
+
+
+class Children(NamedTuple):
+    """Legal continuations of M nodes, ragged, by row and token.
+
+    `row_C`: index of the node that is continued; `token_C`; `node_C`: where it leads, NO_NODE in unused places (at the
+    end); `weight_C`: what the trie adds to the score there, None when it has no weights.
+    """
+
+    row_C: Tensor
+    token_C: Tensor
+    node_C: Tensor
+    weight_C: Tensor | None
 
 
 @dataclass(frozen=True)
 class Trie:
-    """`first_edge_N1`: first child edge of each node, plus the end; `token_E`: token of each edge, ascending inside a
-    node; `item_N`: item row at a leaf, -1 elsewhere. All int64, on one device."""
+    """Level-order CSR arrays with tails. N inner nodes, E edges, I items, P places in tails, X = E + P.
+
+    `first_edge_N1`; `target_E`: inner node, or `~place` of an item's tail; `tail_start_I1`; `token_X`: the token of each
+    edge, then of each place in a tail (that of the edge into it first, EOS last); `weight_X` likewise or None; `row_I`
+    where the items' rows are not 0, 1, 2, ... Integers are as narrow as their values allow; what leaves is int64.
+    """
 
     first_edge_N1: Tensor
-    token_E: Tensor
-    item_N: Tensor
-    num_items: int
+    target_E: Tensor
+    tail_start_I1: Tensor
+    token_X: Tensor
+    weight_X: Tensor | None
+    row_I: Tensor | None
+    level_start: tuple[int, ...]
+    """First inner node of each level, and the number of inner nodes at the end."""
+    headroom: tuple[float, ...]
+    """Most that the weights of an ID can still add after 0, 1, ... tokens."""
     depth: int
+    """Tokens of the longest ID, EOS included."""
+    eos: int
+    vocab_size: int
 
     @classmethod
-    def build(cls, sequences: list[np.ndarray], eos: int, rows: np.ndarray | None = None) -> Trie:
-        """Trie of the sequences; EOS is appended here. `rows`: the item of each sequence (default: its index).
+    def build(
+        cls, ids: pa.Array | pa.ChunkedArray | Sequence[np.ndarray], eos: int, vocab_size: int,
+        weights: pa.Array | Sequence[np.ndarray] | None = None, rows: np.ndarray | None = None,
+    ) -> Trie:  # fmt: skip
+        """Trie of one token sequence per item, EOS appended here.
 
-        Raises ValueError when there is no sequence, one is empty, or two are equal.
+        `ids`: a list column of an Arrow ID book, or a sequence of arrays. `rows`: what the items are called outside,
+        ascending; by default 0, 1, 2, ... `weights`: as many numbers per item as its tokens and EOS, equal where two
+        IDs share a prefix. Raises ValueError, naming the item, when there is no ID, one is empty, two are
+        equal, or a token is EOS or outside the vocabulary.
         """
-        if not sequences:
-            raise ValueError("the trie needs at least one ID; the catalogue is empty")
-        lengths_I = np.array([len(sequence) for sequence in sequences])
-        if lengths_I.min() == 0:
-            raise ValueError(f"item {int(lengths_I.argmin())} has an empty ID; make the ID book again")
-        rows_I = np.arange(len(sequences)) if rows is None else np.asarray(rows)
-        depth = int(lengths_I.max()) + 1
-        table_ID = np.full((len(sequences), depth), -1, dtype=np.int64)
-        table_ID[np.arange(depth)[None, :] < lengths_I[:, None]] = np.concatenate(sequences)
-        table_ID[np.arange(len(sequences)), lengths_I] = eos
-        order_I = np.lexsort(table_ID.T[::-1])
-        table_ID, rows_I, lengths_I = table_ID[order_I], rows_I[order_I], lengths_I[order_I] + 1
-        same_I = np.concatenate([[False], (table_ID[1:] == table_ID[:-1]).all(axis=1)])
-        if same_I.any():
-            at = int(same_I.argmax())
-            raise ValueError(f"items {rows_I[at - 1]} and {rows_I[at]} have the same ID; IDs must be unique")
-        return cls._from_sorted(table_ID, lengths_I, rows_I, len(sequences))
+        if rows is not None and not (len(rows) == len(ids) and (np.diff(rows) > 0).all()):
+            raise ValueError(f"{len(rows)} rows for {len(ids)} IDs: one per ID is needed, ascending")
+        arrays, numbers = lay_out(ids, eos, vocab_size, weights, rows)
+        arrays["row_I"] = None if rows is None else np.ascontiguousarray(rows, dtype=np.int64)
+        tensors = {name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()}
+        return cls(**tensors, **numbers, eos=eos, vocab_size=vocab_size)  # type: ignore[arg-type]
 
-    @classmethod
-    def _from_sorted(cls, table_ID: np.ndarray, lengths_I: np.ndarray, rows_I: np.ndarray, num_items: int) -> Trie:
-        parents_I = np.zeros(len(table_ID), dtype=np.int64)
-        changed_I = np.zeros(len(table_ID), dtype=bool)
-        changed_I[0] = True
-        tokens, parents, items, num_nodes = [], [], [np.array([-1])], 1
-        for level in range(table_ID.shape[1]):
-            changed_I = changed_I.copy()
-            changed_I[1:] |= table_ID[1:, level] != table_ID[:-1, level]
-            alive_I = lengths_I > level
-            first_I = changed_I & alive_I
-            node_I = num_nodes - 1 + np.cumsum(first_I)
-            tokens.append(table_ID[first_I, level])
-            parents.append(parents_I[first_I])
-            items.append(np.where(lengths_I[first_I] == level + 1, rows_I[first_I], -1))
-            parents_I = node_I
-            num_nodes += int(first_I.sum())
-        children_N = np.bincount(np.concatenate(parents), minlength=num_nodes)
-        first_edge_N1 = np.concatenate([[0], np.cumsum(children_N)])
-        return cls(
-            torch.from_numpy(first_edge_N1.astype(np.int64)),
-            torch.from_numpy(np.concatenate(tokens).astype(np.int64)),
-            torch.from_numpy(np.concatenate(items).astype(np.int64)),
-            num_items,
-            table_ID.shape[1],
-        )
+    @property
+    def num_items(self) -> int:
+        return len(self.tail_start_I1) - 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.token_X.device
+
+    @property
+    def num_edges(self) -> int:
+        return len(self.target_E)
+
+    @property
+    def num_places(self) -> int:
+        """Places in tails."""
+        return len(self.token_X) - len(self.target_E)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(tensor.nbytes for tensor in self._tensors().values())
 
     def to(self, device: torch.device | str) -> Trie:
         """The same trie on `device`."""
-        first_edge_N1, token_E, item_N = (a.to(device) for a in (self.first_edge_N1, self.token_E, self.item_N))
-        return Trie(first_edge_N1, token_E, item_N, self.num_items, self.depth)
+        return replace(self, **{name: tensor.to(device) for name, tensor in self._tensors().items()})
 
-    def allowed(self, nodes_M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Legal continuations of each node as ragged arrays: (index into nodes_M, token, child node), each [C]."""
-        start_M = self.first_edge_N1[nodes_M]
-        count_M = self.first_edge_N1[nodes_M + 1] - start_M
-        row_C = torch.repeat_interleave(torch.arange(len(nodes_M), device=nodes_M.device), count_M)
-        before_M = torch.cumsum(count_M, 0) - count_M
-        edge_C = torch.arange(len(row_C), device=nodes_M.device) - before_M[row_C] + start_M[row_C]
-        return row_C, self.token_E[edge_C], edge_C + 1
+    def root(self, batch: int) -> Tensor:
+        """The root, `batch` times: [B, 1]."""
+        return torch.full((batch, 1), ROOT, device=self.device)
+
+    def allowed(self, nodes_M: Tensor, capacity: int | None = None) -> Children:
+        """Legal continuations of each node. A finished ID and NO_NODE have none.
+
+        `capacity` is C, at least the number of continuations; without it the host is asked for their number (on a CPU
+        that costs nothing). There is always one place at least.
+        """
+        edges = self.num_edges
+        inner_M, node_M = nodes_M >= 0, nodes_M.clamp(min=0)
+        start_M = self.first_edge_N1[node_M].long()
+        count_M = self.first_edge_N1[node_M + 1] - start_M
+        if capacity is not None or not bool(inner_M.all()):
+            at_M = edges - 1 - nodes_M.clamp(-self.num_places, -1)  # in token_X, of the last token
+            goes_on_M = (self.token_X[at_M] != self.eos) & (nodes_M != NO_NODE)
+            start_M = torch.where(inner_M, start_M, at_M + 1)
+            count_M = torch.where(inner_M, count_M, goes_on_M)
+        upto_M = count_M.cumsum(0)
+        if capacity is None:
+            row_C = torch.repeat_interleave(count_M, output_size=int(upto_M[-1]))
+            used_C = None
+            if len(row_C) == 0:
+                row_C, used_C = nodes_M.new_zeros(1), torch.zeros(1, dtype=torch.bool)
+            slot_C = torch.arange(len(row_C), device=nodes_M.device)
+        else:
+            slot_C = torch.arange(capacity, device=nodes_M.device)
+            row_C = torch.searchsorted(upto_M, slot_C, right=True)
+            used_C = row_C < len(nodes_M)
+            row_C = row_C.clamp_(max=len(nodes_M) - 1)
+        # Within a row, the place of a continuation is its slot less the slots of the rows before.
+        at_C = slot_C + (start_M - upto_M + count_M)[row_C]
+        if used_C is not None:
+            at_C = at_C * used_C
+        if capacity is None and used_C is None and len(inner_M) and bool(inner_M.all()):
+            node_C = self.target_E[at_C].long()
+        else:
+            node_C = torch.where(at_C < edges, self.target_E[at_C.clamp(max=edges - 1)], edges - 1 - at_C)
+        if used_C is not None:
+            node_C = torch.where(used_C, node_C, NO_NODE)
+        weight_C = None if self.weight_X is None else self.weight_X[at_C]
+        return Children(row_C, self.token_X[at_C].long(), node_C, weight_C)
+
+    def width(self, depth: int, rows: int) -> int:
+        """Most continuations that any `rows` different nodes of a level can have together; known without asking."""
+        if rows not in self._widths:
+            self._widths[rows] = self._widest(rows)
+        widths = self._widths[rows]
+        return widths[depth] if depth < len(widths) else rows
+
+    def item(self, nodes: Tensor) -> Tensor:
+        """Item row of nodes in tails (of any shape); what is no such node gives some row."""
+        index = self._index(nodes)
+        return index if self.row_I is None else self.row_I[index]
+
+    def tail(self, nodes: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What still follows nodes in tails (of any shape): tokens [..., L] with EOS last and after, how many [...],
+        and their weights [..., L] (0 after the end). NO_NODE has nothing. `longest` is L; without it the host asks."""
+        place = (~nodes).clamp_(0, self.num_places - 1)
+        number = self.tail_start_I1[self._index(nodes) + 1].long() - 1 - place
+        number = number.masked_fill(nodes == NO_NODE, 0)
+        longest = max(1, int(number.max())) if longest is None else longest
+        after_L = torch.arange(1, longest + 1, device=nodes.device)
+        inside = after_L <= number[..., None]
+        at = torch.where(inside, place[..., None] + after_L, 0) + self.num_edges
+        tokens = torch.where(inside, self.token_X[at].long(), self.eos)
+        return tokens, number, None if self.weight_X is None else self.weight_X[at] * inside
+
+    def only_to(self, rows: np.ndarray) -> np.ndarray:
+        """The nodes that lead to no other items than `rows`: inner nodes, and the first of each tail. Rows that are not
+        in the trie are passed over."""
+        fan_out_N, parent_N, last_node_I, tail_start_I1 = self._parents
+        index = np.unique(np.asarray(rows, dtype=np.int64))
+        if self.row_I is not None:
+            index = np.flatnonzero(np.isin(self.row_I.cpu().numpy(), index))
+        index = index[(index >= 0) & (index < self.num_items)]
+        reached = last_node_I[index].astype(np.int64)  # an inner node stands here once for each edge into `rows`
+        closed = np.empty(0, dtype=np.int64)
+        while True:
+            nodes, edges = np.unique(reached, return_counts=True)
+            fresh = np.setdiff1d(nodes[edges == fan_out_N[nodes]], closed)
+            if len(fresh) == 0:
+                return np.concatenate([~tail_start_I1[index].astype(np.int64), closed])
+            closed = np.concatenate([closed, fresh])
+            above = parent_N[fresh].astype(np.int64)
+            reached = np.concatenate([reached, above[above >= 0]])
+
+    @property
+    def node_range(self) -> tuple[int, int]:
+        """Lowest node and number of nodes from there to the highest."""
+        return -self.num_places, self.num_places + len(self.first_edge_N1)
+
+    def save(self, path: Path) -> None:
+        """Write the trie as one safetensors file."""
+        numbers = {"eos": self.eos, "vocab_size": self.vocab_size, "depth": self.depth}
+        lists = {"level_start": self.level_start, "headroom": self.headroom}
+        words = {name: " ".join(map(repr, values)) for name, values in lists.items()}
+        save_file(self._tensors(), path, {"version": VERSION, **{k: str(v) for k, v in numbers.items()}, **words})
+
+    @classmethod
+    def load(cls, path: Path) -> Trie:
+        """A saved trie, its arrays mapped into memory. Raises ValueError for another version or no trie at all."""
+        if not Path(path).is_file():
+            raise ValueError(f"no trie at {path}")
+        with safe_open(path, "pt") as file:
+            stamp = file.metadata() or {}
+            if stamp.get("version") != VERSION:
+                raise ValueError(f"{path} is a trie of version {stamp.get('version')}; this release reads {VERSION}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return cls(
+            **{"weight_X": None, "row_I": None, **tensors},
+            level_start=tuple(int(word) for word in stamp["level_start"].split()),
+            headroom=tuple(float(word) for word in stamp["headroom"].split()),
+            **{name: int(stamp[name]) for name in ("depth", "eos", "vocab_size")},
+        )  # type: ignore[arg-type]
+
+    def _index(self, nodes: Tensor) -> Tensor:
+        """Which item's tail a node is in."""
+        place = (~nodes).clamp_(0, self.num_places - 1).to(self.tail_start_I1.dtype)
+        return torch.searchsorted(self.tail_start_I1, place, right=True) - 1
+
+    @cached_property
+    def _parents(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """On the host: number of edges of each inner node, its parent (-1 for the root), each item's last inner node, and
+        where each tail starts."""
+        first_edge_N1, target_E = self.first_edge_N1.cpu().numpy(), self.target_E.cpu().numpy()
+        fan_out_N = np.diff(first_edge_N1)
+        owner_E = np.repeat(np.arange(len(fan_out_N), dtype=target_E.dtype), fan_out_N)
+        inner_E = target_E >= 0
+        tail_start_I1 = self.tail_start_I1.cpu().numpy()
+        item_E = np.searchsorted(tail_start_I1, ~target_E[~inner_E], side="right") - 1
+        last_node_I = np.empty(self.num_items, dtype=target_E.dtype)
+        last_node_I[item_E] = owner_E[~inner_E]
+        return fan_out_N, np.concatenate([[-1], owner_E[inner_E]]), last_node_I, tail_start_I1
+
+    @cached_property
+    def _widths(self) -> dict[int, list[int]]:
+        return {}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in pairs if isinstance(value, Tensor)}
+
+    def _widest(self, rows: int) -> list[int]:
+        """Per level, the sum of the `rows` largest fan-outs; a row in a tail has one continuation."""
+        fan_out_N = self.first_edge_N1.diff()
+        widths = []
+        for start, end in zip(self.level_start, self.level_start[1:], strict=False):
+            inner = min(rows, end - start)
+            widths.append(int(torch.topk(fan_out_N[start:end], inner).values.sum()) + rows - inner)
+        return widths

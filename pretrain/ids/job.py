@@ -20,7 +20,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import IdConfig
 from pretrain.decoding.decoder import T5Decoder
-from pretrain.decoding.diverse import diverse_search
+from pretrain.decoding.diverse import DiverseConfig, diverse_search
 from pretrain.ids.assign import Candidate, Claims
 from pretrain.ids.book import Book, canonical
 from pretrain.models import content_hash
@@ -146,13 +146,14 @@ def _decode_block(
         input_ids_BS[index, : len(text) + 1] = [*text, EOS_ID]
         mask_BS[index, : len(text) + 1] = 1
         penalty_B[index] = attempt_of(attempts[row], config).penalty
-    state = decoder.start(torch.from_numpy(input_ids_BS).to(device), torch.from_numpy(mask_BS).to(device))
+    mask_BS = torch.from_numpy(mask_BS).to(device)
+    encoded_BSE = decoder.encode(torch.from_numpy(input_ids_BS).to(device), mask_BS)
     shortest, longest = config.tier_range(tier)
-    tokens_BGT = diverse_search(
-        decoder, state, config.groups, torch.from_numpy(penalty_B).float().to(device), shortest, longest, EOS_ID,
-        forbidden_V
+    found = diverse_search(
+        decoder, decoder.start(encoded_BSE, mask_BS), torch.from_numpy(penalty_B).float().to(device),
+        DiverseConfig(config.groups, shortest, longest, EOS_ID, forbidden_V.nonzero().squeeze(1))
     )  # fmt: skip
-    rows_NT = tokens_BGT[: len(block)].reshape(-1, longest + 1).cpu().numpy()
+    rows_NT = found.tokens_BGKT[: len(block), :, 0].reshape(-1, longest + 1).cpu().numpy()
     cut = [cut_to_word(row_T, EOS_ID, word_start_V) for row_T in rows_NT]
     _, encoded = canonical(tokenizer, tokenizer.batch_decode(cut, skip_special_tokens=True))
     valid = [ids if len(ids) >= shortest and UNK_ID not in ids else () for ids in encoded]

@@ -107,7 +107,7 @@ def test_zeroshot_on_an_unknown_data_set(idgenrec, trained_run, tmp_path):
             ("pretrain", "--shards", "s", "--out", "o", "--batch-size", "7", "--processes", "2"),
             ("batch_size 7", "2 ranks"),
         ),
-        (("pretrain", "--shards", "s", "--out", "o", "--beam", "0"), ("beam is 0",)),
+        (("pretrain", "--shards", "s", "--out", "o", "--search.beam", "0"), ("beam is 0",)),
         (("ids", "--generator", "g", "--shards", "s", "--out", "o", "--processes", "0"), ("processes is 0",)),
         (("report", "--results", "nowhere"), ("nowhere/ranks.parquet", "missing")),
         (("shard", "build", "--train", "nowhere/Games", "--test", "nowhere/Toys", "--out", "out"), ("nowhere/Games",)),

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from launchers.ids_config import IdsConfig
-from pretrain.config import IdConfig, ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig, from_dict
+from pretrain.config import IdConfig, ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig, SearchConfig, from_dict
 from zeroshot.config import EvaluateConfig
 
 
@@ -20,7 +20,7 @@ from zeroshot.config import EvaluateConfig
             recommender=ModelConfig(start_from="t5"),
             schedule=ScheduleConfig(rounds=3),
             ids=IdConfig(groups=7),
-            prompt=PromptConfig(max_tokens=99), zero_stage=2, generator_lr=1e-8, tracking_uri="sqlite:///x", beam=50,
+            prompt=PromptConfig(max_tokens=99), zero_stage=2, generator_lr=1e-8, tracking_uri="sqlite:///x", search=SearchConfig(50, 30, 0.5),
         ),
         IdsConfig("generator", "shards", "out", catalogue="Beauty", ids=IdConfig(penalty_max=0.5)),
         EvaluateConfig("run", "shards", "out", tasks=("Beauty", "Yelp"), max_users=5),
@@ -68,7 +68,7 @@ def test_whole_numbers_are_floats_too():
 
 def test_nothing_can_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        PretrainConfig("s", "o").beam = 3  # type: ignore[misc]
+        PretrainConfig("s", "o").seed = 3  # type: ignore[misc]
 
 
 def test_micro_batches():

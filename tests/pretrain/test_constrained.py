@@ -1,22 +1,143 @@
-"""Beam search over the trie, against exhaustive scoring and a naive step-synchronous search on the model's forward."""
+"""Beam search over the trie: against exhaustive scoring, and against a naive step-synchronous search."""
 
 import copy
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive_search import exhaustive, same_list, step_synchronous
 
+from pretrain.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
+from pretrain.decoding.trie_shards import ShardedTrie
 
-EOS, CLOSE = 1, 1e-4
-ids = st.lists(st.integers(2, 5), min_size=1, max_size=4).map(tuple)
-catalogues = st.lists(ids, min_size=1, max_size=14, unique=True)
-prompts = st.lists(st.lists(st.integers(2, 28), min_size=1, max_size=7), min_size=1, max_size=3)
-settle = settings(max_examples=30, deadline=None)
+EOS, VOCAB = 1, 29
+EXACT, CLOSE = 1e-10, 1e-4
+ids = st.lists(st.integers(2, 5), min_size=1, max_size=5).map(tuple)
+catalogues = st.lists(ids, min_size=1, max_size=16, unique=True)
+prompts = st.lists(st.lists(st.integers(2, 28), min_size=1, max_size=7), min_size=1, max_size=4)
+seeds = st.integers(0, 1 << 30)
+settle = settings(max_examples=150, deadline=None)
+
+
+@dataclass
+class Question:
+    """A search: prompts over a catalogue; what is excluded, and how the trie is made."""
+
+    prompts: list
+    catalogue: list
+    beam: int
+    length: int | None = None
+    penalty: float = 0.0
+    excluded: list | None = None
+    weights: list | None = None
+    static: bool = False
+    parts: int = 0
+    padding: int = 0
+    extra: dict = field(default_factory=dict)
+
+    def trie(self):
+        if self.parts:
+            import pyarrow as pa
+
+            return ShardedTrie.build(pa.array(self.catalogue, pa.list_(pa.int32())), EOS, VOCAB, self.parts)
+        arrays = [np.array(sequence) for sequence in self.catalogue]
+        weights = None if self.weights is None else [np.array(values) for values in self.weights]
+        return Trie.build(arrays, EOS, VOCAB, weights)
+
+    def remaining(self, index):
+        """The catalogue of a prompt as the naive search takes it: without what is excluded there."""
+        out = set(self.excluded[index]) if self.excluded else set()
+        return {item: ids for item, ids in enumerate(self.catalogue) if item not in out}
+
+
+@pytest.fixture(scope="module")
+def search(padded):
+    """`search(model, question)`: [(score, item)] of each prompt; the form of the lists is checked on the way."""
+
+    def run(model, asked):
+        decoder = T5Decoder(model)
+        input_ids, mask = padded(asked.prompts, asked.padding)
+        state = decoder.start(decoder.encode(input_ids, mask), mask)
+        config = SearchConfig(asked.beam, asked.length, asked.penalty)
+        lists = beam_search(decoder, state, asked.trie(), config, asked.excluded, asked.static)
+        assert lists.items_BK.shape == lists.scores_BK.shape == (len(asked.prompts), asked.length or asked.beam)
+        found = []
+        for items, scores in zip(lists.items_BK.tolist(), lists.scores_BK.tolist(), strict=True):
+            length = sum(item >= 0 for item in items)
+            assert all(item >= 0 for item in items[:length]), "short lists end with -1"
+            assert all(item == -1 for item in items[length:])
+            assert all(score == -np.inf for score in scores[length:])
+            assert scores == sorted(scores, reverse=True)
+            assert len(set(items[:length])) == length and set(items[:length]) <= set(range(len(asked.catalogue)))
+            found.append(list(zip(scores[:length], items[:length], strict=True)))
+        return found
+
+    return run
+
+
+@settle
+@given(seed=seeds, catalogue=catalogues, prompts=prompts, surplus=st.integers(0, 3), static=st.booleans())
+def test_a_wide_beam_gives_the_exhaustive_list(random_t5, search, seed, catalogue, prompts, surplus, static):
+    model = random_t5(seed=seed, dtype=torch.float64, tied=seed % 2 == 0)
+    asked = Question(prompts, catalogue, len(catalogue) + surplus, static=static)
+    for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
+        assert len(found) == len(catalogue)
+        same_list(found, exhaustive(model, prompt, asked.remaining(index)), EXACT)
+
+
+@settle
+@given(
+    seed=seeds, catalogue=catalogues, prompts=prompts, beam=st.integers(1, 6), static=st.booleans(),
+    length=st.none() | st.integers(1, 8), penalty=st.sampled_from([0.0, 0.5, 1.0, -0.7]), data=st.data(),
+)  # fmt: skip
+def test_a_narrow_beam_equals_the_naive_search(
+    random_t5, search, seed, catalogue, prompts, beam, static, length, penalty, data
+):
+    model = random_t5(seed=seed, dtype=torch.float64, layers=1 + seed % 2)
+    rows = st.lists(st.integers(0, len(catalogue) - 1), max_size=len(catalogue), unique=True)
+    excluded = data.draw(st.none() | st.lists(rows, min_size=len(prompts), max_size=len(prompts)))
+    asked = Question(
+        prompts, catalogue, beam, length, penalty, excluded, static=static, parts=data.draw(st.integers(0, 3)),
+        padding=data.draw(st.integers(0, 4)),
+    )  # fmt: skip
+    for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
+        same_list(found, step_synchronous(model, prompt, asked.remaining(index), beam, length, penalty), EXACT)
+
+
+@settle
+@given(seed=seeds, catalogue=catalogues, prompts=prompts, beam=st.integers(1, 6), static=st.booleans(), data=st.data())
+def test_weights_join_the_score_at_each_step(random_t5, search, seed, catalogue, prompts, beam, static, data):
+    model = random_t5(seed=seed, dtype=torch.float64)
+    of_prefix = {}
+    draw = np.random.default_rng(seed)
+    weights = []
+    for sequence in catalogue:
+        path = (*sequence, EOS)
+        prefixes = [path[: place + 1] for place in range(len(path))]
+        weights.append([of_prefix.setdefault(prefix, 3 * draw.normal()) for prefix in prefixes])
+    penalty, length = data.draw(st.sampled_from([0.0, 0.8])), data.draw(st.none() | st.integers(1, 4))
+    asked = Question(prompts, catalogue, beam, length, penalty, weights=weights, static=static)
+    by_item = dict(enumerate(weights))
+    for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
+        expected = step_synchronous(model, prompt, asked.remaining(index), beam, length, penalty, by_item)
+        same_list(found, expected, EXACT)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=seeds, catalogue=catalogues, prompts=prompts, beam=st.integers(1, 6))
+def test_in_float32_the_order_is_that_of_scores_further_apart_than_rounding(
+    random_t5, search, seed, catalogue, prompts, beam
+):
+    model = random_t5(seed=seed, layers=2)
+    asked = Question(prompts, catalogue, beam)
+    for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
+        same_list(found, step_synchronous(model, prompt, asked.remaining(index), beam, close=CLOSE), CLOSE)
 
 
 @pytest.fixture(scope="module")
@@ -24,140 +145,78 @@ def model(random_t5):
     return random_t5(seed=11)
 
 
-@pytest.fixture(scope="module")
-def search(padded):
-    """`search(model, prompts, catalogue, beam, excluded, extra)`: per prompt [(score, item)] and its length."""
-
-    def run(model, prompts, catalogue, beam, excluded=None, extra=0):
-        decoder = T5Decoder(model)
-        trie = Trie.build([np.array(sequence) for sequence in catalogue], EOS)
-        state = decoder.start(*padded(prompts, extra))
-        excluded = None if excluded is None else [torch.tensor(rows, dtype=torch.int64) for rows in excluded]
-        lists = beam_search(decoder, state, trie, beam, excluded)
-        assert lists.items_BK.shape == lists.scores_BK.shape == (len(prompts), beam)
-        found = []
-        for items, scores in zip(lists.items_BK.tolist(), lists.scores_BK.tolist(), strict=True):
-            length = sum(item >= 0 for item in items)
-            assert all(item >= 0 for item in items[:length]), "short lists end with -1"
-            assert items[length:] == [-1] * (beam - length) and scores[length:] == [-np.inf] * (beam - length)
-            assert scores == sorted(scores, reverse=True)
-            assert len(set(items[:length])) == length and set(items[:length]) <= set(range(len(catalogue)))
-            found.append(list(zip(scores[:length], items[:length], strict=True)))
-        return found
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def exhaustive():
-    """Every item by the sum of the full-vocabulary log-probabilities of its ID and EOS."""
-
-    @torch.no_grad()
-    def score(model, prompt, catalogue, excluded=()):
-        depth = max(map(len, catalogue)) + 1
-        labels = torch.tensor([[*sequence, EOS] + [0] * (depth - 1 - len(sequence)) for sequence in catalogue])
-        inputs = torch.tensor([list(prompt)]).expand(len(catalogue), -1)
-        start = torch.zeros(len(catalogue), 1, dtype=torch.long)
-        logits = model(input_ids=inputs, decoder_input_ids=torch.cat([start, labels[:, :-1]], dim=1)).logits
-        of_label = torch.log_softmax(logits, -1).gather(2, labels[..., None]).squeeze(2)
-        totals = [of_label[item, : len(sequence) + 1].sum().item() for item, sequence in enumerate(catalogue)]
-        return sorted(((s, i) for i, s in enumerate(totals) if i not in set(excluded)), reverse=True)
-
-    return score
-
-
-@pytest.fixture(scope="module")
-def step_synchronous(hf_logits):
-    """All live hypotheses grow by one token; those at EOS finish; the `beam` best of the others live on.
-
-    A tie within rounding at the edge of the beam has no one answer: such an example is rejected.
-    """
-
-    def run(model, prompt, catalogue, beam, excluded=()):
-        item_of = {(*sequence, EOS): item for item, sequence in enumerate(catalogue)}
-        live, finished = [(0.0, ())], []
-        while live:
-            grown = []
-            logits = hf_logits(model, prompt, [prefix for _, prefix in live])
-            for (score, prefix), log_probs in zip(live, torch.log_softmax(logits, -1), strict=True):
-                length = len(prefix)
-                for token in {path[length] for path in item_of if len(path) > length and path[:length] == prefix}:
-                    grown.append((score + log_probs[token].item(), (*prefix, token)))
-            finished += [(s, item_of[p]) for s, p in grown if p in item_of and item_of[p] not in set(excluded)]
-            alive = sorted((entry for entry in grown if entry[1] not in item_of), reverse=True)
-            assume(len(alive) <= beam or alive[beam - 1][0] - alive[beam][0] > CLOSE)
-            live = alive[:beam]
-        return sorted(finished, reverse=True)[:beam]
-
-    return run
-
-
-def agree(found, expected):
-    assert len(found) == len(expected)
-    for place, ((ours, item), (theirs, other)) in enumerate(zip(found, expected, strict=True)):
-        assert abs(ours - theirs) < CLOSE
-        near = [i for s, i in expected if abs(s - theirs) < CLOSE]
-        assert item == other or item in near or place == len(expected) - 1
-
-
-@settle
-@given(catalogue=catalogues, prompts=prompts, surplus=st.integers(0, 3))
-def test_a_wide_beam_gives_the_exhaustive_list(model, search, exhaustive, catalogue, prompts, surplus):
-    for found, prompt in zip(search(model, prompts, catalogue, len(catalogue) + surplus), prompts, strict=True):
-        assert len(found) == len(catalogue)
-        agree(found, exhaustive(model, prompt, catalogue))
-
-
-@settle
-@given(catalogue=catalogues, prompts=prompts, beam=st.integers(1, 5), data=st.data())
-def test_a_narrow_beam_equals_the_naive_search(model, search, step_synchronous, catalogue, prompts, beam, data):
-    rows = st.lists(st.integers(0, len(catalogue) - 1), max_size=len(catalogue), unique=True)
-    excluded = data.draw(st.none() | st.lists(rows, min_size=len(prompts), max_size=len(prompts)))
-    found = search(model, prompts, catalogue, beam, excluded)
-    for index, prompt in enumerate(prompts):
-        out = excluded[index] if excluded else ()
-        assert not {item for _, item in found[index]} & set(out)
-        agree(found[index], step_synchronous(model, prompt, catalogue, beam, out))
-
-
-def test_an_untied_head_is_searched_the_same_way(random_t5, search, exhaustive):
-    model, catalogue = random_t5(tied=False, seed=2), [(3,), (3, 4), (4, 4, 4), (9, 2)]
-    agree(search(model, [[5, 7, 1]], catalogue, 4)[0], exhaustive(model, [5, 7, 1], catalogue))
-
-
-def test_neither_neighbours_nor_padding_change_a_list(model, search):
+@pytest.mark.parametrize("static", [False, True])
+def test_neither_neighbours_nor_padding_change_a_list(model, search, static):
     catalogue = [(a, b) for a in range(2, 7) for b in range(2, 6)] + [(a,) for a in range(2, 7)]
     prompts = [[9, 4, 27, 13, 1], [6, 1], [14, 14, 3, 20, 2, 22, 8, 1]]
-    together = search(model, prompts, catalogue, 6)
-    alone = [search(model, [prompt], catalogue, 6)[0] for prompt in prompts]
-    backwards = search(model, prompts[::-1], catalogue, 6, extra=9)[::-1]
+    together = search(model, Question(prompts, catalogue, 6, static=static))
+    alone = [search(model, Question([prompt], catalogue, 6))[0] for prompt in prompts]
+    backwards = search(model, Question(prompts[::-1], catalogue, 6, padding=9, static=static))[::-1]
     for one, two, three in zip(together, alone, backwards, strict=True):
-        agree(two, one)
-        agree(three, one)
+        same_list(two, one, CLOSE)
+        same_list(three, one, CLOSE)
     assert together[0] != together[1], "the lists depend on the prompt"
+
+
+def test_prompts_of_very_different_lengths_of_search_are_put_back_in_order(random_t5, search):
+    """Most prompts may list one short item alone and leave the batch early."""
+    model = random_t5(seed=5, dtype=torch.float64)
+    catalogue = [(2,)] + [(3, a, b, c) for a in range(2, 5) for b in range(2, 5) for c in range(2, 5)]
+    prompts = [[9, 4, 1], [6, 1], [14, 3, 1], [7, 7, 1], [21, 1], [8, 13, 1]]
+    longer = list(range(1, len(catalogue)))
+    excluded = [longer, longer, [], longer, longer, [0, 5]]
+    asked = Question(prompts, catalogue, 7, excluded=excluded)
+    for index, found in enumerate(search(model, asked)):
+        same_list(found, step_synchronous(model, prompts[index], asked.remaining(index), 7), EXACT)
+        assert len(found) == (1 if excluded[index] is longer else 7)
 
 
 def test_exclusions_belong_to_their_prompt(model, search):
     catalogue = [(2,), (3,), (4,), (2, 3)]
-    first, second = search(model, [[5, 1], [5, 1]], catalogue, 4, [[0, 3], []])
+    first, second = search(model, Question([[5, 1], [5, 1]], catalogue, 4, excluded=[[0, 3], []]))
     assert {item for _, item in first} == {1, 2} and {item for _, item in second} == {0, 1, 2, 3}
-    assert search(model, [[5, 1], [6, 1]], catalogue, 4, [[0, 1, 2, 3], [1]])[0] == []
 
 
-def test_a_catalogue_of_one_item(model, search, exhaustive):
-    (found,) = search(model, [[8, 3, 1]], [(4, 5, 6)], 3)
-    agree(found, exhaustive(model, [8, 3, 1], [(4, 5, 6)]))
-    assert search(model, [[8, 3, 1]], [(4, 5, 6)], 3, [[0]]) == [[]]
+@pytest.mark.parametrize("parts", [0, 2])
+def test_a_user_whose_whole_catalogue_is_excluded_gets_an_empty_list(model, search, parts):
+    catalogue = [(2,), (3,), (4,), (2, 3)]
+    both = search(model, Question([[5, 1], [6, 1]], catalogue, 4, excluded=[[0, 1, 2, 3], [1]], parts=parts))
+    assert both[0] == [] and {item for _, item in both[1]} == {0, 2, 3}
 
 
+def test_excluded_items_take_no_place_in_the_beam(model, search):
+    catalogue = [(2, a) for a in range(2, 12)] + [(3, 2), (3, 4)]
+    favourites = search(model, Question([[5, 1]], catalogue, 12))[0]
+    out = [item for _, item in favourites[:9]]
+    left = search(model, Question([[5, 1]], catalogue, 1, excluded=[out]))[0]
+    assert len(left) == 1 and left[0][1] not in out, "a beam of one still finds an item"
+
+
+def test_a_catalogue_of_one_item_and_a_beam_wider_than_the_catalogue(model, search):
+    [found] = search(model, Question([[8, 3, 1]], [(4, 5, 6)], 3))
+    same_list(found, exhaustive(model, [8, 3, 1], {0: (4, 5, 6)}), CLOSE)
+    assert search(model, Question([[8, 3, 1]], [(4, 5, 6)], 3, excluded=[[0]])) == [[]]
+
+
+@pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_stop_the_search(model, search, value):
+def test_logits_that_are_not_finite_stop_the_search(model, search, value, static):
     broken = copy.deepcopy(model)
     broken.decoder.final_layer_norm.weight.data[0] = value
-    with pytest.raises(FloatingPointError, match="not finite"):
-        search(broken, [[5, 1]], [(2,), (3,)], 2)
+    with pytest.raises(FloatingPointError, match="logits are not finite"):
+        search(broken, Question([[5, 1]], [(2,), (3,)], 2, static=static))
+
+
+def test_a_trie_of_another_vocabulary_is_refused(model, padded):
+    decoder = T5Decoder(model)
+    input_ids, mask = padded([[5, 1]])
+    state = decoder.start(decoder.encode(input_ids, mask), mask)
+    with pytest.raises(ValueError, match="trie's tokens reach to 40, the model's vocabulary to 29"):
+        beam_search(decoder, state, Trie.build([np.array([39])], EOS, 40), SearchConfig(2))
 
 
 def test_a_beam_below_one_is_refused(model, search):
     with pytest.raises(ValueError, match="beam is 0"):
-        search(model, [[5, 1]], [(2,)], 0)
+        search(model, Question([[5, 1]], [(2,)], 0))
+    with pytest.raises(ValueError, match="list_length is -1"):
+        search(model, Question([[5, 1]], [(2,)], 5, length=-1))

@@ -8,6 +8,7 @@ import torch
 
 import pretrain.ids.job as job
 from pretrain.config import IdConfig
+from pretrain.decoding.diverse import Diverse
 from pretrain.ids.assign import sequential
 from pretrain.ids.book import canonical
 from pretrain.ids.job import attempt_of, cut_to_word, make_book
@@ -137,8 +138,9 @@ def test_an_item_without_text(small_model, tokenizer, table):
 def test_a_generator_that_only_ends(monkeypatch, small_model, tokenizer, table):
     """Nothing but EOS in any tier: the suffixed forms of the item's first words, or of "item" where it has none."""
 
-    def only_eos(decoder, state, groups, penalty, shortest, longest, eos, forbidden):
-        return torch.full((state.mask_B11S.shape[0], groups, longest + 1), eos)
+    def only_eos(decoder, state, penalty_B, config):
+        shape = (len(penalty_B), config.groups, 1, config.longest + 1)
+        return Diverse(torch.full(shape, config.eos), torch.zeros(shape[:3]))
 
     monkeypatch.setattr(job, "diverse_search", only_eos)
     items = table(["title: ember oak", "", "title: ember oak", "", "日本"])

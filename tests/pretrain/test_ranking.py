@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 
-from pretrain.config import PromptConfig
+from pretrain.config import PromptConfig, SearchConfig
 from pretrain.ranking import GenerativeRecommender
 
 
 @pytest.fixture(scope="module")
 def recommender(small_model, tokenizer, book_of):
-    def make(batch_size, beam=8):
+    def make(batch_size, beam=8, **more):
         ids = book_of().token_ids[:20]
-        return GenerativeRecommender("tiny", small_model(3), tokenizer, ids, PromptConfig(), beam, batch_size)
+        search = SearchConfig(beam, more.pop("list_length", None))
+        return GenerativeRecommender("tiny", small_model(3), tokenizer, ids, PromptConfig(), search, batch_size, **more)
 
     return make
 
@@ -35,6 +36,22 @@ def test_the_history_can_be_left_out(recommender):
         assert set(listed) == set(range(20)) - set(history.tolist())
     whole = recommender(2, beam=20).rank(histories, exclude_history=False)
     assert all(set(items) == set(range(20)) for items in whole.items_NK)
+
+
+def test_a_shorter_list_is_the_beginning_of_a_longer_one(recommender):
+    histories = [np.array([3, 5, 3]), np.array([0]), np.arange(20)]
+    longer, shorter = (recommender(2, list_length=length).rank(histories, False) for length in (None, 3))
+    assert shorter.items_NK.shape == (3, 3)
+    np.testing.assert_allclose(shorter.scores_NK, longer.scores_NK[:, :3], atol=1e-5)
+
+
+def test_only_candidates_are_listed_and_they_compete_among_themselves(recommender):
+    candidates = np.array([1, 4, 7, 15])
+    histories = [np.array([4, 5, 3]), np.array([0])]
+    lists = recommender(2, beam=6, candidates=candidates).rank(histories, exclude_history=False)
+    assert all(set(row[:4]) == set(candidates) and set(row[4:]) == {-1} for row in lists.items_NK.tolist())
+    without = recommender(2, beam=6, candidates=candidates).rank(histories, exclude_history=True)
+    assert set(without.items_NK[0]) == {1, 7, 15, -1} and set(without.items_NK[1]) == {1, 4, 7, 15, -1}
 
 
 def validate_on_ranks(world, config):

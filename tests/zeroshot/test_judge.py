@@ -11,7 +11,7 @@ from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA
 from zeroshot import baselines
 from zeroshot.interface import Ranking
 from zeroshot.judge import judge, permutation_audit
-from zeroshot.tasks import Task, load_task
+from zeroshot.tasks import Task, load_task, restricted
 
 NUM_ITEMS = 30
 
@@ -181,3 +181,32 @@ def test_a_task_is_read_from_shards_and_sampled_by_seed(tmp_path: Path) -> None:
     assert len(sample.training_histories) == 9
     with pytest.raises(ValueError, match="missing"):
         load_task(tmp_path, "Nowhere")
+
+
+def test_candidates_bind_the_model_and_every_baseline_alike(tmp_path: Path) -> None:
+    task = make_task()
+    file = tmp_path / "candidates.txt"
+    file.write_text("i3\n\n  i7\ni11\n")
+    [few] = restricted([task], file)
+    assert few.candidates is not None and few.candidates.tolist() == [3, 7, 11] and task.candidates is None
+    popularity = baselines.Popularity(task.training_histories, NUM_ITEMS)
+    ranks_N = judge(few, popularity, "all")
+    inside = np.isin(task.targets, [3, 7, 11])
+    assert inside.any() and np.isinf(ranks_N[~inside]).all() and (ranks_N[inside] <= 3).all()
+    judge(few, Lister([7, 3]), "all")
+    with pytest.raises(ValueError, match="lister lists an item that is no candidate"):
+        judge(few, Lister([7, 4]), "all")
+    permutation_audit(few, popularity)
+
+
+def test_a_file_of_candidates_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    task, file = make_task(), tmp_path / "candidates.txt"
+    with pytest.raises(ValueError, match="no file of candidates"):
+        restricted([task], file)
+    file.write_text("i3\nsoap\n")
+    with pytest.raises(ValueError, match="1 items that no judged data set has, soap"):
+        restricted([task], file)
+    file.write_text("i3\n")
+    other = replace(task, name="Other", items=[f"o{row}" for row in range(NUM_ITEMS)])
+    with pytest.raises(ValueError, match="names no item of Other"):
+        restricted([task, other], file)
