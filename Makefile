@@ -4,6 +4,8 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 STAMP := $(VENV)/.installed
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
 
 export PIP_ROOT_USER_ACTION = ignore
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -11,12 +13,13 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system check clean
+.PHONY: help demo test test-system test-peers check clean
 
 help:
 	@echo "make demo         the whole system on generated data, on this machine (more arguments: ARGS='--seed 1')"
 	@echo "make test         the tests; they need nothing beside this folder (ARGS go to pytest)"
 	@echo "make test-system  the tests on real data: in ../shared, or where IDGENREC_SHARED says"
+	@echo "make test-peers   comparisons with an older Hugging Face, in an environment of its own (.venv-peers)"
 	@echo "make check        ruff, pyright and the order of imports"
 	@echo "make clean        remove .venv and all caches; runs/ stays"
 	@echo "Another Python (3.11 or newer): make demo PYTHON=python3.12"
@@ -45,6 +48,17 @@ test-system: $(STAMP)
 	@echo "running the tests on real data"
 	@$(VENV)/bin/python -m pytest tests/system $(ARGS)
 
+$(PEERS_STAMP): tests/peers/requirements.txt
+	@$(PYTHON) -m venv --clear $(PEERS)
+	@echo "installing an older transformers beside, in $(PEERS) (about 1 GB)"
+	@$(PEERS)/bin/python -m pip install -qq --requirement tests/peers/requirements.txt
+	@touch $(PEERS_STAMP)
+
+test-peers: export OMP_NUM_THREADS = 1
+test-peers: $(STAMP) $(PEERS_STAMP)
+	@echo "running the comparisons with peers"
+	@$(VENV)/bin/python -m pytest tests/peers $(ARGS)
+
 check: $(STAMP)
 	@echo "ruff: rules"
 	@$(VENV)/bin/ruff check .
@@ -56,5 +70,5 @@ check: $(STAMP)
 	@$(VENV)/bin/python -m pytest tests/test_imports.py
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) $(PEERS) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

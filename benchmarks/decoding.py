@@ -53,11 +53,11 @@ class Setting:
 def t5_small() -> T5ForConditionalGeneration:
     """The shape of T5-small with seeded random weights: 60.5 million parameters, a tied head of 32,128 rows."""
     torch.manual_seed(0)
-    shape = T5Config(
-        vocab_size=32128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8, dropout_rate=0.0,
-        decoder_start_token_id=0, pad_token_id=0, eos_token_id=EOS_ID,
-    )  # fmt: skip
-    return T5ForConditionalGeneration(shape).eval()
+    shape: dict[str, Any] = {
+        "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8,
+        "dropout_rate": 0.0, "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": EOS_ID,
+    }  # fmt: skip
+    return T5ForConditionalGeneration(T5Config(**shape)).eval()
 
 
 def prepare(options: argparse.Namespace) -> Setting:

@@ -4,6 +4,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,10 +33,10 @@ def ours(setting: Setting, decoder: T5Decoder, trie: Trie, batch: int) -> list[l
     return found
 
 
-def hugging_face(setting: Setting, model: Any, trie: DictTrie, batch: int, users: int) -> list[list[tuple[int, ...]]]:
+def hugging_face(setting: Setting, model: Any, trie: DictTrie, batch: int) -> list[list[tuple[int, ...]]]:
     """The same with `generate`: stopping rule `early_stopping=False`, so that nothing it could find is cut off."""
     found = []
-    chunks = zip(setting.input_ids_BS[:users].split(batch), setting.mask_BS[:users].split(batch), strict=True)
+    chunks = zip(setting.input_ids_BS.split(batch), setting.mask_BS.split(batch), strict=True)
     for input_ids_BS, mask_BS in chunks:
         with torch.no_grad():
             rows = model.generate(
@@ -53,47 +55,44 @@ def users(setting: Setting) -> list[str]:
     peer = DictTrie(ids)
     lines = [
         "## Ranked lists", "",
-        f"{len(ids):,} items, beam {BEAM}, prompts of {setting.input_ids_BS.shape[1]} tokens. Hugging Face's `generate` "
-        "with a prefix function over a dictionary trie, stopping rule `early_stopping=False`, sums of log-probabilities "
-        "(`length_penalty=0`).", "",
+        f"{len(ids):,} items, beam {BEAM}, prompts of {setting.input_ids_BS.shape[1]} tokens. Hugging Face's `generate`"
+        " with a prefix function over a dictionary trie, stopping rule `early_stopping=False`, sums of "
+        "log-probabilities (`length_penalty=0`).", "",
     ]  # fmt: skip
-    rows = []
+    rows, small, eight = [], first_users(setting, 4), first_users(setting, 8)
     for name, model in setting.models.items():
-        decoder, found = T5Decoder(model), {}
-        sides: dict[str, Callable[[], Any]] = {
-            "hf1": lambda model=model: hugging_face(setting, model, peer, 1, 4),
-            "hf8": lambda model=model, found=found: found.update(hf=hugging_face(setting, model, peer, 8, 8)),
-            "ours1": lambda decoder=decoder: [ours(small, decoder, trie, 1)],
-            "ours8": lambda decoder=decoder, found=found: found.update(ours=ours(eight, decoder, trie, 8)),
-            "ours32": lambda decoder=decoder: ours(setting, decoder, trie, 32),
+        decoder = T5Decoder(model)
+        sides: dict[str, tuple[int, Callable[[], Any]]] = {
+            "Hugging Face, batch 1": (4, partial(hugging_face, small, model, peer, 1)),
+            "Hugging Face, batch 8": (8, partial(hugging_face, eight, model, peer, 8)),
+            "ours, batch 1": (4, partial(ours, small, decoder, trie, 1)),
+            "ours, batch 8": (8, partial(ours, eight, decoder, trie, 8)),
+            "ours, batch 32": (len(setting.input_ids_BS), partial(ours, setting, decoder, trie, 32)),
         }
-        small, eight = first_users(setting, 4), first_users(setting, 8)
-        seconds = in_turns(setting.options.repeats, **sides)
-        number = {"hf1": 4, "hf8": 8, "ours1": 4, "ours8": 8, "ours32": len(setting.input_ids_BS)}
-        per_user = {side: seconds[side] / number[side] * 1e3 for side in sides}
-        titles = {
-            "hf1": "Hugging Face, batch 1", "hf8": "Hugging Face, batch 8", "ours1": "ours, batch 1",
-            "ours8": "ours, batch 8", "ours32": f"ours, batch {min(32, number['ours32'])}",
-        }  # fmt: skip
-        for side, title in titles.items():
-            ratios = [f"{per_user[peer_side] / per_user[side]:.1f}" for peer_side in ("hf1", "hf8")]
-            rows.append([f"{title} ({name})", f"{per_user[side]:.0f}", f"{1e3 / per_user[side]:.1f}", *ratios])
-        lists = [{tuple(ids[item]) for _, item in row if item >= 0} for row in found["ours"]]
-        theirs = [set(row) - {()} for row in found["hf"]]
-        shared = sum(len(a & b) for a, b in zip(lists, theirs, strict=True)) / max(1, sum(map(len, theirs)))
-        missed = sum(len(a - b) for a, b in zip(lists, theirs, strict=True)) / max(1, sum(map(len, lists)))
-        lines.append(
-            f"* {name}: {shared:.1%} of what Hugging Face lists is in ours; {missed:.1%} of ours is not in its lists: it "
-            "drops a finished hypothesis that is not among the first 20 continuations of its step."
-        )  # fmt: skip
+        seconds = in_turns(setting.options.repeats, **{side: run for side, (_, run) in sides.items()})
+        per_user = {side: seconds[side] / number for side, (number, _) in sides.items()}
+        for side, mine in per_user.items():
+            ratios = [f"{per_user[f'Hugging Face, batch {batch}'] / mine:.1f}" for batch in (1, 8)]
+            rows.append([f"{side} ({name})", f"{mine * 1e3:.0f}", f"{1 / mine:.1f}", *ratios])
+        lines += overlap(name, ids, ours(eight, decoder, trie, 8), hugging_face(eight, model, peer, 8))
     columns = ["lists of 20", "ms a user", "users/s", "times HF batch 1", "times HF batch 8"]
     return [*lines, "", *table(columns, rows)]
 
 
+def overlap(name: str, ids: list, found: list, theirs: list) -> list[str]:
+    """How much of each side's lists the other has, and why."""
+    mine = [{tuple(ids[item]) for _, item in row if item >= 0} for row in found]
+    other = [set(row) - {()} for row in theirs]
+    shared = sum(len(a & b) for a, b in zip(mine, other, strict=True))
+    return [
+        f"* {name}: {shared / sum(map(len, mine)):.1%} of our {sum(map(len, mine)) / len(mine):.1f} items a list are in"
+        " Hugging Face's. It drops a finished hypothesis that is not among the first 20 continuations of its step, and "
+        "then has room for a less probable one."
+    ]  # fmt: skip
+
+
 def first_users(setting: Setting, count: int) -> Setting:
     """The same setting with the first users only."""
-    from dataclasses import replace
-
     return replace(setting, input_ids_BS=setting.input_ids_BS[:count], mask_BS=setting.mask_BS[:count])
 
 
@@ -115,7 +114,6 @@ def profile(setting: Setting) -> list[str]:
             ours(setting, decoder, trie, 32)
         kinds = by_kind(found)
         spent["the rest: beams, lists, masks between passes"] = total - sum(spent.values())
-        passes = spent.pop("passes", 0)
         users_ = len(setting.input_ids_BS)
         rows = [[stage, f"{seconds / users_ * 1e3:.1f}", f"{seconds / total:.0%}"] for stage, seconds in spent.items()]
         lines += [
@@ -123,9 +121,8 @@ def profile(setting: Setting) -> list[str]:
             f"user. The floor, the model's own multiplications at the {rate / 1e9:.0f} GFLOP/s that one large product "
             f"reaches here, is {floor / users_ * 1e3:.0f} ms a user: {floor / total:.0%} of the time.", "",
             *table(["stage", "ms a user", "share"], rows),
-            *table(["operation", "share of operators' time"], [[kind, f"{share:.0%}"] for kind, share in kinds.items()]),
+            *table(["operation", "share of the time"], [[kind, f"{share:.0%}"] for kind, share in kinds.items()]),
         ]  # fmt: skip
-        del passes
     return lines
 
 
@@ -138,7 +135,8 @@ def stages() -> Iterator[dict[str, float]]:
     places = {
         "encoder": (T5Decoder, "encode"), "cross-attention keys and values": (T5Decoder, "start"),
         "decoder layers": (T5Decoder, "extend"), "head, log-sum-exp, logits of children": (T5Decoder, "log_probs"),
-        "trie: allowed": (Trie, "allowed"), "trie: tails": (Trie, "tail"), "best of the children": (constrained, "top_stable"),
+        "trie: allowed": (Trie, "allowed"), "trie: tails": (Trie, "tail"),
+        "best of the children": (constrained, "top_stable"),
     }  # fmt: skip
     kept = {stage: getattr(*place) for stage, place in places.items()}
 
@@ -163,7 +161,7 @@ def stages() -> Iterator[dict[str, float]]:
 
 
 def flops(setting: Setting, model: Any, tokens: int) -> float:
-    """Multiplications and additions of linear layers: encoder, cross keys and values, decoder and head per token fed."""
+    """Multiplications and additions of linear layers: encoder, cross keys and values; decoder and head per token."""
     size = {
         name: module.weight.numel() for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
     }

@@ -90,7 +90,7 @@ class SearchConfig:
     """A score is the sum of log-probabilities over length ** this (0 = the sum, equation 3)."""
 
     def check(self) -> None:
-        """Raise ValueError for a beam or a list of no item. Owners call it when they are built, searches when they start."""
+        """Raise ValueError for a beam or list without items. Owners call it when built, searches when they start."""
         for name in ("beam", "list_length"):
             value = getattr(self, name)
             if value is not None and value < 1:

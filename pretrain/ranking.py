@@ -47,7 +47,7 @@ class GenerativeRecommender:
         self.prompts = PromptBuilder(tokenizer, prompt)
         device = next(model.parameters()).device
         self.decoder = T5Decoder(model)
-        rows = np.arange(len(token_ids)) if candidates is None else candidates
+        rows = range(len(token_ids)) if candidates is None else candidates.tolist()
         ids = [token_ids[row] for row in rows]
         self.trie = Trie.build(ids, EOS_ID, self.decoder.vocab_size, rows=candidates).to(device)
 

@@ -196,7 +196,7 @@ class T5Decoder:
 
     @torch.no_grad()
     def best(self, hidden_ME: Tensor, count: int, barred_N: Tensor) -> tuple[Tensor, Tensor]:
-        """The `count` most probable tokens of each row that are not `barred_N`: log-probabilities and tokens, [M, count].
+        """The `count` most probable tokens of each row, without `barred_N`: log-probabilities and tokens, [M, count].
 
         The probabilities are those of the full vocabulary, barred tokens included. Raises FloatingPointError for logits
         that are not finite.

@@ -25,7 +25,7 @@ NEVER = float("-inf")
 
 @dataclass(frozen=True)
 class DiverseConfig:
-    """`groups` of `beams` beams; lengths without EOS from `shortest` to `longest`; `eos`; `barred_N`: tokens never taken.
+    """`groups` of `beams` beams; lengths without EOS from `shortest` to `longest`; `barred_N`: tokens never taken.
 
     `ending`: "published": a beam that takes EOS leaves its place empty, and its EOS counts against later groups;
     "huggingface" (transformers up to 4.56 with `early_stopping=True`): the next best takes the place, and it is that

@@ -24,6 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pretrain.decoding.trie_above import Above
 from pretrain.decoding.trie_build import ROOT, lay_out
 
 VERSION = "1"
@@ -47,9 +48,9 @@ class Children(NamedTuple):
 class Trie:
     """Level-order CSR arrays with tails. N inner nodes, E edges, I items, P places in tails, X = E + P.
 
-    `first_edge_N1`; `target_E`: inner node, or `~place` of an item's tail; `tail_start_I1`; `token_X`: the token of each
-    edge, then of each place in a tail (that of the edge into it first, EOS last); `weight_X` likewise or None; `row_I`
-    where the items' rows are not 0, 1, 2, ... Integers are as narrow as their values allow; what leaves is int64.
+    `first_edge_N1`; `target_E`: inner node, or `~place` of an item's tail; `tail_start_I1`; `token_X`: the token of
+    each edge, then of each place in a tail (that of the edge into it first, EOS last); `weight_X` likewise or None;
+    `row_I` where the items' rows are not 0, 1, 2, ... Integers are as narrow as their values allow; int64 leaves.
     """
 
     first_edge_N1: Tensor
@@ -106,11 +107,11 @@ class Trie:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(tensor.nbytes for tensor in self._tensors().values())
+        return sum(tensor.nbytes for tensor in self.tensors().values())
 
     def to(self, device: torch.device | str) -> Trie:
         """The same trie on `device`."""
-        return replace(self, **{name: tensor.to(device) for name, tensor in self._tensors().items()})
+        return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})
 
     def root(self, batch: int) -> Tensor:
         """The root, `batch` times: [B, 1]."""
@@ -122,24 +123,23 @@ class Trie:
         `capacity` is C, at least the number of continuations; without it the host is asked for their number (on a CPU
         that costs nothing). There is always one place at least.
         """
-        edges = self.num_edges
-        inner_M, node_M = nodes_M >= 0, nodes_M.clamp(min=0)
-        start_M = self.first_edge_N1[node_M].long()
+        edges, node_M = self.num_edges, nodes_M.clamp(min=0)
+        start_M = self.first_edge_N1[node_M]
         count_M = self.first_edge_N1[node_M + 1] - start_M
-        if capacity is not None or not bool(inner_M.all()):
-            at_M = edges - 1 - nodes_M.clamp(-self.num_places, -1)  # in token_X, of the last token
-            goes_on_M = (self.token_X[at_M] != self.eos) & (nodes_M != NO_NODE)
+        inner_M = nodes_M >= 0
+        in_tails = capacity is not None or not bool(inner_M.all())
+        if in_tails:
+            # The place of the last token in token_X. For NO_NODE it is the last of all, which is an EOS.
+            at_M = edges - 1 - nodes_M.clamp(-self.num_places, -1)
             start_M = torch.where(inner_M, start_M, at_M + 1)
-            count_M = torch.where(inner_M, count_M, goes_on_M)
+            count_M = torch.where(inner_M, count_M, self.token_X[at_M] != self.eos)
         upto_M = count_M.cumsum(0)
-        if capacity is None:
-            row_C = torch.repeat_interleave(count_M, output_size=int(upto_M[-1]))
-            used_C = None
-            if len(row_C) == 0:
-                row_C, used_C = nodes_M.new_zeros(1), torch.zeros(1, dtype=torch.bool)
-            slot_C = torch.arange(len(row_C), device=nodes_M.device)
+        number = int(upto_M[-1]) if capacity is None else 0
+        if number:
+            row_C = torch.repeat_interleave(count_M, output_size=number)
+            slot_C, used_C = torch.arange(number, device=nodes_M.device), None
         else:
-            slot_C = torch.arange(capacity, device=nodes_M.device)
+            slot_C = torch.arange(capacity or 1, device=nodes_M.device)
             row_C = torch.searchsorted(upto_M, slot_C, right=True)
             used_C = row_C < len(nodes_M)
             row_C = row_C.clamp_(max=len(nodes_M) - 1)
@@ -147,10 +147,10 @@ class Trie:
         at_C = slot_C + (start_M - upto_M + count_M)[row_C]
         if used_C is not None:
             at_C = at_C * used_C
-        if capacity is None and used_C is None and len(inner_M) and bool(inner_M.all()):
-            node_C = self.target_E[at_C].long()
-        else:
+        if in_tails:
             node_C = torch.where(at_C < edges, self.target_E[at_C.clamp(max=edges - 1)], edges - 1 - at_C)
+        else:
+            node_C = self.target_E[at_C].long()
         if used_C is not None:
             node_C = torch.where(used_C, node_C, NO_NODE)
         weight_C = None if self.weight_X is None else self.weight_X[at_C]
@@ -184,21 +184,10 @@ class Trie:
     def only_to(self, rows: np.ndarray) -> np.ndarray:
         """The nodes that lead to no other items than `rows`: inner nodes, and the first of each tail. Rows that are not
         in the trie are passed over."""
-        fan_out_N, parent_N, last_node_I, tail_start_I1 = self._parents
-        index = np.unique(np.asarray(rows, dtype=np.int64))
-        if self.row_I is not None:
-            index = np.flatnonzero(np.isin(self.row_I.cpu().numpy(), index))
-        index = index[(index >= 0) & (index < self.num_items)]
-        reached = last_node_I[index].astype(np.int64)  # an inner node stands here once for each edge into `rows`
-        closed = np.empty(0, dtype=np.int64)
-        while True:
-            nodes, edges = np.unique(reached, return_counts=True)
-            fresh = np.setdiff1d(nodes[edges == fan_out_N[nodes]], closed)
-            if len(fresh) == 0:
-                return np.concatenate([~tail_start_I1[index].astype(np.int64), closed])
-            closed = np.concatenate([closed, fresh])
-            above = parent_N[fresh].astype(np.int64)
-            reached = np.concatenate([reached, above[above >= 0]])
+        rows = np.unique(np.asarray(rows, dtype=np.int64))
+        if self.row_I is None:
+            return self._above.only_to(rows[(rows >= 0) & (rows < self.num_items)])
+        return self._above.only_to(np.flatnonzero(np.isin(self.row_I.cpu().numpy(), rows)))
 
     @property
     def node_range(self) -> tuple[int, int]:
@@ -210,7 +199,7 @@ class Trie:
         numbers = {"eos": self.eos, "vocab_size": self.vocab_size, "depth": self.depth}
         lists = {"level_start": self.level_start, "headroom": self.headroom}
         words = {name: " ".join(map(repr, values)) for name, values in lists.items()}
-        save_file(self._tensors(), path, {"version": VERSION, **{k: str(v) for k, v in numbers.items()}, **words})
+        save_file(self.tensors(), path, {"version": VERSION, **{k: str(v) for k, v in numbers.items()}, **words})
 
     @classmethod
     def load(cls, path: Path) -> Trie:
@@ -223,11 +212,17 @@ class Trie:
                 raise ValueError(f"{path} is a trie of version {stamp.get('version')}; this release reads {VERSION}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return cls(
-            **{"weight_X": None, "row_I": None, **tensors},
+            tensors["first_edge_N1"], tensors["target_E"], tensors["tail_start_I1"], tensors["token_X"],
+            tensors.get("weight_X"), tensors.get("row_I"),
             level_start=tuple(int(word) for word in stamp["level_start"].split()),
             headroom=tuple(float(word) for word in stamp["headroom"].split()),
-            **{name: int(stamp[name]) for name in ("depth", "eos", "vocab_size")},
-        )  # type: ignore[arg-type]
+            depth=int(stamp["depth"]), eos=int(stamp["eos"]), vocab_size=int(stamp["vocab_size"]),
+        )  # fmt: skip
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The arrays by name, those that are there."""
+        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: value for name, value in pairs if isinstance(value, Tensor)}
 
     def _index(self, nodes: Tensor) -> Tensor:
         """Which item's tail a node is in."""
@@ -235,26 +230,12 @@ class Trie:
         return torch.searchsorted(self.tail_start_I1, place, right=True) - 1
 
     @cached_property
-    def _parents(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """On the host: number of edges of each inner node, its parent (-1 for the root), each item's last inner node, and
-        where each tail starts."""
-        first_edge_N1, target_E = self.first_edge_N1.cpu().numpy(), self.target_E.cpu().numpy()
-        fan_out_N = np.diff(first_edge_N1)
-        owner_E = np.repeat(np.arange(len(fan_out_N), dtype=target_E.dtype), fan_out_N)
-        inner_E = target_E >= 0
-        tail_start_I1 = self.tail_start_I1.cpu().numpy()
-        item_E = np.searchsorted(tail_start_I1, ~target_E[~inner_E], side="right") - 1
-        last_node_I = np.empty(self.num_items, dtype=target_E.dtype)
-        last_node_I[item_E] = owner_E[~inner_E]
-        return fan_out_N, np.concatenate([[-1], owner_E[inner_E]]), last_node_I, tail_start_I1
+    def _above(self) -> Above:
+        return Above.of(*(t.cpu().numpy() for t in (self.first_edge_N1, self.target_E, self.tail_start_I1)))
 
     @cached_property
     def _widths(self) -> dict[int, list[int]]:
         return {}
-
-    def _tensors(self) -> dict[str, Tensor]:
-        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: value for name, value in pairs if isinstance(value, Tensor)}
 
     def _widest(self, rows: int) -> list[int]:
         """Per level, the sum of the `rows` largest fan-outs; a row in a tail has one continuation."""

@@ -42,7 +42,7 @@ def lay_out(
     tail_start_I1, in_tail_T = _tails(alone_I, order_I, start_I1)
     edges = _levels(table_DI, shared_I1[:-1], alone_I, ~tail_start_I1[order_I], start_I1[order_I], weight_T)
     arrays = {
-        "first_edge_N1": _narrow(edges.first_edge_N1),
+        "first_edge_N1": _narrow(edges.first_edge_N1, (np.int32,)),
         "target_E": _narrow(edges.target_E),
         "tail_start_I1": _narrow(tail_start_I1),
         "token_X": _narrow(np.concatenate([edges.token_E, token_T[in_tail_T]])),
@@ -170,10 +170,10 @@ def _levels(
     )  # fmt: skip
 
 
-def _narrow(values: np.ndarray) -> np.ndarray:
-    """The values in the narrowest of int16, int32, int64 that holds them."""
+def _narrow(values: np.ndarray, kinds: tuple[type, ...] = (np.int16, np.int32)) -> np.ndarray:
+    """The values in the narrowest of `kinds` that holds them, else in int64."""
     least, most = int(values.min()), int(values.max())
-    for kind in (np.int16, np.int32):
+    for kind in kinds:
         if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
             return np.ascontiguousarray(values, dtype=kind)
     return np.ascontiguousarray(values, dtype=np.int64)

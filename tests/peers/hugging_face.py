@@ -10,6 +10,7 @@ The request: {"model": folder, "threads": 1, "cases": [{"prompt": [...], "groups
 import json
 import sys
 import time
+from typing import Any
 
 import torch
 import transformers
@@ -20,7 +21,7 @@ def main(request_file: str, answer_file: str) -> None:
         request = json.load(file)
     torch.set_num_threads(request["threads"])
     transformers.logging.set_verbosity_error()
-    model = transformers.T5ForConditionalGeneration.from_pretrained(request["model"]).eval()
+    model: Any = transformers.T5ForConditionalGeneration.from_pretrained(request["model"]).eval()
     eos = model.config.eos_token_id
     answers = []
     for case in request["cases"]:

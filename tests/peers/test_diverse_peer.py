@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,21 +22,11 @@ def model_folder(tmp_path_factory):
     from transformers import T5Config, T5ForConditionalGeneration
 
     torch.manual_seed(7)
-    model = T5ForConditionalGeneration(
-        T5Config(
-            vocab_size=61,
-            d_model=32,
-            d_kv=8,
-            d_ff=64,
-            num_layers=2,
-            num_heads=4,
-            dropout_rate=0.0,
-            feed_forward_proj="gated-gelu",
-            decoder_start_token_id=0,
-            pad_token_id=0,
-            eos_token_id=EOS,
-        )  # fmt: skip
-    ).eval()
+    shape: dict[str, Any] = {
+        "vocab_size": 61, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "dropout_rate": 0.0,
+        "feed_forward_proj": "gated-gelu", "decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": EOS,
+    }  # fmt: skip
+    model = T5ForConditionalGeneration(T5Config(**shape)).eval()
     for name, parameter in model.named_parameters():
         if "Attention" in name or "layer_norm" in name:
             parameter.data += torch.randn_like(parameter) * 0.3

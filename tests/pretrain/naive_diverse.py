@@ -1,4 +1,4 @@
-"""Diverse beam search as published (Vijayakumar et al. 2016, algorithm 1), written slowly: one item, lists, no batch."""
+"""Diverse beam search as published (Vijayakumar et al. 2016, algorithm 1), written slowly: one item, no batch."""
 
 from typing import Any
 

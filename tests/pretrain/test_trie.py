@@ -1,6 +1,7 @@
 """The trie, whole and in parts, against a dictionary of prefixes."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +25,7 @@ def column(sequences):
     return pa.array([list(sequence) for sequence in sequences], pa.list_(pa.int32()))
 
 
-def build(sequences, parts=0, **more):
+def build(sequences, parts=0, **more) -> Any:
     if parts:
         return ShardedTrie.build(column(sequences), EOS, VOCAB, parts)
     return Trie.build(column(sequences), EOS, VOCAB, **more)
@@ -42,7 +43,9 @@ def naive(sequences):
 
 def walk(trie, random, static):
     """Every node of the trie, level by level, each level asked for at once: {prefix: node}."""
-    found, level, depth = {(): 0}, {(): int(trie.root(1)[0, 0])}, 0
+    found: dict[tuple[int, ...], int] = {(): 0}
+    level: dict[tuple[int, ...], int] = dict(found)
+    depth = 0
     while level:
         prefixes = sorted(level, key=lambda prefix: random.random())
         nodes = torch.tensor([level[prefix] for prefix in prefixes] + [NO_NODE] * random.randrange(3))
@@ -52,10 +55,8 @@ def walk(trie, random, static):
         assert used.tolist() == list(range(len(used))), "unused places are at the end"
         order = [(int(children.row_C[at]), int(children.token_C[at])) for at in used]
         assert order == sorted(set(order)), "by row, then by token"
-        level = {
-            (*prefixes[row], token): int(node)
-            for (row, token), node in zip(order, children.node_C.tolist(), strict=False)
-        }
+        pairs = zip(order, children.node_C.tolist(), strict=False)
+        level = {prefixes[row] + (token,): node for (row, token), node in pairs}
         depth += 1
         found |= level
     return found
@@ -66,7 +67,7 @@ def walk(trie, random, static):
 def test_equals_a_dictionary_of_prefixes(sequences, random, static, parts, wide):
     trie = build(sequences, parts)
     if wide and not parts:  # as if a narrow integer could not hold it
-        trie = replace(trie, **{name: t.long() for name, t in trie._tensors().items()})
+        trie = replace(trie, **{name: t.long() for name, t in trie.tensors().items()})
     expected = naive(sequences)
     found = walk(trie, random, static)
     assert set(found) == {()} | {prefix for children in expected.values() for prefix in children.values()}
@@ -146,7 +147,7 @@ def test_arrow_columns_in_chunks_are_taken_as_they_are(kind):
     sequences = [[5, 6], [5], [7, 8, 9], [7, 8]]
     chunked = pa.chunked_array([pa.array(sequences[:1], kind), pa.array(sequences[1:], kind)])
     trie, plain = Trie.build(chunked, EOS, VOCAB), Trie.build([np.array(s) for s in sequences], EOS, VOCAB)
-    assert all(torch.equal(ours, plain._tensors()[name]) for name, ours in trie._tensors().items())
+    assert all(torch.equal(ours, plain.tensors()[name]) for name, ours in trie.tensors().items())
     sliced = pa.array([[3], *sequences], kind).slice(1)
     assert torch.equal(Trie.build(sliced, EOS, VOCAB).token_X, plain.token_X)
 
@@ -157,7 +158,7 @@ def test_saved_and_mapped(tmp_path):
     trie = build(sequences)
     trie.save(tmp_path / "t.trie")
     again = Trie.load(tmp_path / "t.trie")
-    assert all(torch.equal(tensor, again._tensors()[name]) for name, tensor in trie._tensors().items())
+    assert all(torch.equal(tensor, again.tensors()[name]) for name, tensor in trie.tensors().items())
     assert (again.level_start, again.headroom, again.depth, again.eos, again.vocab_size) == (
         trie.level_start, trie.headroom, trie.depth, trie.eos, trie.vocab_size
     )  # fmt: skip
@@ -180,7 +181,7 @@ def test_nothing_waits_for_the_host_when_the_width_is_named():
     """Under fake tensors any question to the host (an item, a size that depends on data) is an error."""
     trie = build([(a, b, c) for a in range(2, 6) for b in range(2, 6) for c in range(2, 5)])
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fake = replace(trie, **{name: mode.from_tensor(tensor) for name, tensor in trie._tensors().items()})
+        fake = replace(trie, **{name: mode.from_tensor(tensor) for name, tensor in trie.tensors().items()})
         nodes = mode.from_tensor(torch.zeros(12, dtype=torch.long))
         children = fake.allowed(nodes, 60)
         assert children.token_C.shape == (60,)
