@@ -189,7 +189,8 @@ def render_markdown(found: dict[str, Any]) -> str:
         counts = section["counts"]
         lines += [f"## {plain(section['name'])}", ""]
         lines += [
-            f"{counts['users_judged']:,} of {counts['num_users']:,} users judged, {counts['num_items']:,} items.",
+            f"{counts['users_judged']:,} of {counts['num_users']:,} users judged, {counts['num_items']:,} items"
+            + (f", of which {counts['candidates']:,} are ranked." if "candidates" in counts else "."),
             "",
         ]
         for table in section["tables"]:

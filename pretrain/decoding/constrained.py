@@ -157,7 +157,7 @@ class Search:
             torch.cat([at_M[children.row_C], at_BQ.flatten()]),
             torch.cat([children.token_C, slots.target_BQ.flatten()]),
         )
-        check_finite(torch.where(slots.used_BQ[computed_BQ], normaliser_M, 0))
+        check_finite(torch.where(slots.used_BQ.flatten(), normaliser_M, 0) if self.static else normaliser_M)
         log_prob_C, log_prob_BQ = log_prob[: len(children.row_C)], log_prob[len(children.row_C) :].view_as(at_BQ)
         score_C = beam.scores_BR.flatten()[children.row_C] + log_prob_C
         closed_BR = beam.scores_BR.scatter_add(1, slots.row_BQ, log_prob_BQ.masked_fill(~slots.tail_BQ, 0))
@@ -178,8 +178,9 @@ class Search:
         picked_BR = top_stable(score_BW, self.config.beam)
         at_BR = (first_B[:, None] + picked_BR).clamp(max=len(prompt_C) - 1)
         return Beam(
-            children.node_C[at_BR], children.token_C[at_BR], score_BW.gather(1, picked_BR), children.row_C[at_BR] % rows
-        )
+            children.node_C[at_BR], children.token_C[at_BR].long(), score_BW.gather(1, picked_BR),
+            children.row_C[at_BR] % rows,
+        )  # fmt: skip
 
     def _highest(self, beam: Beam) -> Tensor:
         """The most that each hypothesis can still reach: log-probabilities only lower its sum, weights by `headroom`

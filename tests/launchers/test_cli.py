@@ -1,5 +1,6 @@
 """The command line: help for all, and one line for a mistake."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -98,6 +99,28 @@ def test_zeroshot_on_an_unknown_data_set(idgenrec, trained_run, tmp_path):
     words = ["--checkpoint", out, "--shards", config.shards, "--out", tmp_path / "report", "--tasks", "Nowhere"]
     assert_one_error(idgenrec("zeroshot", *words), "Nowhere")
     assert not (tmp_path / "report" / "report.html").exists()
+
+
+def test_zeroshot_among_candidates(idgenrec, trained_run, tmp_path):
+    import polars as pl
+
+    from shards.manifest import Manifest
+    from shards.tables import load_items
+
+    config, out = trained_run
+    name = Manifest.load(config.shards).test_members[0].name
+    items = load_items(config.shards, Manifest.load(config.shards), name).items
+    candidates = tmp_path / "candidates.txt"
+    candidates.write_text("\n".join(items[:12]))
+    words = ["--checkpoint", out, "--shards", config.shards, "--out", tmp_path / "report", "--tasks", name]
+    status, _, err = idgenrec("zeroshot", *words, "--max-users", 8, "--candidates", candidates, "--search.beam", 12)
+    assert status == 0, err
+    assert json.loads((tmp_path / "report" / "results.json").read_text())["tasks"][name]["candidates"] == 12
+    ranks = pl.read_parquet(tmp_path / "report" / "ranks.parquet").filter(pl.col("protocol") == "all")
+    assert set(ranks["recommender"]) >= {"idgenrec", "popularity", "tfidf-last"}
+    assert ranks["rank"].is_infinite().any() and ranks.filter(pl.col("rank").is_finite())["rank"].max() <= 12
+    assert "12 are ranked" in (tmp_path / "report" / "report.html").read_text()
+    assert_one_error(idgenrec("zeroshot", *words, "--candidates", tmp_path / "nothing"), "no file of candidates")
 
 
 @pytest.mark.parametrize(

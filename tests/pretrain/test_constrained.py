@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_search import exhaustive, same_list, step_synchronous
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pretrain.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
@@ -190,6 +191,39 @@ def test_excluded_items_take_no_place_in_the_beam(model, search):
     out = [item for _, item in favourites[:9]]
     left = search(model, Question([[5, 1]], catalogue, 1, excluded=[out]))[0]
     assert len(left) == 1 and left[0][1] not in out, "a beam of one still finds an item"
+
+
+class HostQuestions(TorchDispatchMode):
+    """Counts what makes a GPU wait: reading a number, and operations whose shape depends on data."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "repeat_interleave")
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(word in str(func) for word in self.WAITS):
+            self.asked.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_static_pass_asks_the_host_two_questions(model, padded):
+    """Whether anything lives, and whether the logits are finite: nothing else waits, whatever the hypotheses hold."""
+    draw = np.random.default_rng(0)
+    catalogue = sorted({tuple(draw.integers(2, 28, draw.integers(1, 7)).tolist()) for _ in range(400)})
+    trie, decoder = Trie.build([np.array(ids) for ids in catalogue], EOS, VOCAB), T5Decoder(model)
+    for depth in range(trie.depth):
+        assert trie.width(depth, 6) >= trie.width(depth, 1) >= 1  # counted once per trie
+    input_ids, mask = padded([[9, 4, 27, 13, 1], [6, 1], [14, 14, 3, 20, 2, 22, 8, 1]])
+    state, passes = decoder.start(decoder.encode(input_ids, mask), mask), []
+    extend = decoder.extend
+    decoder.extend = lambda *arguments: passes.append(1) or extend(*arguments)  # type: ignore[method-assign]
+    with HostQuestions() as questions:
+        beam_search(decoder, state, trie, SearchConfig(6), [np.array([3, 5]), np.array([]), np.array([7])], static=True)
+    assert len(passes) >= 3
+    assert set(questions.asked) == {"aten._local_scalar_dense.default"}
+    assert len(questions.asked) == 2 * len(passes) + 1
 
 
 def test_a_catalogue_of_one_item_and_a_beam_wider_than_the_catalogue(model, search):
