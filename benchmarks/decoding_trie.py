@@ -56,7 +56,7 @@ def step(setting: Setting) -> list[str]:
 
         def scored(nodes_M: Tensor = nodes_M) -> Tensor:
             children = trie.allowed(nodes_M)
-            return scores_RV[children.row_C, children.token_C]
+            return scores_RV.flatten()[children.row_C * VOCAB + children.token_C]
 
         seconds = in_turns(
             21,
