@@ -137,20 +137,8 @@ class T5Decoder:
         `kept_BQ`: the tokens (one of a hypothesis at most, of all or none of an input) by which hypotheses grow; the
         others are looked at and forgotten. With `live_BQ` only those marked are computed and returned, [M, E].
         """
-        position_BQ = state.length_B[:, None] + place_BQ
-        visible_BQP = state.lineage_BRP.gather(1, row_BQ[:, :, None].expand(-1, -1, state.lineage_BRP.shape[2]))
-        same_BQQ = row_BQ[:, :, None] == row_BQ[:, None, :]
-        if live_BQ is not None:
-            same_BQQ = same_BQQ & live_BQ[:, None]
-        visible_BQP = torch.cat([visible_BQP, same_BQQ & (place_BQ[:, :, None] >= place_BQ[:, None, :])], dim=2)
-        state.position_BP = torch.cat([state.position_BP, position_BQ], dim=1)
-        row_R1 = torch.arange(state.lineage_BRP.shape[1], device=tokens_BQ.device)[:, None]
-        own_BRQ = (row_BQ[:, None] == row_R1) & kept_BQ[:, None]
-        state.lineage_BRP = torch.cat([state.lineage_BRP, own_BRQ], dim=2)
-        state.length_B = state.length_B + kept_BQ.any(1)
-        distance_BQP = (position_BQ[:, :, None] - state.position_BP[:, None, :]).clamp(0, self.bias_HT.shape[1] - 1)
-        mask_BHQP = self.bias_HT[:, distance_BQP].transpose(0, 1).masked_fill(~visible_BQP[:, None], float("-inf"))
-        shape, live_M = tokens_BQ.shape, None
+        mask_BHQP = self._enter(state, row_BQ, place_BQ, kept_BQ, live_BQ)
+        shape, live_M, places = tokens_BQ.shape, None, mask_BHQP.shape[3]
         if live_BQ is not None and not bool(live_BQ.all()):
             live_M = live_BQ.flatten().nonzero().squeeze(1)
         tokens_M = tokens_BQ.flatten() if live_M is None else tokens_BQ.flatten()[live_M]
@@ -161,7 +149,6 @@ class T5Decoder:
             query, key, value = (
                 self._spread(project(normed_ME), shape, live_M) for project in (attention.q, attention.k, attention.v)
             )
-            places = state.position_BP.shape[1]
             keys_BHPD, values_BHPD = state.room(places, key, index)
             keys_BHPD[:, :, places - shape[1] : places] = key
             values_BHPD[:, :, places - shape[1] : places] = value
@@ -176,6 +163,25 @@ class T5Decoder:
             hidden_ME = hidden_ME + attention.o(self._gather(mixed, live_M))
             hidden_ME = block.layer[2](hidden_ME)
         return self.model.decoder.final_layer_norm(hidden_ME) * self.output_scale
+
+    def _enter(
+        self, state: DecodeState, row_BQ: Tensor, place_BQ: Tensor, kept_BQ: Tensor, live_BQ: Tensor | None
+    ) -> Tensor:
+        """Give new tokens their places in the state, and return what is added to their attention over all places: the
+        bias of the distance for a token of their own hypothesis that is not after them, -inf for any other."""
+        position_BQ = state.length_B[:, None] + place_BQ
+        state.position_BP = torch.cat([state.position_BP, position_BQ], dim=1)
+        old_BQP = state.lineage_BRP.gather(1, row_BQ[:, :, None].expand(-1, -1, state.lineage_BRP.shape[2]))
+        new_BQQ = (row_BQ[:, :, None] == row_BQ[:, None, :]) & (place_BQ[:, :, None] >= place_BQ[:, None, :])
+        if live_BQ is not None:
+            new_BQQ = new_BQQ & live_BQ[:, None]
+        row_R1 = torch.arange(state.lineage_BRP.shape[1], device=row_BQ.device)[:, None]
+        kept_BRQ = (row_BQ[:, None] == row_R1) & kept_BQ[:, None]
+        state.lineage_BRP = torch.cat([state.lineage_BRP, kept_BRQ], dim=2)
+        state.length_B = state.length_B + kept_BQ.any(1)
+        distance_BQP = (position_BQ[:, :, None] - state.position_BP[:, None, :]).clamp(0, self.bias_HT.shape[1] - 1)
+        hidden_BQP = ~torch.cat([old_BQP, new_BQQ], dim=2)
+        return self.bias_HT[:, distance_BQP].transpose(0, 1).masked_fill(hidden_BQP[:, None], float("-inf"))
 
     @torch.no_grad()
     def log_probs(self, hidden_ME: Tensor, row_C: Tensor, token_C: Tensor) -> tuple[Tensor, Tensor]:
