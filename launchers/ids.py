@@ -6,6 +6,7 @@ from pathlib import Path
 
 from launchers.ids_config import IdsConfig
 from pretrain.ids.job import make_book
+from pretrain.ids.quality import measure
 from pretrain.models import load_model, on_device
 from pretrain.reporter import Reporter
 from pretrain.world import World
@@ -27,6 +28,8 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
     if world.is_main:
         out.parent.mkdir(parents=True, exist_ok=True)
         book.save(out)
+    for line in measure(book.texts, book.token_ids, items.texts).lines():
+        reporter.line(f"  {line}")
     reporter.line(f"{book.describe()}; {job.waves} waves, decodes by rank {job.decodes_by_rank}, {job.seconds:.1f} s")
     world.barrier()
     return out
