@@ -63,11 +63,13 @@ def final_score(total: Tensor, length: int | Tensor, config: SearchConfig) -> Te
 
 
 class Step(NamedTuple):
-    """What a pass found: children of stepping hypotheses with their scores, and the sums of closing ones."""
+    """What a pass found: children of stepping hypotheses with their scores, the sums of closing ones, and the
+    log-sum-exp over the vocabulary after every token that counts."""
 
     children: Children
     score_C: Tensor
     closed_BR: Tensor
+    normaliser_M: Tensor
 
 
 class Search:
@@ -114,6 +116,7 @@ class Search:
         best of each prompt go on."""
         beam, length_B1 = self.beam, self.state.length_B[:, None]
         step = self._feed(plan)
+        check_finite(step.normaliser_M)
         children, rows = step.children, beam.batch * beam.rows
         legal_C = children.node_C != NO_NODE
         if self.exclusions is not None:
@@ -157,7 +160,6 @@ class Search:
             torch.cat([at_M[children.row_C], at_BQ.flatten()]),
             torch.cat([children.token_C, slots.target_BQ.flatten()]),
         )
-        check_finite(torch.where(slots.used_BQ.flatten(), normaliser_M, 0) if self.static else normaliser_M)
         log_prob_C, log_prob_BQ = log_prob[: len(children.row_C)], log_prob[len(children.row_C) :].view_as(at_BQ)
         score_C = beam.scores_BR.flatten()[children.row_C] + log_prob_C
         closed_BR = beam.scores_BR.scatter_add(1, slots.row_BQ, log_prob_BQ.masked_fill(~slots.tail_BQ, 0))
@@ -165,7 +167,9 @@ class Search:
             score_C = score_C + children.weight_C.to(score_C.dtype)
             closed_BR = closed_BR + weight_BRL.sum(2).to(closed_BR.dtype)
         closed_BR = final_score(closed_BR, length_BR, self.config).masked_fill(~plan.closing_BR, NEVER)
-        return Step(children, score_C, closed_BR)
+        if self.static:
+            normaliser_M = torch.where(slots.used_BQ.flatten(), normaliser_M, 0)
+        return Step(children, score_C, closed_BR, normaliser_M)
 
     def _best(self, children: Children, score_C: Tensor, goes_on_C: Tensor) -> Beam:
         """The best continuations of each prompt, as hypotheses. Among equals, the first by row and token."""

@@ -12,7 +12,7 @@ the ID is a tail: tokens in a row, no edges. The node in a tail is `~p`, where p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pretrain.decoding.trie_above import Above
-from pretrain.decoding.trie_build import ROOT, lay_out
+from pretrain.decoding.trie_build import ROOT, lay_out, narrow
 
 VERSION = "1"
 NO_NODE = torch.iinfo(torch.int64).min
@@ -67,6 +67,8 @@ class Trie:
     """Tokens of the longest ID, EOS included."""
     eos: int
     vocab_size: int
+    widest: dict[int, list[int]] = field(default_factory=dict, repr=False)
+    """What `width` has counted: by number of rows, per level."""
 
     @classmethod
     def build(
@@ -83,7 +85,7 @@ class Trie:
         if rows is not None and not (len(rows) == len(ids) and (np.diff(rows) > 0).all()):
             raise ValueError(f"{len(rows)} rows for {len(ids)} IDs: one per ID is needed, ascending")
         arrays, numbers = lay_out(ids, eos, vocab_size, weights, rows)
-        arrays["row_I"] = None if rows is None else np.ascontiguousarray(rows, dtype=np.int64)
+        arrays["row_I"] = None if rows is None else narrow(np.asarray(rows))
         tensors = {name: None if array is None else torch.from_numpy(array) for name, array in arrays.items()}
         return cls(**tensors, **numbers, eos=eos, vocab_size=vocab_size)  # type: ignore[arg-type]
 
@@ -160,15 +162,15 @@ class Trie:
 
     def width(self, depth: int, rows: int) -> int:
         """Most continuations that any `rows` different nodes of a level can have together; known without asking."""
-        if rows not in self._widths:
-            self._widths[rows] = self._widest(rows)
-        widths = self._widths[rows]
+        if rows not in self.widest:
+            self.widest[rows] = self._widest(rows)
+        widths = self.widest[rows]
         return widths[depth] if depth < len(widths) else rows
 
     def item(self, nodes: Tensor) -> Tensor:
         """Item row of nodes in tails (of any shape); what is no such node gives some row."""
         index = self._index(nodes)
-        return index if self.row_I is None else self.row_I[index]
+        return index if self.row_I is None else self.row_I[index].long()
 
     def tail(self, nodes: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """What still follows nodes in tails (of any shape): tokens [..., L] with EOS last and after, how many [...],
@@ -223,7 +225,7 @@ class Trie:
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays by name, those that are there."""
-        pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
+        pairs = ((column.name, getattr(self, column.name)) for column in fields(self))
         return {name: value for name, value in pairs if isinstance(value, Tensor)}
 
     def _index(self, nodes: Tensor) -> Tensor:
@@ -234,10 +236,6 @@ class Trie:
     @cached_property
     def _above(self) -> Above:
         return Above.of(*(t.cpu().numpy() for t in (self.first_edge_N1, self.target_E, self.tail_start_I1)))
-
-    @cached_property
-    def _widths(self) -> dict[int, list[int]]:
-        return {}
 
     def _widest(self, rows: int) -> list[int]:
         """Per level, the sum of the `rows` largest fan-outs; a row in a tail has one continuation."""

@@ -42,10 +42,10 @@ def lay_out(
     tail_start_I1, in_tail_T = _tails(alone_I, order_I, start_I1)
     edges = _levels(table_DI, shared_I1[:-1], alone_I, ~tail_start_I1[order_I], start_I1[order_I], weight_T)
     arrays = {
-        "first_edge_N1": _narrow(edges.first_edge_N1, (np.int32,)),
-        "target_E": _narrow(edges.target_E),
-        "tail_start_I1": _narrow(tail_start_I1),
-        "token_X": _narrow(np.concatenate([edges.token_E, token_T[in_tail_T]])),
+        "first_edge_N1": narrow(edges.first_edge_N1, (np.int32,)),
+        "target_E": narrow(edges.target_E),
+        "tail_start_I1": narrow(tail_start_I1),
+        "token_X": narrow(np.concatenate([edges.token_E, token_T[in_tail_T]])),
         "weight_X": None if weight_T is None else np.concatenate([edges.weight_E, weight_T[in_tail_T]]),
     }
     depth = len(table_DI)
@@ -170,7 +170,7 @@ def _levels(
     )  # fmt: skip
 
 
-def _narrow(values: np.ndarray, kinds: tuple[type, ...] = (np.int16, np.int32)) -> np.ndarray:
+def narrow(values: np.ndarray, kinds: tuple[type, ...] = (np.int16, np.int32)) -> np.ndarray:
     """The values in the narrowest of `kinds` that holds them, else in int64."""
     least, most = int(values.min()), int(values.max())
     for kind in kinds:

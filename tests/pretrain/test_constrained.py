@@ -12,7 +12,8 @@ from naive_search import exhaustive, same_list, step_synchronous
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pretrain.config import SearchConfig
-from pretrain.decoding.constrained import beam_search
+from pretrain.decoding.beam import Plan
+from pretrain.decoding.constrained import Search, beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
 from pretrain.decoding.trie_shards import ShardedTrie
@@ -226,6 +227,23 @@ def test_a_static_pass_asks_the_host_two_questions(model, padded):
     assert len(questions.asked) == 2 * len(passes) + 1
 
 
+def test_a_static_pass_is_one_graph(model, padded):
+    """`torch.compile` can take a whole pass, trie included: nothing in it breaks the graph."""
+    catalogue = [(a, b, c) for a in range(2, 7) for b in range(2, 6) for c in range(2, 5)] + [(9,)]
+    trie, decoder = Trie.build([np.array(ids) for ids in catalogue], EOS, VOCAB), T5Decoder(model)
+    trie.width(0, 1)
+    input_ids, mask = padded([[9, 4, 27, 13, 1], [6, 1]])
+
+    def first_pass(search):
+        return search._feed(Plan.make(search.beam, search.lists, True)).score_C
+
+    with torch.no_grad():
+        state = decoder.start(decoder.encode(input_ids, mask), mask)
+        found = torch._dynamo.explain(first_pass)(Search(decoder, state, trie, SearchConfig(6), None, True))
+    torch._dynamo.reset()
+    assert (found.graph_count, found.graph_break_count) == (1, 0), found.break_reasons
+
+
 def test_a_catalogue_of_one_item_and_a_beam_wider_than_the_catalogue(model, search):
     [found] = search(model, Question([[8, 3, 1]], [(4, 5, 6)], 3))
     same_list(found, exhaustive(model, [8, 3, 1], {0: (4, 5, 6)}), CLOSE)
@@ -252,5 +270,7 @@ def test_a_trie_of_another_vocabulary_is_refused(model, padded):
 def test_a_beam_below_one_is_refused(model, search):
     with pytest.raises(ValueError, match="beam is 0"):
         search(model, Question([[5, 1]], [(2,)], 0))
+    with pytest.raises(ValueError, match="length_penalty is nan"):
+        search(model, Question([[5, 1]], [(2,)], 5, penalty=float("nan")))
     with pytest.raises(ValueError, match="list_length is -1"):
         search(model, Question([[5, 1]], [(2,)], 5, length=-1))

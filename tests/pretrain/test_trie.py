@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from pretrain.decoding.trie import NO_NODE, Trie
-from pretrain.decoding.trie_build import _narrow
+from pretrain.decoding.trie_build import narrow
 from pretrain.decoding.trie_shards import ShardedTrie
 
 EOS, VOCAB = 1, 50
@@ -192,10 +192,10 @@ def test_nothing_waits_for_the_host_when_the_width_is_named():
 
 
 def test_integers_are_as_narrow_as_they_can_be():
-    assert [_narrow(np.array([0, top])).dtype for top in (32767, 32768, 2**31 - 1, 2**31)] == [
+    assert [narrow(np.array([0, top])).dtype for top in (32767, 32768, 2**31 - 1, 2**31)] == [
         np.int16, np.int32, np.int32, np.int64
     ]  # fmt: skip
-    assert _narrow(np.array([-40000, 3])).dtype == np.int32
+    assert narrow(np.array([-40000, 3])).dtype == np.int32
 
 
 def test_errors_name_the_items():
