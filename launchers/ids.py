@@ -30,6 +30,9 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
         book.save(out)
     for line in measure(book.texts, book.token_ids, items.texts).lines():
         reporter.line(f"  {line}")
-    reporter.line(f"{book.describe()}; {job.waves} waves, decodes by rank {job.decodes_by_rank}, {job.seconds:.1f} s")
+    reporter.line(
+        f"{book.describe()}; {job.waves} waves, decodes by rank {job.decodes_by_rank}, {job.collisions:,} collisions, "
+        f"{sum(job.bytes_by_rank) / 1e6:.1f} MB between ranks in {job.rounds} rounds, {job.seconds:.1f} s"
+    )
     world.barrier()
     return out

@@ -8,6 +8,7 @@ fight for two cores are slower than one, and because results are bit-equal only 
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +60,38 @@ class World:
         """Wait for all ranks."""
         if self.size > 1:
             dist.barrier()
+
+
+class Traffic:
+    """All-to-all of Python values between the ranks of a world, with the bytes that this rank has sent."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.sent = world, 0
+
+    def exchange(self, parts: list[T]) -> list[T]:
+        """Send `parts[r]` to rank r; returns what every rank sent here, in rank order. Collective."""
+        world = self.world
+        assert len(parts) == world.size, "one part for every rank"
+        if world.size == 1:
+            return parts
+        blobs = [pickle.dumps(part, protocol=pickle.HIGHEST_PROTOCOL) for part in parts]
+        sizes = torch.tensor([len(blob) for blob in blobs], device=world.device)
+        all_sizes = [torch.empty_like(sizes) for _ in range(world.size)]
+        dist.all_gather(all_sizes, sizes)
+        others = [rank for rank in range(world.size) if rank != world.rank]
+        outgoing = {r: torch.frombuffer(bytearray(blobs[r]), dtype=torch.uint8).to(world.device) for r in others}
+        incoming = {
+            r: torch.empty(int(all_sizes[r][world.rank]), dtype=torch.uint8, device=world.device) for r in others
+        }
+        jobs = [dist.P2POp(dist.isend, outgoing[r], r) for r in others]
+        jobs += [dist.P2POp(dist.irecv, incoming[r], r) for r in others]
+        for work in dist.batch_isend_irecv(jobs):
+            work.wait()
+        self.sent += sum(len(blobs[r]) for r in others)
+        return [
+            parts[r] if r == world.rank else pickle.loads(incoming[r].cpu().numpy().tobytes())
+            for r in range(world.size)
+        ]
 
 
 @contextmanager

@@ -2,16 +2,17 @@
 
 Enters: the generator and the token ids of every item's text, the same on all ranks. Leaves: the ID book, the same on
 all ranks. A wave decodes all items without an ID: they are sorted by (length tier, text length, row), cut into blocks
-of
-one fixed shape, and block b is decoded by rank b % W, so what is decoded never depends on W. All candidates are then
-exchanged and every rank settles the same claims (`assign.Claims`). Whoever is left without an ID gets the next penalty,
-then the next length tier, then suffixed forms as further entries of the same list.
+of one fixed shape, and block b is decoded by rank b % W, so what is decoded never depends on W. An item's candidates go
+to its home rank, proposals to the owners of the candidates, rejections home again (`assign.settle`); no rank knows all
+lists, none waits for rank 0. Whoever is left without an ID gets the next penalty, then the next length tier, then
+suffixed forms as further entries of the same list.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,11 +22,11 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 from pretrain.config import IdConfig
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.diverse import DiverseConfig, diverse_search
-from pretrain.ids.assign import Candidate, Claims
+from pretrain.ids.assign import Candidate, Holders, Wishes, home_of, settle
 from pretrain.ids.book import Book, canonical
 from pretrain.models import content_hash
 from pretrain.reporter import SILENT, Reporter
-from pretrain.world import World
+from pretrain.world import Traffic, World
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID, PAD_ID, UNK_ID, fingerprint
 
@@ -42,13 +43,24 @@ class Attempt:
     first_suffix: int | None = None
 
 
+class Mark(NamedTuple):
+    """How an item came to a candidate: attempt and tier in which it was written, and whether it is a suffixed form."""
+
+    attempt: int
+    tier: int
+    suffixed: bool
+
+
 @dataclass
 class JobReport:
-    """What the job did: waves, decodes by rank, collisions and seconds."""
+    """What the job did: waves of decoding, decodes by rank, rejected proposals, rounds of proposals and answers, bytes
+    that each rank sent to the others (candidates, proposals, rejections), and seconds."""
 
     waves: int
     decodes_by_rank: list[int]
     collisions: int
+    rounds: int
+    bytes_by_rank: list[int]
     seconds: float
 
 
@@ -76,42 +88,65 @@ def make_book(
     generator.eval()
     decoder, num_items = T5Decoder(generator), len(items.items)
     word_start_V, forbidden_V = _vocabulary_masks(tokenizer, generator)
-    claims, attempts = Claims(num_items), np.zeros(num_items, dtype=np.int64)
-    origin: list[dict[Candidate, tuple[int, int, bool]]] = [{} for _ in range(num_items)]
-    active, waves, decodes = list(range(num_items)), 0, 0
+    attempts = np.zeros(num_items, dtype=np.int64)
+    wishes, holders, traffic = Wishes(), Holders(), Traffic(world)
+    marks: dict[tuple[int, Candidate], Mark] = {}
+    active, waves, decodes, rounds = list(range(num_items)), 0, 0, 0
     while active:
-        found: list[tuple[int, list[Candidate]]] = []
+        found: list[list] = [[] for _ in range(world.size)]
         for block in _blocks(active, attempts, items, config, world):
             decodes += len(block)
-            found += _decode_block(block, attempts, items, decoder, tokenizer, config, word_start_V, forbidden_V)
-        added = sorted(entry for part in world.gather(found) for entry in part)
-        added += [(row, _suffixed(row, attempts, claims, items, tokenizer, config)) for row in active
-                  if attempt_of(attempts[row], config).first_suffix is not None]  # fmt: skip
+            for row, candidates in _decode_block(
+                block, attempts, items, decoder, tokenizer, config, word_start_V, forbidden_V
+            ):
+                found[home_of(row, world.size)].append((row, candidates))
+        added = [entry for part in traffic.exchange(found) for entry in part]
+        added += [
+            (row, _suffixed(row, attempts, wishes, items, tokenizer, config))
+            for row in active
+            if home_of(row, world.size) == world.rank and attempt_of(attempts[row], config).first_suffix is not None
+        ]
         for row, candidates in added:
-            attempt = attempt_of(attempts[row], config)
+            attempt = attempt_of(int(attempts[row]), config)
+            mark = Mark(int(attempts[row]), attempt.tier, attempt.first_suffix is not None)
             for candidate in candidates:
-                mark = (int(attempts[row]), attempt.tier, attempt.first_suffix is not None)
-                origin[row].setdefault(candidate, mark)
+                marks.setdefault((row, candidate), mark)
+            wishes.add(row, candidates)
         attempts[active] += 1
-        active = claims.propose(added)
+        rounds += settle(wishes, holders, world.size, traffic.exchange, lambda count: int(world.sum(count)[0]))
+        active = sorted(row for part in world.gather(wishes.exhausted()) for row in part)
         waves += 1
         rate = (num_items - len(active)) / (time.monotonic() - started)
         reporter.progress(what, num_items - len(active), num_items, "items", f"wave {waves}, {rate:,.0f} items/s")
     generator.train(training)
-    chosen = [claims.assigned(row) for row in range(num_items)]
-    marks = np.array([origin[row][candidate] for row, candidate in enumerate(chosen)], dtype=np.int64).reshape(-1, 3)
+    mine = [(row, candidate, marks[row, candidate]) for row, candidate in wishes.held().items()]
+    chosen = sorted(entry for part in world.gather(mine) for entry in part)
+    book = _assemble(chosen, items, generator, tokenizer)
+    collisions, seconds = int(world.sum(wishes.rejections)[0]), time.monotonic() - started
+    return book, JobReport(waves, world.gather(decodes), collisions, rounds, world.gather(traffic.sent), seconds)
+
+
+def _assemble(
+    chosen: list[tuple[int, Candidate, Mark]],
+    items: ItemTable,
+    generator: T5ForConditionalGeneration,
+    tokenizer: T5Tokenizer,
+) -> Book:
+    """The verified book of what every item holds, by row."""
+    rows, ids, marks = zip(*chosen, strict=True) if chosen else ((), (), ())
+    assert list(rows) == list(range(len(items.items))), "every item holds one candidate"
     book = Book(
         items=list(items.items),
-        texts=canonical(tokenizer, tokenizer.batch_decode([list(ids) for ids in chosen]))[0],
-        token_ids=[np.array(ids, dtype=np.int32) for ids in chosen],
-        attempt=marks[:, 0].astype(np.int32),
-        tier=marks[:, 1].astype(np.int32),
-        suffixed=marks[:, 2].astype(bool),
+        texts=canonical(tokenizer, tokenizer.batch_decode([list(candidate) for candidate in ids]))[0],
+        token_ids=[np.array(candidate, dtype=np.int32) for candidate in ids],
+        attempt=np.array([mark.attempt for mark in marks], dtype=np.int32),
+        tier=np.array([mark.tier for mark in marks], dtype=np.int32),
+        suffixed=np.array([mark.suffixed for mark in marks], dtype=bool),
         generator_hash=content_hash(generator),
         tokenizer_fingerprint=fingerprint(tokenizer),
     )
     book.verify(tokenizer)
-    return book, JobReport(waves, world.gather(decodes), claims.collisions, time.monotonic() - started)
+    return book
 
 
 def _blocks(
@@ -173,7 +208,7 @@ def cut_to_word(tokens_T: np.ndarray, eos: int, word_start_V: np.ndarray) -> lis
 def _suffixed(
     row: int,
     attempts: np.ndarray,
-    claims: Claims,
+    wishes: Wishes,
     items: ItemTable,
     tokenizer: T5Tokenizer,
     config: IdConfig,
@@ -181,8 +216,8 @@ def _suffixed(
     """`<base> 2`, `<base> 3`, ...: base is the first candidate, else the first words of the text, else "item"."""
     first = attempt_of(attempts[row], config).first_suffix
     assert first is not None
-    if claims.lists[row]:
-        base = tokenizer.decode(list(claims.lists[row][0]))
+    if wishes.lists.get(row):
+        base = tokenizer.decode(list(wishes.lists[row][0]))
     else:
         words, encoded = canonical(tokenizer, [" ".join(items.texts[row].split()[:4])])
         base = words[0] if encoded[0] and UNK_ID not in encoded[0] else "item"

@@ -31,3 +31,19 @@ def test_a_failing_rank_is_shown_and_stops_the_others(run_ranks):
     with pytest.raises(AssertionError, match=r"rank \d of 2 failed") as caught:
         run_ranks(body, 2)
     assert "the second rank is ill" in str(caught.value) or "rank 0" in str(caught.value)
+
+
+def test_exchange_brings_every_part_to_its_rank_and_counts_bytes(run_ranks):
+    def body(world):
+        from pretrain.world import Traffic
+
+        traffic = Traffic(world)
+        large = "x" * (100_000 if world.rank == 1 else 0)
+        found = traffic.exchange([(world.rank, other, large) for other in range(world.size)])
+        again = traffic.exchange([[] for _ in range(world.size)])
+        return [(a, b, len(c)) for a, b, c in found], again, traffic.sent
+
+    for rank, (found, again, sent) in enumerate(run_ranks(body, 3)):
+        assert found == [(0, rank, 0), (1, rank, 100_000), (2, rank, 0)] and again == [[], [], []]
+        assert (sent > 200_000) == (rank == 1) and 0 < sent < 201_000
+    assert run_ranks(body, 1) == [([(0, 0, 0)], [[]], 0)]
