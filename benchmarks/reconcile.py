@@ -143,8 +143,9 @@ def main() -> None:
     options = parser.parse_args()
     lines = [
         "# Reconciliation", "",
-        f"`python -m benchmarks.reconcile --largest {options.largest}` on {os.cpu_count()} cores ({platform.machine()}, "
-        f"load {os.getloadavg()[0]:.1f} when it began), Python {platform.python_version()}, gloo. No model: lists are drawn."
+        f"`python -m benchmarks.reconcile --largest {options.largest}` on {os.cpu_count()} cores "
+        f"({platform.machine()}, load {os.getloadavg()[0]:.1f} when it began), Python {platform.python_version()}, "
+        "gloo. No model: lists are drawn."
         " Every row gave the result of Algorithm 1 run serially over the same lists, and asked for exactly as many "
         "lists. Seconds are those of proposals and answers alone; bytes are what all ranks sent each other; memory is "
         "that of the largest rank, with Python, torch and the lists.", "",
