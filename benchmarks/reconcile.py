@@ -20,10 +20,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
-from pretrain.ids.assign import Candidate, Holders, Wishes, home_of, settle
+from pretrain.ids.assign import Candidate, Holders, Wishes, candidate_of, settle
 from pretrain.world import Traffic, joined_world
 
 GROUPS, SHARED = 5, 1 << 30
@@ -43,14 +44,14 @@ class Market:
         """The list that a generator writes for an item in one attempt: up to five different candidates."""
         draw = np.random.Philox(key=[row if not self._twin(row) else row // 97 * 97, attempt])
         words = draw.random_raw(2 * GROUPS)
-        found: dict[Candidate, None] = {}
+        found: dict[tuple[int, int], None] = {}
         for group in range(GROUPS):
             chance, pick = int(words[2 * group]) / 2**64, int(words[2 * group + 1]) / 2**64
             if chance < self.collide:
                 found[SHARED, int(self.items / 4 * pick * pick)] = None
             else:
                 found[row if not self._twin(row) else row // 97 * 97, attempt * GROUPS + group] = None
-        return list(found)
+        return [candidate_of(pair) for pair in found]
 
     def _twin(self, row: int) -> bool:
         """Rows with the text of the first of their 97: as many as `twins` says."""
@@ -63,7 +64,7 @@ def lists_over_time(market: Market, row: int) -> Iterator[list[Candidate]]:
         yield market.candidates(row, attempt)
     number = 2
     while True:
-        yield [(row % 97, -number - extra) for extra in range(64)]
+        yield [candidate_of((row % 97, -number - extra)) for extra in range(64)]
         number += 64
 
 
@@ -77,7 +78,7 @@ def serial(market: Market) -> tuple[int, int]:
             held = next((candidate for candidate in candidates if candidate not in used), None)
             if held is not None:
                 used.add(held)
-                checksum = (checksum + hash((row, held))) % (1 << 61)
+                checksum += crc32(held, row)
                 break
     return checksum, asked
 
@@ -86,9 +87,9 @@ def one_rank(rank: int, ranks: int, port: int, market: Market, answers: multipro
     """The loop of the ID job without its decoding; every rank makes the lists of the items at home there."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port)}
     with joined_world() as world:
-        traffic, wishes, holders = Traffic(world), Wishes(), Holders()
+        home_N = np.arange(market.items, dtype=np.int32) % ranks
         coming = {row: lists_over_time(market, row) for row in range(rank, market.items, ranks)}
-        assert all(home_of(row, ranks) == rank for row in list(coming)[:100])
+        traffic, wishes, holders = Traffic(world), Wishes(coming), Holders()
         active, asked, rounds, waves, inside = list(coming), 0, 0, 0, 0.0
         while world.sum(len(active))[0]:
             for row in active:
@@ -96,10 +97,10 @@ def one_rank(rank: int, ranks: int, port: int, market: Market, answers: multipro
             asked += len(active)
             world.barrier()
             started = time.monotonic()
-            rounds += settle(wishes, holders, ranks, traffic.exchange, lambda count: int(world.sum(count)[0]))
+            rounds += settle(wishes, holders, home_N, ranks, traffic.exchange, lambda count: int(world.sum(count)[0]))
             inside += time.monotonic() - started
             active, waves = wishes.exhausted(), waves + 1
-        checksum = sum(hash(entry) for entry in wishes.held().items()) % (1 << 61)
+        checksum = sum(crc32(held.candidate, row) for row, held in wishes.held().items())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         answers.put((checksum, asked, rounds, waves, inside, traffic.sent, wishes.rejections, peak))
 
@@ -122,7 +123,7 @@ def parallel(market: Market, ranks: int) -> list[tuple]:
 
 def row_of(market: Market, ranks: int, expected: tuple[int, int]) -> str:
     found = parallel(market, ranks)
-    checksum, asked = sum(rank[0] for rank in found) % (1 << 61), sum(rank[1] for rank in found)
+    checksum, asked = sum(rank[0] for rank in found), sum(rank[1] for rank in found)
     if (checksum, asked) != expected:
         raise SystemExit(f"{market} on {ranks} ranks differs from Algorithm 1: {(checksum, asked)} is not {expected}")
     seconds, sent = max(rank[4] for rank in found), sum(rank[5] for rank in found)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from launchers.ids_config import IdsConfig
-from pretrain.ids.job import make_book
+from pretrain.ids.book import Book
+from pretrain.ids.job import JobReport, make_book
+from pretrain.ids.journal import discard
 from pretrain.ids.quality import measure
 from pretrain.models import load_model, on_device
 from pretrain.reporter import Reporter
@@ -15,6 +17,8 @@ from shards.store import local_copy
 from shards.tables import load_items
 from shards.tokenizer import load_tokenizer
 
+SHOWN_BLOCKED = 20
+
 
 def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
     """Make and save the book; say how it came out. Collective."""
@@ -23,16 +27,34 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
         raise ValueError(f"{out} exists; give another --out")
     tokenizer = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
     items = load_items(config.shards, Manifest.load(config.shards), config.catalogue)
+    old = Book.load(Path(config.extend), tokenizer) if config.extend else None
     generator = on_device(load_model(config.generator, tokenizer), world.device)
-    book, job = make_book(generator, tokenizer, items, config.ids, world, reporter)
+    progress = out.with_name(f".{out.name}.progress")
+    book, job = make_book(generator, tokenizer, items, config.ids, world, reporter, journal=progress, old=old)
     if world.is_main:
-        out.parent.mkdir(parents=True, exist_ok=True)
         book.save(out)
-    for line in measure(book.texts, book.token_ids, items.texts).lines():
+        discard(progress)
+    for line in (*summary_lines(job, old), *measure(book.texts, book.token_ids, items.texts).lines()):
         reporter.line(f"  {line}")
-    reporter.line(
-        f"{book.describe()}; {job.waves} waves, decodes by rank {job.decodes_by_rank}, {job.collisions:,} collisions, "
-        f"{sum(job.bytes_by_rank) / 1e6:.1f} MB between ranks in {job.rounds} rounds, {job.seconds:.1f} s"
-    )
+    reporter.line(f"{book.describe()}: {out}")
     world.barrier()
     return out
+
+
+def summary_lines(job: JobReport, old: Book | None) -> list[str]:
+    """How the job went."""
+    said = [
+        f"{job.seconds:.1f} s, {job.waves} waves, {sum(job.decodes_by_rank):,} decodes, by rank "
+        f"{', '.join(f'{number:,}' for number in job.decodes_by_rank)}; idle "
+        f"{', '.join(f'{share:.0%}' for share in job.idle_by_rank)}",
+        f"{job.collisions:,} collisions settled in {job.rounds} rounds, {sum(job.bytes_by_rank) / 1e6:.1f} MB between "
+        "ranks",
+    ]
+    if job.taken_up:
+        said.insert(0, f"{job.taken_up:,} attempts were taken up from a job that did not end")
+    if old is not None:
+        said.append(
+            f"{len(old):,} items of the extended book; new ones wanted {len(job.blocked):,} IDs that were taken"
+        )
+        said += [f"  {item} wanted '{text}', which {holder} has" for item, text, holder in job.blocked[:SHOWN_BLOCKED]]
+    return said

@@ -9,12 +9,23 @@ from pretrain.config import IdConfig
 
 @dataclass(frozen=True)
 class IdsConfig:
-    """`generator`: a checkpoint's generator folder or any Hugging Face T5. `catalogue`: "train" (the whole Fusion) or
-    one data set of the shard folder. `out`: the book's file, must not exist."""
+    """The book of one catalogue."""
 
     generator: str
+    """A checkpoint's generator folder, or any Hugging Face T5 of the shards' tokenizer."""
     shards: str
+    """Shard folder, made by `idgenrec shard`."""
     out: str
+    """The book's file; must not exist."""
     catalogue: str = "train"
+    """"train" (the whole Fusion) or one data set of the shard folder."""
+    extend: str | None = None
+    """An older book of the same generator: its items keep their IDs, the others get one."""
     ids: IdConfig = field(default_factory=IdConfig)
     threads: int = 1
+    """CPU threads per rank."""
+
+    def __post_init__(self) -> None:
+        self.ids.check()
+        if self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; it must be at least 1")

@@ -22,6 +22,7 @@ from pretrain.engine import Engine
 from pretrain.feed import Step, interaction_steps, teaching_steps
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
+from pretrain.ids.journal import discard
 from pretrain.models import build_model, frozen_copy, load_model, on_device, save_model
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder
@@ -35,6 +36,8 @@ from shards.store import local_copy
 from shards.stream import Stream
 from shards.tables import load_items
 from shards.tokenizer import load_tokenizer
+
+ID_PROGRESS = ".ids.progress"
 
 
 class Run:
@@ -107,6 +110,7 @@ class Run:
             "keep_checkpoints",
             "stream_workers",
         )
+        values["ids"] = self.config.ids.options()
         return {key: value for key, value in values.items() if key not in free}
 
     @property
@@ -130,11 +134,14 @@ class Run:
 
     def refresh_ids(self) -> dict[str, float]:
         """Make the ID book of the Fusion with the generator as it is now. Returns figures about it."""
-        book, report = make_book(self.generator, self.tokenizer, self.items, self.config.ids, self.world, self.reporter)
+        book, report = make_book(
+            self.generator, self.tokenizer, self.items, self.config.ids, self.world, self.reporter,
+            journal=self.folder / ID_PROGRESS,
+        )  # fmt: skip
         self.reporter.line(f"  {book.describe()}")
         figures = book.summary() | {"waves": report.waves, "collisions": report.collisions, "seconds": report.seconds}
         if self.book is not None:
-            figures["share_changed"] = self.book.share_changed(book)
+            figures["share_changed"] = book.difference(self.book).share_changed
         self.book = book
         return figures
 
@@ -193,6 +200,8 @@ class Run:
         step = global_step(self.plan, self.state)
         keep = self.config.keep_checkpoints
         self.last_checkpoint = checkpoint.save(self.folder, step, self.world, write_main, write_all, keep)
+        if self.world.is_main:  # the checkpoint holds the book
+            discard(self.folder / ID_PROGRESS)
 
     def model_of(self, kind: str) -> T5ForConditionalGeneration:
         """The model that a phase of this kind trains."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from transformers import T5ForConditionalGeneration
 from pretrain.config import IdConfig, PromptConfig, SearchConfig
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
+from pretrain.ids.journal import discard
 from pretrain.ranking import GenerativeRecommender
 from pretrain.reporter import Reporter
 from pretrain.world import World
@@ -44,13 +46,19 @@ class Checkpoint:
 
 
 def task_book(
-    checkpoint: Checkpoint, shards: str, manifest: Manifest, task: Task, world: World, reporter: Reporter
+    checkpoint: Checkpoint, shards: str, manifest: Manifest, task: Task, out: Path, world: World, reporter: Reporter
 ) -> Book:
-    """The ID book of the unseen catalogue. Collective."""
+    """The ID book of the unseen catalogue, saved in the folder `out`. Collective."""
     items = load_items(shards, manifest, task.name)
-    what = f"{task.name}, IDs"
-    book, _ = make_book(checkpoint.generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, what)
+    progress = out / f".book-{task.name}.progress"
+    book, _ = make_book(
+        checkpoint.generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, f"{task.name}, IDs",
+        journal=progress,
+    )  # fmt: skip
     reporter.line(f"  {book.describe()}")
+    if world.is_main:
+        book.save(out / f"book-{task.name}.arrow")
+        discard(progress)
     return book
 
 

@@ -65,9 +65,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     for task in tasks:
         name = task.name
         reporter.line(f"{name}: {len(task.users):,} users, {len(task.items):,} items, a data set not used in training")
-        book = task_book(judged, config.shards, manifest, task, world, reporter)
-        if world.is_main:
-            book.save(out / f"book-{name}.arrow")
+        book = task_book(judged, config.shards, manifest, task, out, world, reporter)
         tables += judge_task(task, book, judged, config, world, reporter, kinds)
         shown = generative(judged, "idgenrec", book, config.search, task.candidates)
         found["tasks"][name] = {

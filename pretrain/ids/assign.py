@@ -11,19 +11,40 @@ Conditions: each item's list is fixed and strict (no candidate twice), and a lon
 
 An item's list lives on one rank, its home; a candidate's holder is known to one rank, its owner. Items propose to
 owners, owners send rejections home, until nobody is free: what crosses the network is proposals and rejections.
+Items of an older book hold what they have under negative rows, so that no item of the catalogue can take it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 from zlib import crc32
 
 import numpy as np
 
-Candidate = tuple[int, ...]
+Candidate = bytes
+"""Token ids as little-endian int32: 4 bytes a token, where a tuple of numbers takes 36."""
 Proposal = tuple[int, Candidate]
 Exchange = Callable[[list[list]], list[list]]
 """One list for every rank goes out, one from every rank comes in."""
+
+
+class Held(NamedTuple):
+    """What an item holds, and the attempt that brought it."""
+
+    candidate: Candidate
+    attempt: int
+
+
+def candidate_of(token_ids: Sequence[int] | np.ndarray) -> Candidate:
+    """Token ids as a candidate."""
+    return np.asarray(token_ids, dtype="<i4").tobytes()
+
+
+def tokens_of(candidate: Candidate) -> np.ndarray:
+    """The token ids of a candidate, int32."""
+    return np.frombuffer(candidate, dtype="<i4").astype(np.int32)
 
 
 def sequential(lists: Sequence[Sequence[Candidate]]) -> list[int | None]:
@@ -38,36 +59,34 @@ def sequential(lists: Sequence[Sequence[Candidate]]) -> list[int | None]:
     return choices
 
 
-def home_of(row: int, ranks: int) -> int:
-    """The rank on which an item's list lives."""
-    return row % ranks
-
-
 def owner_of(candidate: Candidate, ranks: int) -> int:
     """The rank that knows a candidate's holder; the same in every process."""
-    return crc32(np.asarray(candidate, dtype=np.int32).tobytes()) % ranks
+    return crc32(candidate) % ranks
 
 
 class Wishes:
     """The candidate lists of the items at home on one rank, and the candidate that each holds or proposes."""
 
-    def __init__(self) -> None:
-        self.lists: dict[int, list[Candidate]] = {}
-        self.choice: dict[int, int] = {}
-        self.free: set[int] = set()
+    def __init__(self, rows: Iterable[int] = ()) -> None:
+        self.lists: dict[int, list[Candidate]] = {row: [] for row in rows}
+        self.ends: dict[int, list[int]] = {row: [] for row in self.lists}
+        self.choice = dict.fromkeys(self.lists, 0)
+        self.free = set(self.lists)
         self.rejections = 0
 
     def add(self, row: int, candidates: Iterable[Candidate]) -> None:
-        """Append to an item's list; what stands there already is skipped. An item that had run out is free again."""
-        found = self.lists.setdefault(row, [])
+        """Append an attempt's candidates; what stands in the list already is skipped."""
+        found = self.lists[row]
         known = set(found)
         for candidate in candidates:
             if candidate not in known:
                 known.add(candidate)
                 found.append(candidate)
-        if row not in self.choice:
-            self.choice[row] = 0
-            self.free.add(row)
+        self.ends[row].append(len(found))
+
+    def attempts(self, row: int) -> int:
+        """Attempts made for an item."""
+        return len(self.ends[row])
 
     def proposals(self) -> list[Proposal]:
         """What the free items propose, by row; after it they wait for an answer, and no answer is a yes."""
@@ -90,9 +109,18 @@ class Wishes:
         """Items whose lists have run out, by row: they need more candidates."""
         return sorted(row for row in self.free if self.choice[row] >= len(self.lists[row]))
 
-    def held(self) -> dict[int, Candidate]:
+    def held(self) -> dict[int, Held]:
         """What each item that is not free holds."""
-        return {row: self.lists[row][choice] for row, choice in self.choice.items() if row not in self.free}
+        return {
+            row: Held(self.lists[row][choice], bisect_right(self.ends[row], choice))
+            for row, choice in self.choice.items()
+            if row not in self.free
+        }
+
+    def passed_over(self) -> Iterator[Proposal]:
+        """What every item wanted before what it holds."""
+        for row, choice in self.choice.items():
+            yield from ((row, candidate) for candidate in self.lists[row][:choice])
 
 
 class Holders:
@@ -115,21 +143,40 @@ class Holders:
         return sent_on
 
 
-def settle(wishes: Wishes, holders: Holders, ranks: int, exchange: Exchange, total: Callable[[int], int]) -> int:
+def settle(
+    wishes: Wishes, holders: Holders, home_N: np.ndarray, ranks: int, exchange: Exchange, total: Callable[[int], int]
+) -> int:
     """Propose and answer until every item holds a candidate or has run out; returns the rounds it took. Collective.
 
-    `exchange` is the ranks' all-to-all, `total` their sum: both are called equally often on all of them.
+    `home_N` is every item's home. `exchange` is the ranks' all-to-all, `total` their sum: both are called equally often
+    on all of them.
     """
     rounds = 0
     while True:
         proposals = wishes.proposals()
         if total(len(proposals)) == 0:
             return rounds
-        asked: list[list] = [[] for _ in range(ranks)]
-        for proposal in proposals:
-            asked[owner_of(proposal[1], ranks)].append(proposal)
         answers: list[list] = [[] for _ in range(ranks)]
-        for row in holders.decide(proposal for part in exchange(asked) for proposal in part):
-            answers[home_of(row, ranks)].append(row)
+        for row in holders.decide(entry for part in exchange(to_owners(proposals, ranks)) for entry in part):
+            answers[home_N[row]].append(row)
         wishes.rejected(row for part in exchange(answers) for row in part)
         rounds += 1
+
+
+def to_owners(proposals: Iterable[Proposal], ranks: int) -> list[list]:
+    """Proposals by the rank that owns their candidates."""
+    asked: list[list] = [[] for _ in range(ranks)]
+    for proposal in proposals:
+        asked[owner_of(proposal[1], ranks)].append(proposal)
+    return asked
+
+
+def blockers(
+    wishes: Wishes, holders: Holders, home_N: np.ndarray, ranks: int, exchange: Exchange
+) -> list[tuple[int, Candidate, int]]:
+    """(row, candidate, who holds it) for everything that items at home wanted and did not get. Collective, settled."""
+    answers: list[list] = [[] for _ in range(ranks)]
+    for part in exchange(to_owners(wishes.passed_over(), ranks)):
+        for row, candidate in part:
+            answers[home_N[row]].append((row, candidate, holders.holder[candidate]))
+    return [entry for part in exchange(answers) for entry in part]

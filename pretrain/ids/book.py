@@ -1,6 +1,7 @@
 """The ID book: each item's textual ID, as text and as canonical token ids.
 
-Enters: items and the IDs Algorithm 1 gave them. Leaves: an Arrow file and look-up by row. Must hold, checked whenever a
+Enters: items and the IDs Algorithm 1 gave them. Leaves: an Arrow file, look-up by row and by ID, the difference of two
+books. Must hold, checked whenever a
 book is built or loaded: token ids are unique, none is empty, none holds `<unk>`, and encoding the text gives the token
 ids.
 """
@@ -8,10 +9,12 @@ ids.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +22,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from shards.tokenizer import UNK_ID
 
-VERSION = "1"
+VERSION = "2"
 SCHEMA = pa.schema(
     [
         ("item", pa.string()),
@@ -44,11 +47,41 @@ def canonical(tokenizer: T5Tokenizer, texts: list[str]) -> tuple[list[str], list
     return normal, [tuple(ids) for ids in encoded]
 
 
+class Changed(NamedTuple):
+    """An item whose ID differs between two books."""
+
+    item: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two books side by side: of the items in both, the share whose ID changed and who they are, in the order of the
+    later book; items that only one of them has."""
+
+    share_changed: float
+    changed: list[Changed]
+    added: list[str]
+    removed: list[str]
+
+    def lines(self, examples: int = 10) -> list[str]:
+        """The same for people."""
+        said = [
+            f"{self.share_changed:.2%} of the IDs in both changed; {len(self.added):,} items added, "
+            f"{len(self.removed):,} removed"
+        ]
+        said += [f"  {item}: {before} -> {after}" for item, before, after in self.changed[:examples]]
+        more = len(self.changed) - examples
+        return [*said, f"  and {more:,} more"] if more > 0 else said
+
+
 @dataclass(frozen=True)
 class Book:
     """IDs by item row.
 
-    `attempt` counts diversity penalties tried within all tiers, `tier` the length tier (0 = 1-9).
+    `attempt` counts diversity penalties tried within all tiers, `tier` the length tier (0 = 1-9). `options` are those
+    of IdConfig that candidates depend on.
     """
 
     items: list[str]
@@ -59,6 +92,7 @@ class Book:
     suffixed: np.ndarray
     generator_hash: str
     tokenizer_fingerprint: str
+    options: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -88,11 +122,23 @@ class Book:
                 raise ValueError(f"ID book: items {seen[key]} and {item} share the ID '{text}'")
             seen[key] = item
 
-    def share_changed(self, other: Book) -> float:
-        """Share of items whose ID differs between two books of the same items."""
-        if self.items != other.items:
-            raise ValueError("the two ID books are of different items")
-        return float(np.mean([not np.array_equal(a, b) for a, b in zip(self.token_ids, other.token_ids, strict=True)]))
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Row by ID, in its canonical form (`normalise`)."""
+        return {text: row for row, text in enumerate(self.texts)}
+
+    def difference(self, before: Book) -> Difference:
+        """What changed since `before`."""
+        earlier = dict(zip(before.items, before.texts, strict=True))
+        later = dict(zip(self.items, self.texts, strict=True))
+        both = [Changed(item, earlier[item], text) for item, text in later.items() if item in earlier]
+        changed = [entry for entry in both if entry.before != entry.after]
+        return Difference(
+            share_changed=len(changed) / max(1, len(both)),
+            changed=changed,
+            added=[item for item in later if item not in earlier],
+            removed=[item for item in earlier if item not in later],
+        )
 
     def summary(self) -> dict[str, float]:
         """Shares of items with a second attempt, a longer tier, a suffix; mean ID length in tokens."""
@@ -119,6 +165,7 @@ class Book:
             "version": VERSION,
             "generator_hash": self.generator_hash,
             "tokenizer_fingerprint": self.tokenizer_fingerprint,
+            "options": json.dumps(self.options, sort_keys=True),
         }
         columns = [self.items, self.texts, self.token_ids, self.attempt, self.tier, self.suffixed]
         arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
@@ -146,6 +193,7 @@ class Book:
             suffixed=column["suffixed"].to_numpy(),
             generator_hash=metadata["generator_hash"],
             tokenizer_fingerprint=metadata["tokenizer_fingerprint"],
+            options=json.loads(metadata["options"]),
         )
         book.verify(tokenizer)
         return book

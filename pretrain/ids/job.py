@@ -1,18 +1,21 @@
 """The distributed diverse-ID job: items over ranks, Algorithm 1's result.
 
 Enters: the generator and the token ids of every item's text, the same on all ranks. Leaves: the ID book, the same on
-all ranks. A wave decodes all items without an ID: they are sorted by (length tier, text length, row), cut into blocks
-of one fixed shape, and block b is decoded by rank b % W, so what is decoded never depends on W. An item's candidates go
-to its home rank, proposals to the owners of the candidates, rejections home again (`assign.settle`); no rank knows all
-lists, none waits for rank 0. Whoever is left without an ID gets the next penalty, then the next length tier, then
-suffixed forms as further entries of the same list.
+all ranks. Every item has a home rank that decodes it and keeps its list (`blocks.deal`). A wave decodes on every rank
+some blocks of items without an ID and writes them to the journal; then proposals go to the owners of the candidates and
+rejections home (`assign.settle`). No rank knows all lists, none waits for rank 0. Whoever is left without an ID gets
+the next penalty, then the next length tier, then suffixed forms as further entries of the same list.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import time
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,41 +23,32 @@ from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import IdConfig
-from pretrain.decoding.decoder import T5Decoder
-from pretrain.decoding.diverse import DiverseConfig, diverse_search
-from pretrain.ids.assign import Candidate, Holders, Wishes, home_of, settle
+from pretrain.ids import blocks
+from pretrain.ids.assign import Held, Holders, Wishes, blockers, candidate_of, owner_of, settle, tokens_of
 from pretrain.ids.book import Book, canonical
+from pretrain.ids.journal import Journal, Written
+from pretrain.ids.write import Writer
 from pretrain.models import content_hash
 from pretrain.reporter import SILENT, Reporter
 from pretrain.world import Traffic, World
 from shards.tables import ItemTable
-from shards.tokenizer import EOS_ID, PAD_ID, UNK_ID, fingerprint
-
-SUFFIXES_PER_WAVE = 64
-LENGTH_BUCKET = 32
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """The n-th try of an item: a diversity penalty inside a length tier, or a range of numeric suffixes."""
-
-    tier: int
-    penalty: float
-    first_suffix: int | None = None
-
-
-class Mark(NamedTuple):
-    """How an item came to a candidate: attempt and tier in which it was written, and whether it is a suffixed form."""
-
-    attempt: int
-    tier: int
-    suffixed: bool
+from shards.tokenizer import fingerprint
 
 
 @dataclass
 class JobReport:
-    """What the job did: waves of decoding, decodes by rank, rejected proposals, rounds of proposals and answers, bytes
-    that each rank sent to the others (candidates, proposals, rejections), and seconds."""
+    """What the job did.
+
+    Attributes:
+        waves: of decoding.
+        decodes_by_rank: items decoded by each rank, further attempts included; what a journal held is not counted.
+        collisions: rejected proposals.
+        rounds: of proposals and answers.
+        bytes_by_rank: sent by each rank to the others as proposals and rejections.
+        seconds: wall clock; `idle_by_rank` is the share of it that each rank waited for others.
+        taken_up: attempts read from the journal of a job that did not end.
+        blocked: of an extended book's new items, (item, candidate text, the item that holds it), by row.
+    """
 
     waves: int
     decodes_by_rank: list[int]
@@ -62,16 +56,62 @@ class JobReport:
     rounds: int
     bytes_by_rank: list[int]
     seconds: float
+    idle_by_rank: list[float]
+    taken_up: int = 0
+    blocked: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-def attempt_of(index: int, config: IdConfig) -> Attempt:
-    """The schedule of Algorithm 1, reset for each item: penalties 0.1 to 1.0, then the next length tier, then
-    suffixes."""
-    steps = config.num_penalties
-    tier, step = divmod(index, steps)
-    if tier < config.max_tiers:
-        return Attempt(tier, round(config.penalty_start + step * config.penalty_step, 6))
-    return Attempt(config.max_tiers - 1, 0.0, 2 + (index - config.max_tiers * steps) * SUFFIXES_PER_WAVE)
+class Job:
+    """One rank's share of the work: its items' lists, the candidates it owns, the generator."""
+
+    def __init__(
+        self, writer: Writer, wishes: Wishes, holders: Holders, home_N: np.ndarray, journal: Journal | None,
+        world: World,
+    ) -> None:  # fmt: skip
+        self.writer, self.wishes, self.holders, self.home_N = writer, wishes, holders, home_N
+        self.journal, self.world, self.traffic = journal, world, Traffic(world)
+        self.waves, self.decodes, self.rounds, self.idle_seconds = 0, 0, 0, 0.0
+
+    def take_up(self) -> int:
+        """Add what the journal holds to the lists; returns how many attempts of how many that is on this rank."""
+        for row, attempt, candidates in self.journal.read() if self.journal else ():
+            if self.home_N[row] == self.world.rank:
+                assert attempt == self.wishes.attempts(row), "an item's attempts are taken up in order"
+                self.wishes.add(row, candidates)
+        return sum(map(self.wishes.attempts, self.wishes.lists))
+
+    def settle(self) -> tuple[int, int]:
+        """Match items and candidates. Returns items without an ID and collisions so far, of all ranks. Collective."""
+        arrived = time.monotonic()
+        self.world.barrier()
+        self.idle_seconds += time.monotonic() - arrived
+        self.rounds += settle(
+            self.wishes, self.holders, self.home_N, self.world.size, self.traffic.exchange,
+            lambda number: int(self.world.sum(number)[0]),
+        )  # fmt: skip
+        active, collisions = self.world.sum(len(self.wishes.exhausted()), self.wishes.rejections)
+        return int(active), int(collisions)
+
+    def wave(self) -> None:
+        """Lengthen the lists of items without an ID, as many blocks of them as a wave has."""
+        wishes, writer = self.wishes, self.writer
+        active = wishes.exhausted()
+        writer.keep_only(active)
+        calls = blocks.next_blocks(active, wishes.attempts, writer.layout, writer.config)
+        found = [
+            Written(row, wishes.attempts(row), candidates)
+            for block in calls[: writer.config.blocks_per_wave]
+            for row, candidates in writer.write(block)
+        ]
+        if self.journal is not None:
+            self.journal.write(found)
+        for row in active:
+            if blocks.attempt_of(wishes.attempts(row), writer.config).first_suffix is not None:
+                written = wishes.ends[row][writer.config.num_attempts - 1]
+                wishes.add(row, writer.suffixed(row, wishes.lists[row][0] if written else None))
+        for row, _, candidates in found:
+            wishes.add(row, candidates)
+        self.decodes, self.waves = self.decodes + len(found), self.waves + 1
 
 
 def make_book(
@@ -82,159 +122,131 @@ def make_book(
     world: World,
     reporter: Reporter = SILENT,
     what: str = "IDs",
+    journal: Path | None = None,
+    old: Book | None = None,
 ) -> tuple[Book, JobReport]:
-    """Give every item a unique textual ID. Collective: all ranks call it with the same arguments."""
+    """Give every item a unique textual ID. Collective: all ranks call it with the same arguments.
+
+    With `journal`, a folder that all ranks see, a killed job is taken up where it was. With `old`, a book by the same
+    generator, its items keep their IDs and all others get one as if they came after them; ValueError for a book by
+    another generator or with other options.
+    """
     started, training = time.monotonic(), generator.training
     generator.eval()
-    decoder, num_items = T5Decoder(generator), len(items.items)
-    word_start_V, forbidden_V = _vocabulary_masks(tokenizer, generator)
-    attempts = np.zeros(num_items, dtype=np.int64)
-    wishes, holders, traffic = Wishes(), Holders(), Traffic(world)
-    marks: dict[tuple[int, Candidate], Mark] = {}
-    active, waves, decodes, rounds = list(range(num_items)), 0, 0, 0
-    while active:
-        found: list[list] = [[] for _ in range(world.size)]
-        for block in _blocks(active, attempts, items, config, world):
-            decodes += len(block)
-            for row, candidates in _decode_block(
-                block, attempts, items, decoder, tokenizer, config, word_start_V, forbidden_V
-            ):
-                found[home_of(row, world.size)].append((row, candidates))
-        added = [entry for part in traffic.exchange(found) for entry in part]
-        added += [
-            (row, _suffixed(row, attempts, wishes, items, tokenizer, config))
-            for row in active
-            if home_of(row, world.size) == world.rank and attempt_of(attempts[row], config).first_suffix is not None
-        ]
-        for row, candidates in added:
-            attempt = attempt_of(int(attempts[row]), config)
-            mark = Mark(int(attempts[row]), attempt.tier, attempt.first_suffix is not None)
-            for candidate in candidates:
-                marks.setdefault((row, candidate), mark)
-            wishes.add(row, candidates)
-        attempts[active] += 1
-        rounds += settle(wishes, holders, world.size, traffic.exchange, lambda count: int(world.sum(count)[0]))
-        active = sorted(row for part in world.gather(wishes.exhausted()) for row in part)
-        waves += 1
-        rate = (num_items - len(active)) / (time.monotonic() - started)
-        reporter.progress(what, num_items - len(active), num_items, "items", f"wave {waves}, {rate:,.0f} items/s")
+    maker = Maker.of(generator, tokenizer, config)
+    known = _known(old, items, maker)
+    layout = blocks.lay_out(items, config)
+    new = np.array([row for row in range(len(items)) if row not in known], dtype=np.int64)
+    home_N = blocks.deal(layout, new, world.size, config)
+    wishes, holders = Wishes(np.flatnonzero(home_N == world.rank).tolist()), Holders()
+    if old is not None:
+        taken = [(index - len(old), candidate_of(ids)) for index, ids in enumerate(old.token_ids)]
+        holders.decide(entry for entry in taken if owner_of(entry[1], world.size) == world.rank)
+    writer = Writer(generator, tokenizer, items, layout, config, wishes.attempts)
+    diary = Journal(journal, maker.identity(items), world.rank) if journal is not None else None
+    job = Job(writer, wishes, holders, home_N, diary, world)
+    taken_up = int(world.sum(job.take_up())[0])
+    while True:
+        active, collisions = job.settle()
+        done, seconds = len(items) - active, time.monotonic() - started
+        speed = f"{(len(new) - active) / seconds:,.1f} items/s, {active:,} active"
+        reporter.progress(what, done, len(items), "items", f"wave {job.waves}, {speed}, {collisions:,} collisions")
+        if active == 0:
+            break
+        job.wave()
     generator.train(training)
-    mine = [(row, candidate, marks[row, candidate]) for row, candidate in wishes.held().items()]
-    chosen = sorted(entry for part in world.gather(mine) for entry in part)
-    book = _assemble(chosen, items, generator, tokenizer)
-    collisions, seconds = int(world.sum(wishes.rejections)[0]), time.monotonic() - started
-    return book, JobReport(waves, world.gather(decodes), collisions, rounds, world.gather(traffic.sent), seconds)
+    held = {row: entry for part in world.gather(wishes.held()) for row, entry in part.items()}
+    book = _assemble(held, known, old, items, tokenizer, config, maker)
+    blocked = [] if old is None else _blocked(job, old, items, tokenizer)
+    seconds = time.monotonic() - started
+    by_rank = world.gather((job.decodes, job.traffic.sent, job.idle_seconds / seconds))
+    decodes, sent, idle = (list(column) for column in zip(*by_rank, strict=True))
+    return book, JobReport(job.waves, decodes, collisions, job.rounds, sent, seconds, idle, taken_up, blocked)
+
+
+@dataclass(frozen=True)
+class Maker:
+    """All that an item's list depends on, beside the item: generator, options, and what moves the last bits."""
+
+    generator_hash: str
+    tokenizer_fingerprint: str
+    options: dict[str, Any]
+    threads: int
+    device: str
+    torch: str
+
+    @classmethod
+    def of(cls, generator: T5ForConditionalGeneration, tokenizer: T5Tokenizer, config: IdConfig) -> Maker:
+        device = next(generator.parameters()).device
+        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        made = content_hash(generator), fingerprint(tokenizer), config.options()
+        return cls(*made, torch.get_num_threads(), kind, torch.__version__)
+
+    def identity(self, items: ItemTable) -> str:
+        """A hash of this and the catalogue."""
+        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode())
+        for part in ("\0".join(items.items).encode(), items.offsets.tobytes(), items.token_ids.tobytes()):
+            digest.update(part)
+        return digest.hexdigest()
+
+
+def _known(old: Book | None, items: ItemTable, maker: Maker) -> dict[int, int]:
+    """Rows of the catalogue that have an ID in an older book -> their row there."""
+    if old is None:
+        return {}
+    for what, theirs, ours in (
+        ("generator", old.generator_hash, maker.generator_hash),
+        ("tokenizer", old.tokenizer_fingerprint, maker.tokenizer_fingerprint),
+        ("options", old.options, maker.options),
+    ):
+        if theirs != ours:
+            raise ValueError(
+                f"the book to extend was made with another {what} ({theirs}, now {ours}); give the same, or make a new "
+                "book of the whole catalogue"
+            )
+    row_of = {item: row for row, item in enumerate(items.items)}
+    return {row_of[item]: index for index, item in enumerate(old.items) if item in row_of}
 
 
 def _assemble(
-    chosen: list[tuple[int, Candidate, Mark]],
-    items: ItemTable,
-    generator: T5ForConditionalGeneration,
-    tokenizer: T5Tokenizer,
-) -> Book:
+    held: dict[int, Held], known: dict[int, int], old: Book | None, items: ItemTable, tokenizer: T5Tokenizer,
+    config: IdConfig, maker: Maker,
+) -> Book:  # fmt: skip
     """The verified book of what every item holds, by row."""
-    rows, ids, marks = zip(*chosen, strict=True) if chosen else ((), (), ())
-    assert list(rows) == list(range(len(items.items))), "every item holds one candidate"
+    assert len(held) + len(known) == len(items), "every item holds one candidate"
+    token_ids, marks = [], []
+    for row in range(len(items)):
+        if row in known:
+            assert old is not None
+            index = known[row]
+            token_ids.append(old.token_ids[index])
+            marks.append((old.attempt[index], old.tier[index], old.suffixed[index]))
+        else:
+            candidate, index = held[row]
+            attempt = blocks.attempt_of(index, config)
+            token_ids.append(tokens_of(candidate))
+            marks.append((index, attempt.tier, attempt.first_suffix is not None))
+    attempt_N3 = np.array(marks, dtype=np.int32).reshape(-1, 3)
     book = Book(
         items=list(items.items),
-        texts=canonical(tokenizer, tokenizer.batch_decode([list(candidate) for candidate in ids]))[0],
-        token_ids=[np.array(candidate, dtype=np.int32) for candidate in ids],
-        attempt=np.array([mark.attempt for mark in marks], dtype=np.int32),
-        tier=np.array([mark.tier for mark in marks], dtype=np.int32),
-        suffixed=np.array([mark.suffixed for mark in marks], dtype=bool),
-        generator_hash=content_hash(generator),
-        tokenizer_fingerprint=fingerprint(tokenizer),
+        texts=canonical(tokenizer, tokenizer.batch_decode([ids.tolist() for ids in token_ids]))[0],
+        token_ids=token_ids,
+        attempt=attempt_N3[:, 0],
+        tier=attempt_N3[:, 1],
+        suffixed=attempt_N3[:, 2].astype(bool),
+        generator_hash=maker.generator_hash,
+        tokenizer_fingerprint=maker.tokenizer_fingerprint,
+        options=maker.options,
     )
     book.verify(tokenizer)
     return book
 
 
-def _blocks(
-    active: list[int], attempts: np.ndarray, items: ItemTable, config: IdConfig, world: World
-) -> list[list[int]]:
-    """This rank's canonical blocks: rows of one tier and one length bucket, at most `block_size`, in sorted order."""
-    groups: dict[tuple[int, int], list[int]] = {}
-    for row in sorted(active):
-        attempt = attempt_of(attempts[row], config)
-        if attempt.first_suffix is None:
-            length = min(len(items.tokens(row)), config.item_text_tokens - 1) + 1
-            groups.setdefault((attempt.tier, -(-length // LENGTH_BUCKET)), []).append(row)
-    size = config.block_size
-    blocks = [rows[i : i + size] for _, rows in sorted(groups.items()) for i in range(0, len(rows), size)]
-    return blocks[world.rank :: world.size]
-
-
-def _decode_block(
-    block: list[int], attempts: np.ndarray, items: ItemTable, decoder: T5Decoder, tokenizer: T5Tokenizer,
-    config: IdConfig, word_start_V: np.ndarray, forbidden_V: torch.Tensor,
-) -> list[tuple[int, list[Candidate]]]:  # fmt: skip
-    """Diverse beam search of one block, padded to its fixed shape; canonical candidates of each row, in group order."""
-    device = forbidden_V.device
-    texts = [items.tokens(row)[: config.item_text_tokens - 1] for row in block]
-    width = -(-(max(len(text) for text in texts) + 1) // LENGTH_BUCKET) * LENGTH_BUCKET
-    input_ids_BS = np.full((config.block_size, width), PAD_ID, dtype=np.int64)
-    mask_BS = np.zeros((config.block_size, width), dtype=np.int64)
-    mask_BS[:, 0] = 1
-    penalty_B = np.zeros(config.block_size)
-    tier = attempt_of(attempts[block[0]], config).tier
-    for index, (row, text) in enumerate(zip(block, texts, strict=True)):
-        input_ids_BS[index, : len(text) + 1] = [*text, EOS_ID]
-        mask_BS[index, : len(text) + 1] = 1
-        penalty_B[index] = attempt_of(attempts[row], config).penalty
-    mask_BS = torch.from_numpy(mask_BS).to(device)
-    encoded_BSE = decoder.encode(torch.from_numpy(input_ids_BS).to(device), mask_BS)
-    shortest, longest = config.tier_range(tier)
-    found = diverse_search(
-        decoder, decoder.start(encoded_BSE, mask_BS), torch.from_numpy(penalty_B).float().to(device),
-        DiverseConfig(config.groups, shortest, longest, EOS_ID, forbidden_V.nonzero().squeeze(1))
-    )  # fmt: skip
-    rows_NT = found.tokens_BGKT[: len(block), :, 0].reshape(-1, longest + 1).cpu().numpy()
-    cut = [cut_to_word(row_T, EOS_ID, word_start_V) for row_T in rows_NT]
-    _, encoded = canonical(tokenizer, tokenizer.batch_decode(cut, skip_special_tokens=True))
-    valid = [ids if len(ids) >= shortest and UNK_ID not in ids else () for ids in encoded]
-    groups = config.groups
-    return [(row, [ids for ids in valid[i * groups : (i + 1) * groups] if ids]) for i, row in enumerate(block)]
-
-
-def cut_to_word(tokens_T: np.ndarray, eos: int, word_start_V: np.ndarray) -> list[int]:
-    """Tokens before EOS; at the cap, back to the last position whose next piece starts a word (or is EOS)."""
-    ends = np.flatnonzero(tokens_T == eos)
-    if len(ends):
-        return tokens_T[: ends[0]].tolist()
-    starts = np.flatnonzero(word_start_V[tokens_T])
-    return tokens_T[: starts[-1]].tolist() if len(starts) else []
-
-
-def _suffixed(
-    row: int,
-    attempts: np.ndarray,
-    wishes: Wishes,
-    items: ItemTable,
-    tokenizer: T5Tokenizer,
-    config: IdConfig,
-) -> list[Candidate]:
-    """`<base> 2`, `<base> 3`, ...: base is the first candidate, else the first words of the text, else "item"."""
-    first = attempt_of(attempts[row], config).first_suffix
-    assert first is not None
-    if wishes.lists.get(row):
-        base = tokenizer.decode(list(wishes.lists[row][0]))
-    else:
-        words, encoded = canonical(tokenizer, [" ".join(items.texts[row].split()[:4])])
-        base = words[0] if encoded[0] and UNK_ID not in encoded[0] else "item"
-    _, encoded = canonical(tokenizer, [f"{base} {number}" for number in range(first, first + SUFFIXES_PER_WAVE)])
-    return [ids for ids in encoded if ids and UNK_ID not in ids]
-
-
-def _vocabulary_masks(tokenizer: T5Tokenizer, generator: T5ForConditionalGeneration) -> tuple[np.ndarray, torch.Tensor]:
-    """Which tokens start a word (or end the ID); which are never taken: pad, `<unk>`, extra ids, padding rows."""
-    size = generator.config.vocab_size
-    word_start_V = np.zeros(size, dtype=bool)
-    forbidden_V = torch.ones(size, dtype=torch.bool, device=next(generator.parameters()).device)
-    special = set(tokenizer.all_special_ids)
-    for piece, index in tokenizer.get_vocab().items():
-        if index < size and index not in special:
-            word_start_V[index] = piece.startswith("▁")
-            forbidden_V[index] = False
-    word_start_V[EOS_ID] = True
-    forbidden_V[EOS_ID] = False
-    return word_start_V, forbidden_V
+def _blocked(job: Job, old: Book, items: ItemTable, tokenizer: T5Tokenizer) -> list[tuple[str, str, str]]:
+    """What each new item wanted and did not get, and who has it. Collective."""
+    mine = blockers(job.wishes, job.holders, job.home_N, job.world.size, job.traffic.exchange)
+    everything = sorted(entry for part in job.world.gather(mine) for entry in part)
+    return [
+        (items.items[row], tokenizer.decode(tokens_of(candidate).tolist()), (old if by < 0 else items).items[by])
+        for row, candidate, by in everything
+    ]

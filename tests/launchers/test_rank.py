@@ -51,7 +51,7 @@ def test_submitit_runs_an_ids_job_on_two_ranks(small_model, tokenizer, shard_fol
     log = Path(job.paths.folder)
     said = "".join(path.read_text() for path in sorted(log.glob("*_0_log.out")))
     silent = "".join(path.read_text() for path in sorted(log.glob("*_1_log.out")))
-    assert "24 IDs" in said and "decodes by rank" in said
+    assert "24 IDs" in said and "decodes, by rank" in said
     assert "24 IDs" not in silent, "only rank 0 speaks"
 
 

@@ -3,21 +3,22 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.ids.assign import Holders, Wishes, home_of, owner_of, sequential
+from pretrain.ids.assign import Holders, Wishes, candidate_of, owner_of, sequential, tokens_of
 
-candidate = st.integers(0, 8).map(lambda n: (n, n % 3))
+candidate = st.integers(0, 8).map(lambda n: candidate_of((n, n % 3)))
 markets = st.lists(st.lists(candidate, max_size=7, unique=True), min_size=1, max_size=9)
 
 
 class Ranks:
     """Several ranks in one process: the same functions, messages carried by hand and in any order."""
 
-    def __init__(self, size, random):
+    def __init__(self, size, items, random):
         self.size, self.random = size, random
-        self.wishes, self.holders = [Wishes() for _ in range(size)], [Holders() for _ in range(size)]
+        self.wishes = [Wishes(range(rank, items, size)) for rank in range(size)]
+        self.holders = [Holders() for _ in range(size)]
 
     def add(self, row, candidates):
-        self.wishes[home_of(row, self.size)].add(row, candidates)
+        self.wishes[row % self.size].add(row, candidates)
 
     def settle(self):
         """Until nobody proposes; a rank may be slow, so that only some of the messages arrive in a round."""
@@ -31,8 +32,8 @@ class Ranks:
             arrived, post = post[:number], post[number:]
             for rank, holders in enumerate(self.holders):
                 for row in holders.decide(p for p in arrived if owner_of(p[1], self.size) == rank):
-                    self.wishes[home_of(row, self.size)].rejected([row])
-        return {row: held for wishes in self.wishes for row, held in wishes.held().items()}
+                    self.wishes[row % self.size].rejected([row])
+        return {row: held.candidate for wishes in self.wishes for row, held in wishes.held().items()}
 
     def exhausted(self):
         return sorted(row for wishes in self.wishes for row in wishes.exhausted())
@@ -43,7 +44,7 @@ def expected(lists):
 
 
 def test_algorithm_1_as_printed():
-    a, b, c = (1,), (2,), (3,)
+    a, b, c = map(candidate_of, ((1,), (2,), (3,)))
     assert sequential([[a, b], [a, b], [b, a], [c]]) == [0, 1, None, 0]
     assert sequential([[], [a]]) == [None, 0]
 
@@ -51,7 +52,7 @@ def test_algorithm_1_as_printed():
 @settings(max_examples=200, deadline=None)
 @given(markets, st.integers(1, 5), st.randoms(use_true_random=False))
 def test_any_order_of_messages_over_any_number_of_ranks(lists, size, random):
-    ranks = Ranks(size, random)
+    ranks = Ranks(size, len(lists), random)
     rows = list(range(len(lists)))
     random.shuffle(rows)
     for row in rows:
@@ -66,7 +67,7 @@ def test_any_order_of_messages_over_any_number_of_ranks(lists, size, random):
 @settings(max_examples=200, deadline=None)
 @given(markets, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_lists_that_grow_when_they_run_out(lists, size, random):
-    ranks, given_out = Ranks(size, random), [0] * len(lists)
+    ranks, given_out = Ranks(size, len(lists), random), [0] * len(lists)
     parts = []
     for candidates in lists:
         cuts = sorted(random.choices(range(len(candidates) + 1), k=3))
@@ -88,14 +89,35 @@ def test_lists_that_grow_when_they_run_out(lists, size, random):
 
 
 def test_a_holder_keeps_its_candidate_when_its_list_grows():
-    wishes, holders = Wishes(), Holders()
-    wishes.add(3, [(1,)])
-    assert holders.decide(wishes.proposals()) == [] and wishes.held() == {3: (1,)}
-    wishes.add(3, [(2,)])
-    assert wishes.proposals() == [] and wishes.held() == {3: (1,)}
+    one, two, three = map(candidate_of, ((1,), (2,), (3,)))
+    wishes, holders = Wishes([3]), Holders()
+    wishes.add(3, [])
+    wishes.add(3, [one])
+    assert holders.decide(wishes.proposals()) == [] and wishes.held() == {3: (one, 1)}
+    wishes.add(3, [one, two])
+    assert wishes.proposals() == [] and wishes.held() == {3: (one, 1)} and wishes.attempts(3) == 3
+    wishes.rejected([3])
+    assert wishes.proposals() == [(3, two)] and wishes.held() == {3: (two, 2)}
+    assert list(wishes.passed_over()) == [(3, one)] and wishes.exhausted() == []
+    wishes.rejected([3])
+    assert wishes.exhausted() == [3] and wishes.held() == {}
+    wishes.add(3, [three])
+    assert wishes.proposals() == [(3, three)]
+
+
+def test_an_item_of_an_older_book_is_never_bumped():
+    held = candidate_of((1, 2))
+    holders = Holders()
+    assert holders.decide([(-5, held)]) == []
+    assert holders.decide([(0, held), (7, held)]) == [0, 7] and holders.holder == {held: -5}
+
+
+def test_candidates_are_token_ids():
+    assert tokens_of(candidate_of([5, 32_000])).tolist() == [5, 32_000]
+    assert candidate_of([5]) != candidate_of([5, 0]) and len(candidate_of([1, 2, 3])) == 12
 
 
 def test_owners_are_the_same_in_every_process_and_spread():
-    owners = [owner_of((a, b), 8) for a in range(60) for b in range(60)]
-    assert owner_of((5, 7), 8) == owner_of((5, 7), 8) and {home_of(row, 3) for row in range(9)} == {0, 1, 2}
+    owners = [owner_of(candidate_of((a, b)), 8) for a in range(60) for b in range(60)]
+    assert owner_of(candidate_of((5, 7)), 8) == 4, "a hash that no process salts"
     assert min(owners.count(rank) for rank in range(8)) > 3600 / 8 * 0.7

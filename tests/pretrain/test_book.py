@@ -68,6 +68,7 @@ def test_save_and_load(book, tokenizer, tmp_path):
         attempt=np.array([0, 3, 12, 0], dtype=np.int32),
         tier=np.array([0, 0, 1, 0], dtype=np.int32),
         suffixed=np.array([False, False, True, False]),
+        options={"groups": 5},
     )
     marked.save(tmp_path / "book.arrow")
     loaded = Book.load(tmp_path / "book.arrow", tokenizer)
@@ -79,7 +80,10 @@ def test_save_and_load(book, tokenizer, tmp_path):
     assert expected.items() <= loaded.summary().items()
     with pa.memory_map(str(tmp_path / "book.arrow")) as source:
         metadata = pa.ipc.open_file(source).schema.metadata
-    assert metadata == {b"version": b"1", b"generator_hash": b"generator", b"tokenizer_fingerprint": b"tokenizer"}
+    assert metadata == {
+        b"version": b"2", b"generator_hash": b"generator", b"tokenizer_fingerprint": b"tokenizer",
+        b"options": b'{"groups": 5}',
+    }  # fmt: skip
 
 
 def test_what_load_refuses(book, tokenizer, tmp_path):
@@ -101,10 +105,22 @@ def test_what_load_refuses(book, tokenizer, tmp_path):
         Book.load(tmp_path / "nine.arrow", tokenizer)
 
 
-def test_share_changed_and_hash(book, book_of):
+def test_difference_and_hash(book, book_of):
     other = book_of(["ember oak", "moss", "velvet tide 2", "frost 1"])
-    assert book.share_changed(book) == 0 and book.share_changed(other) == 0.5
+    assert book.difference(book).share_changed == 0 and book.difference(book).changed == []
+    found = other.difference(book)
+    assert found.share_changed == 0.5 and found.added == found.removed == []
+    assert found.changed == [("i1", "ember", "moss"), ("i3", "frost", "frost 1")]
+    assert found.lines(1) == [
+        "50.00% of the IDs in both changed; 0 items added, 0 removed", "  i1: ember -> moss", "  and 1 more",
+    ]  # fmt: skip
+    shorter = book_of(["ember", "ember oak"], names=["i1", "new"]).difference(book)
+    assert (shorter.share_changed, shorter.added, shorter.removed) == (0, ["new"], ["i0", "i2", "i3"])
+    assert book_of(["frost"], names=["x"]).difference(book).share_changed == 0, "no item in both"
     hashes = {book.sha256, other.sha256, dataclasses.replace(book, generator_hash="x").sha256}
     assert len(hashes) == 3
-    with pytest.raises(ValueError, match="different items"):
-        book.share_changed(book_of(["ember"]))
+
+
+def test_look_up_by_id(book):
+    assert book.row_of["velvet tide 2"] == 2 and "velvet" not in book.row_of and len(book.row_of) == 4
+    assert [book.row_of[text] for text in book.texts] == [0, 1, 2, 3]

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-import pretrain.ids.job as job
 from pretrain.config import IdConfig
 from pretrain.decoding.diverse import Diverse
-from pretrain.ids.assign import sequential
+from pretrain.ids import blocks, write
+from pretrain.ids.assign import candidate_of, sequential
+from pretrain.ids.blocks import attempt_of
 from pretrain.ids.book import canonical
-from pretrain.ids.job import attempt_of, cut_to_word, make_book
+from pretrain.ids.job import make_book
+from pretrain.ids.write import Writer, cut_to_word, vocabulary_masks
 from pretrain.world import World
 from shards.tables import ItemTable
 
@@ -39,17 +41,16 @@ def scripted(monkeypatch, tokenizer, table, small_model):
     Every attempt of a row brings the next part of its list: (attempt number) -> candidates.
     """
 
-    def run(lists, config=SMALL, texts=None):
-        encoded = [[canonical(tokenizer, part)[1] for part in parts] for parts in lists]
+    def run(lists, config=SMALL, texts=None, **more):
+        encoded = [[list(map(candidate_of, canonical(tokenizer, part)[1])) for part in parts] for parts in lists]
 
-        def decode_block(block, attempts, *_):
-            parts = [(row, int(attempts[row])) for row in block]
-            return [(row, list(encoded[row][n]) if n < len(encoded[row]) else []) for row, n in parts]
+        def written(writer, block):
+            tries = [(int(row), writer.attempts(int(row))) for row in block.rows_B if row >= 0]
+            return [(row, list(encoded[row][n]) if n < len(encoded[row]) else []) for row, n in tries]
 
-        monkeypatch.setattr(job, "_decode_block", decode_block)
+        monkeypatch.setattr(Writer, "write", written)
         items = table(texts or [f"title: thing {row}" for row in range(len(lists))])
-        book, report = make_book(small_model(0), tokenizer, items, config, ALONE)
-        return book, report
+        return make_book(small_model(0), tokenizer, items, config, ALONE, **more)
 
     return run
 
@@ -86,38 +87,6 @@ def test_a_real_generators_book_is_sound(small_model, tokenizer, items):
         assert suffixed or low <= len(ids) <= high + 1  # spelling the words canonically can move the count a little
 
 
-def ranks_make_a_book(world, shards, seed, config):
-    from pathlib import Path
-
-    import pretrain.ids.job as job
-    from pretrain.config import ModelConfig
-    from pretrain.models import build_model, content_hash
-    from shards.manifest import Manifest
-    from shards.tables import load_items
-    from shards.tokenizer import load_tokenizer
-
-    tokenizer = load_tokenizer(Path(shards) / "tokenizer")
-    items = load_items(shards, Manifest.load(shards))
-    generator = spread(build_model(ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2), tokenizer, seed))
-    book, report = job.make_book(generator, tokenizer, items, config, world)
-    assert book.generator_hash == content_hash(generator)
-    marks = book.attempt.tolist(), book.tier.tolist(), book.suffixed.tolist()
-    return book.sha256, book.texts, marks, report.waves, report.collisions, report.decodes_by_rank
-
-
-def test_the_book_does_not_depend_on_the_ranks(run_ranks, shard_folder, items):
-    config = dataclasses.replace(SMALL, block_size=8)
-    found = {size: run_ranks(ranks_make_a_book, size, str(shard_folder), 2, config) for size in (1, 2, 3)}
-    (alone,) = found[1]
-    assert alone[3] > 1 and alone[4] > 0, "the example has collisions and a second wave"
-    for size, results in found.items():
-        assert all(result[:5] == alone[:5] for result in results)
-        decodes = results[0][5]
-        assert len(decodes) == size and sum(decodes) == sum(alone[5]) and min(decodes) > 0, "every rank decodes"
-        if size == 2:
-            assert max(decodes) - min(decodes) <= config.block_size * alone[3] * 3
-
-
 def test_fifty_times_the_same_text(small_model, tokenizer, table):
     items = table(["title: ember oak planter; brand: norvik"] * 50)
     book, _ = make_book(spread(small_model(2)), tokenizer, items, dataclasses.replace(SMALL, block_size=25), ALONE)
@@ -142,7 +111,7 @@ def test_a_generator_that_only_ends(monkeypatch, small_model, tokenizer, table):
         shape = (len(penalty_B), config.groups, 1, config.longest + 1)
         return Diverse(torch.full(shape, config.eos), torch.zeros(shape[:3]))
 
-    monkeypatch.setattr(job, "diverse_search", only_eos)
+    monkeypatch.setattr(write, "diverse_search", only_eos)
     items = table(["title: ember oak", "", "title: ember oak", "", "日本"])
     book, report = make_book(small_model(0), tokenizer, items, SMALL, ALONE)
     check(book, items, tokenizer)
@@ -173,12 +142,13 @@ def test_a_suffix_that_is_another_items_id(scripted, tokenizer):
     assert book.texts == ["oak", "oak 2", "oak 2 2", "oak 3"]
     assert book.suffixed.tolist() == [False, True, True, False]
     lists = [["oak"], ["oak", "oak 2"], ["oak 2", "oak 2 2"], ["oak 3", "ivy"]]
-    expected = sequential([canonical(tokenizer, texts)[1] for texts in lists])
+    expected = sequential([list(map(candidate_of, canonical(tokenizer, texts)[1])) for texts in lists])
     assert [texts[choice] for texts, choice in zip(lists, expected, strict=True) if choice is not None] == book.texts
 
 
 def test_more_items_than_one_wave_of_suffixes(scripted, monkeypatch):
-    monkeypatch.setattr(job, "SUFFIXES_PER_WAVE", 3)
+    monkeypatch.setattr(blocks, "SUFFIXES_PER_ATTEMPT", 3)
+    monkeypatch.setattr(write, "SUFFIXES_PER_ATTEMPT", 3)
     book, _ = scripted([[["oak"]]] * 9)
     assert book.texts == ["oak", *(f"oak {number}" for number in range(2, 10))]
 
@@ -191,7 +161,7 @@ def test_the_order_of_attempts():
     assert [attempt.penalty for attempt in tried[10:20]] == [attempt.penalty for attempt in tried[:10]], "lambda resets"
     assert [attempt.tier for attempt in tried[:30]] == [0] * 10 + [1] * 10 + [2] * 10
     assert [attempt.first_suffix for attempt in tried[:30]] == [None] * 30
-    assert [attempt.first_suffix for attempt in tried[30:]] == [2, 2 + job.SUFFIXES_PER_WAVE]
+    assert [attempt.first_suffix for attempt in tried[30:]] == [2, 2 + blocks.SUFFIXES_PER_ATTEMPT]
     assert [config.tier_range(tier) for tier in range(3)] == [(1, 9), (10, 19), (20, 29)]
     reference = IdConfig(groups=10, penalty_start=1.0, penalty_step=1.0, penalty_max=9.0)
     assert [attempt_of(index, reference).penalty for index in range(9)] == [float(n) for n in range(1, 10)]
@@ -210,7 +180,7 @@ def test_cut_to_word():
 
 def test_only_pieces_of_words_may_be_taken(small_model, tokenizer):
     generator = small_model(0)
-    word_start, forbidden = job._vocabulary_masks(tokenizer, generator)
+    word_start, forbidden = vocabulary_masks(tokenizer, generator)
     pieces = tokenizer.get_vocab()
     assert len(word_start) == len(forbidden) == generator.config.vocab_size > len(tokenizer)
     assert not forbidden[1] and word_start[1]
