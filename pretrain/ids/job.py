@@ -246,7 +246,8 @@ def _blocked(job: Job, old: Book, items: ItemTable, tokenizer: T5Tokenizer) -> l
     """What each new item wanted and did not get, and who has it. Collective."""
     mine = blockers(job.wishes, job.holders, job.home_N, job.world.size, job.traffic.exchange)
     everything = sorted(entry for part in job.world.gather(mine) for entry in part)
+    texts = tokenizer.batch_decode([tokens_of(candidate).tolist() for _, candidate, _ in everything])
     return [
-        (items.items[row], tokenizer.decode(tokens_of(candidate).tolist()), (old if by < 0 else items).items[by])
-        for row, candidate, by in everything
+        (items.items[row], text, (old if by < 0 else items).items[by])
+        for (row, _, by), text in zip(everything, texts, strict=True)
     ]

@@ -17,7 +17,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import IdConfig
 from pretrain.decoding.decoder import T5Decoder
-from pretrain.decoding.diverse import DiverseConfig, diverse_search
+from pretrain.decoding.diverse import Diverse, DiverseConfig, diverse_search
 from pretrain.ids.assign import Candidate, candidate_of, tokens_of
 from pretrain.ids.blocks import SUFFIXES_PER_ATTEMPT, Block, Layout, attempt_of
 from pretrain.ids.book import canonical
@@ -41,25 +41,29 @@ class Writer:
         self.kept_bytes = 0
 
     def write(self, block: Block) -> list[tuple[int, list[Candidate]]]:
-        """Diverse beam search of one block: each item's candidates, those that are no ID left out."""
-        config, rows_B = self.config, block.rows_B
-        tries = {int(row): self.attempts(int(row)) for row in rows_B if row >= 0}
-        penalty_B = [attempt_of(tries[row], config).penalty if row >= 0 else 0.0 for row in rows_B.tolist()]
-        encoded_BSE, mask_BS = self._read(block)
-        shortest, longest = config.tier_range(block.tier)
-        found = diverse_search(
-            self.decoder, self.decoder.start(encoded_BSE, mask_BS), torch.tensor(penalty_B, device=mask_BS.device),
-            DiverseConfig(config.groups, shortest, longest, EOS_ID, self.barred_N)
-        )  # fmt: skip
-        tokens_NT = found.tokens_BGKT[:, :, 0].cpu().numpy()[rows_B >= 0].reshape(-1, longest + 1)
+        """Each item's candidates, in the order of the groups, those that are no ID left out."""
+        shortest, longest = self.config.tier_range(block.tier)
+        rows = [int(row) for row in block.rows_B if row >= 0]
+        tokens_NT = self.search(block).tokens_BGKT[:, :, 0].cpu().numpy()[block.rows_B >= 0].reshape(-1, longest + 1)
         cut = [cut_to_word(tokens_T, EOS_ID, self.word_start_V) for tokens_T in tokens_NT]
         _, encoded = canonical(self.tokenizer, self.tokenizer.batch_decode(cut, skip_special_tokens=True))
         valid = [candidate_of(ids) if len(ids) >= shortest and UNK_ID not in ids else None for ids in encoded]
-        groups = config.groups
+        groups = self.config.groups
         return [
             (row, [candidate for candidate in valid[index * groups : (index + 1) * groups] if candidate])
-            for index, row in enumerate(tries)
+            for index, row in enumerate(rows)
         ]
+
+    def search(self, block: Block) -> Diverse:
+        """Diverse beam search of one block, each item with the penalty of its next attempt."""
+        config = self.config
+        tries = [attempt_of(self.attempts(row), config) if row >= 0 else None for row in block.rows_B.tolist()]
+        encoded_BSE, mask_BS = self._read(block)
+        penalty_B = torch.tensor([0.0 if attempt is None else attempt.penalty for attempt in tries])
+        return diverse_search(
+            self.decoder, self.decoder.start(encoded_BSE, mask_BS), penalty_B.to(mask_BS.device),
+            DiverseConfig(config.groups, *config.tier_range(block.tier), EOS_ID, self.barred_N)
+        )  # fmt: skip
 
     def suffixed(self, row: int, first: Candidate | None) -> list[Candidate]:
         """`<base> 2`, `<base> 3`, ...: base is the first candidate that was written, else the first words of the text,

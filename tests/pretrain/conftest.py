@@ -66,3 +66,20 @@ def padded():
         return ids, mask
 
     return make
+
+
+@pytest.fixture(scope="session")
+def table(tokenizer):
+    """`table(texts)`: an item table of these texts."""
+
+    import numpy as np
+
+    from shards.tables import ItemTable
+
+    def make(texts):
+        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        offsets = np.cumsum([0, *map(len, encoded)])
+        flat = np.array([token for tokens in encoded for token in tokens], dtype=np.int32)
+        return ItemTable([f"i{row}" for row in range(len(texts))], texts, flat, offsets, {"All": (0, len(texts))})
+
+    return make

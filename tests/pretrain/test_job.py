@@ -15,23 +15,9 @@ from pretrain.ids.book import canonical
 from pretrain.ids.job import make_book
 from pretrain.ids.write import Writer, cut_to_word, vocabulary_masks
 from pretrain.world import World
-from shards.tables import ItemTable
 
 ALONE = World(0, 1, torch.device("cpu"))
 SMALL = IdConfig(groups=3, penalty_max=0.2, tier_tokens=3, max_tiers=2, item_text_tokens=24, block_size=4)
-
-
-@pytest.fixture(scope="module")
-def table(tokenizer):
-    """`table(texts)`: an item table of these texts."""
-
-    def make(texts):
-        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        offsets = np.cumsum([0, *map(len, encoded)])
-        flat = np.array([token for tokens in encoded for token in tokens], dtype=np.int32)
-        return ItemTable([f"i{row}" for row in range(len(texts))], texts, flat, offsets, {"All": (0, len(texts))})
-
-    return make
 
 
 @pytest.fixture
