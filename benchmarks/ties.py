@@ -27,13 +27,6 @@ from shards.tokenizer import EOS_ID, load_tokenizer
 TIE = 1e-4
 
 
-def first_items(items: ItemTable, number: int) -> ItemTable:
-    """A catalogue of the first `number` items."""
-    number = min(number, len(items))
-    offsets, names = items.offsets[: number + 1], items.items[:number]
-    return ItemTable(names, items.texts[:number], items.token_ids[: offsets[-1]], offsets, {"": (0, number)})
-
-
 def sequences(
     generator: T5ForConditionalGeneration, tokenizer: T5Tokenizer, items: ItemTable, config: IdConfig
 ) -> dict[int, np.ndarray]:
@@ -93,7 +86,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     started = time.monotonic()
     tokenizer = load_tokenizer(Path(options.shards) / TOKENIZER_FOLDER)
-    items = first_items(load_items(options.shards, Manifest.load(options.shards), options.catalogue), options.items)
+    items = load_items(options.shards, Manifest.load(options.shards), options.catalogue)
+    items = items.take(range(min(options.items, len(items))))
     config = IdConfig(block_size=options.block_size)
     generator = load_model(options.generator, tokenizer)
     gaps = compare(generator, tokenizer, items, config, IdConfig(block_size=1))

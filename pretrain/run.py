@@ -76,8 +76,9 @@ class Run:
         if self.last_checkpoint is None:
             self.recommender = build_model(config.recommender, self.tokenizer, config.seed * 2)
             self.generator = build_model(config.generator, self.tokenizer, config.seed * 2 + 1)
-            if world.is_main:  # the judge's control: the same model before training
+            if world.is_main:  # the judge's controls: both models before training
                 save_model(self.recommender, self.tokenizer, self.folder / "untrained" / "recommender")
+                save_model(self.generator, self.tokenizer, self.folder / "untrained" / "generator")
         else:
             self._resume(self.last_checkpoint)
         for model in (self.recommender, self.generator):

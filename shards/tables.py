@@ -4,7 +4,7 @@ Enter a shard folder (or URL) and its manifest; leave NumPy arrays and lists. It
 the row `i` of the stream: rows of the Fusion for all train members together, local rows for one member.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,17 @@ class ItemTable:
     def tokens(self, row: int) -> np.ndarray:
         """Token ids of the text of `row`: int32, without EOS, not cut."""
         return self.token_ids[self.offsets[row] : self.offsets[row + 1]]
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "ItemTable":
+        """A table of these rows, in this order; it has no categories."""
+        tokens = [self.tokens(row) for row in rows]
+        return ItemTable(
+            items=[self.items[row] for row in rows],
+            texts=[self.texts[row] for row in rows],
+            token_ids=np.concatenate([np.zeros(0, dtype=np.int32), *tokens]),
+            offsets=np.cumsum([0, *map(len, tokens)]),
+            members={},
+        )
 
     def member_of(self, row: int) -> str:
         """The category that `row` belongs to; IndexError outside the table."""

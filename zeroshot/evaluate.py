@@ -40,6 +40,7 @@ class Checkpoint:
     recommender: T5ForConditionalGeneration
     generator: T5ForConditionalGeneration
     untrained: T5ForConditionalGeneration | None
+    untrained_generator: T5ForConditionalGeneration | None
     tokenizer: Any
     ids: IdConfig
     prompt: PromptConfig

@@ -167,3 +167,8 @@ def inline_svg(figure: Figure, name: str) -> str:
     for colour, variable in COLOURS.items():
         svg = svg.replace(colour, f"var({variable})")
     return svg
+
+
+def figure_name(*parts: str) -> str:
+    """A name for a figure's ids: lower-case letters, digits and dashes; other characters become their code."""
+    return "-".join(re.sub(r"[^a-z0-9]", lambda match: f"-{ord(match[0])}-", part.lower()).strip("-") for part in parts)

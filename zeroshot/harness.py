@@ -24,11 +24,13 @@ from pretrain.tracking import Tracker, default_uri, read_lines
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.store import local_copy
+from shards.tables import load_items
 from shards.tokenizer import fingerprint, load_tokenizer
 from zeroshot import results
 from zeroshot.baselines import standard
 from zeroshot.config import EvaluateConfig
 from zeroshot.evaluate import Checkpoint, browsable_users, generative, judge_baselines, judge_shared, task_book
+from zeroshot.ids import id_section
 from zeroshot.judge import PROTOCOLS, permutation_audit
 from zeroshot.provenance import provenance
 from zeroshot.report import write_report
@@ -36,7 +38,6 @@ from zeroshot.tasks import Task, load_task, restricted
 
 AUDITED_USERS = 16
 SHOWN_USERS = 20
-SHOWN_IDS = 30
 
 
 def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
@@ -75,7 +76,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         }
         if task.candidates is not None:
             found["tasks"][name]["candidates"] = len(task.candidates)
-        found["ids"][name] = id_section(task, book)
+        found["ids"][name] = id_section(load_items(config.shards, manifest, name), book, judged, world)
         if world.is_main:
             found["users"][name] = browsable_users(task, book, shown, SHOWN_USERS)
     if world.is_main:
@@ -105,11 +106,12 @@ def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: Eval
     def load(source: Path) -> T5ForConditionalGeneration:
         return on_device(load_model(str(source), tokenizer), world.device)
 
-    untrained = run / "untrained" / "recommender"
+    untrained, first_generator = run / "untrained" / "recommender", run / "untrained" / "generator"
     return Checkpoint(
         recommender=load(folder / "recommender"),
         generator=load(folder / "generator"),
         untrained=load(untrained) if untrained.is_dir() else None,
+        untrained_generator=load(first_generator) if first_generator.is_dir() else None,
         tokenizer=tokenizer,
         ids=from_dict(IdConfig, state["config"]["ids"]),
         prompt=from_dict(PromptConfig, state["config"]["prompt"]),
@@ -140,18 +142,6 @@ def judge_task(
         for name in (*names, *(baseline.name for baseline in baselines))
         for protocol in PROTOCOLS
     ]
-
-
-def id_section(task: Task, book: Book) -> dict[str, Any]:
-    """How the IDs of a task came out, with examples beside their item text."""
-    lengths = [len(ids) for ids in book.token_ids]
-    return book.summary() | {
-        "examples": [
-            {"item": task.items[row], "text": task.texts[row], "id": book.texts[row]}
-            for row in range(min(SHOWN_IDS, len(book)))
-        ],
-        "length_histogram": {str(length): lengths.count(length) for length in sorted(set(lengths))},
-    }
 
 
 def training_section(run: Path) -> dict[str, list[dict[str, Any]]]:

@@ -14,13 +14,11 @@ import polars as pl
 import pyarrow as pa
 from markupsafe import Markup
 
-from zeroshot import claims, figures, published, results
+from zeroshot import claims, figures, id_tables, published, results
 
 TEMPLATES = Path(__file__).parent / "templates"
 FOOTNOTE_SIGNS = dict(zip(published.FOOTNOTES, ("*", "†", "‡", "§"), strict=True))
 USERS_WORDS = {"all": "all judged users", "new_target": "users with a new target only"}
-PAPER_ID_SHARES = {"second_attempt_share": 0.1120, "longer_share": 0.0372}
-"""Section 3.2 of the paper: Fusion, items that needed a second attempt, and items that needed a longer ID."""
 
 
 def write_report(
@@ -64,8 +62,8 @@ def render_html(found: dict[str, Any], ranks: pl.DataFrame | None) -> str:
         sentences=[claims.sentence(claim) for claim in claims.claims(found)],
         signs=FOOTNOTE_SIGNS,
         training=training_figures(found["training"]),
-        ids=id_sections(found["ids"]),
-        paper_shares=PAPER_ID_SHARES,
+        ids=id_tables.sections(found["ids"]),
+        paper_shares=id_tables.PAPER_SHARES,
         users=found["users"],
         provenance=found["provenance"],
         users_words=USERS_WORDS,
@@ -87,11 +85,11 @@ def task_section(found: dict[str, Any], ranks: pl.DataFrame | None, name: str) -
             # The paper ranks every item for every user: its rows stand beside no other table.
             paper = paper_rows(7, name) if (protocol, users) == ("all", "all") else []
             tables.append({"protocol": protocol, "users": users, "rows": chosen, "paper": paper})
-            figure = figures.bars(figure_name("bars", name, protocol, users), chosen)
+            figure = figures.bars(figures.figure_name("bars", name, protocol, users), chosen)
             plots.append({"title": caption(protocol, users), "svg": Markup(figure)})
     if ranks is not None:
         for (protocol,), part in ranks.filter(pl.col("task") == name).group_by(["protocol"], maintain_order=True):
-            svg = figures.by_history_length(figure_name("length", name, str(protocol)), part, models)
+            svg = figures.by_history_length(figures.figure_name("length", name, str(protocol)), part, models)
             if svg is not None:
                 plots.append({"title": f"by history length, {caption(str(protocol), 'all')}", "svg": Markup(svg)})
     supervised = paper_rows(4, name)
@@ -141,29 +139,10 @@ def training_figures(training: dict[str, list[dict[str, Any]]]) -> list[dict[str
     return plots
 
 
-def id_sections(ids: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The ID book of each catalogue; `length_histogram` (tokens -> items) is optional."""
-    return [
-        book
-        | {
-            "name": name,
-            "histogram": Markup(figures.length_histogram(figure_name("ids", name), book["length_histogram"]))
-            if book.get("length_histogram")
-            else None,
-        }
-        for name, book in ids.items()
-    ]
-
-
 def caption(protocol: str, users: str) -> str:
     """Words for one table or plot."""
     words = f"{protocol}: {claims.PROTOCOL_WORDS.get(protocol, protocol)}"
     return words if users == "all" else f"{words}; {USERS_WORDS[users]}"
-
-
-def figure_name(*parts: str) -> str:
-    """A name for a figure's ids: lower-case letters, digits and dashes; other characters become their code."""
-    return "-".join(re.sub(r"[^a-z0-9]", lambda match: f"-{ord(match[0])}-", part.lower()).strip("-") for part in parts)
 
 
 def metric_text(value: float) -> str:

@@ -195,14 +195,14 @@ def _known(old: Book | None, items: ItemTable, maker: Maker) -> dict[int, int]:
     if old is None:
         return {}
     for what, theirs, ours in (
-        ("generator", old.generator_hash, maker.generator_hash),
-        ("tokenizer", old.tokenizer_fingerprint, maker.tokenizer_fingerprint),
-        ("options", old.options, maker.options),
+        ("another generator", old.generator_hash, maker.generator_hash),
+        ("another tokenizer", old.tokenizer_fingerprint, maker.tokenizer_fingerprint),
+        ("other options", old.options, maker.options),
     ):
         if theirs != ours:
             raise ValueError(
-                f"the book to extend was made with another {what} ({theirs}, now {ours}); give the same, or make a new "
-                "book of the whole catalogue"
+                f"the book to extend was made with {what} ({theirs}, now {ours}); give the same, or make a "
+                "new book of the whole catalogue"
             )
     row_of = {item: row for row, item in enumerate(items.items)}
     return {row_of[item]: index for index, item in enumerate(old.items) if item in row_of}
@@ -229,7 +229,7 @@ def _assemble(
     attempt_N3 = np.array(marks, dtype=np.int32).reshape(-1, 3)
     book = Book(
         items=list(items.items),
-        texts=canonical(tokenizer, tokenizer.batch_decode([ids.tolist() for ids in token_ids]))[0],
+        texts=canonical(tokenizer, [str(tokenizer.decode(ids.tolist())) for ids in token_ids])[0],
         token_ids=token_ids,
         attempt=attempt_N3[:, 0],
         tier=attempt_N3[:, 1],
@@ -246,8 +246,8 @@ def _blocked(job: Job, old: Book, items: ItemTable, tokenizer: T5Tokenizer) -> l
     """What each new item wanted and did not get, and who has it. Collective."""
     mine = blockers(job.wishes, job.holders, job.home_N, job.world.size, job.traffic.exchange)
     everything = sorted(entry for part in job.world.gather(mine) for entry in part)
-    texts = tokenizer.batch_decode([tokens_of(candidate).tolist() for _, candidate, _ in everything])
+    texts = [tokenizer.decode(tokens_of(candidate).tolist()) for _, candidate, _ in everything]
     return [
-        (items.items[row], text, (old if by < 0 else items).items[by])
+        (items.items[row], str(text), (old if by < 0 else items).items[by])
         for (row, _, by), text in zip(everything, texts, strict=True)
     ]

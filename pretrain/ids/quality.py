@@ -20,6 +20,8 @@ class Quality:
     """IDs of N items.
 
     Attributes:
+        items: N.
+        distinct: different IDs over items; 1 in a book.
         lengths: number of IDs by tokens, EOS not counted.
         leaked: by field name ("title", "brand") and for "na", IDs with that word although no value of the item has it.
         prefix_pairs: pairs of IDs of which one is the beginning of the other, in tokens.
@@ -27,6 +29,8 @@ class Quality:
         numbers_kept: of the items with a number in their first field, the share whose ID has one of them; None without.
     """
 
+    items: int
+    distinct: float
     lengths: dict[int, int]
     leaked: dict[str, int]
     prefix_pairs: int
@@ -80,6 +84,8 @@ def measure(ids: Sequence[str], token_ids: Sequence[np.ndarray], texts: Sequence
         with_number += bool(numbers)
         number_kept += bool(numbers & set(words))
     return Quality(
+        items=len(ids),
+        distinct=len({tuple(map(int, tokens)) for tokens in token_ids}) / max(1, len(token_ids)),
         lengths=dict(sorted(Counter(len(tokens) for tokens in token_ids).items())),
         leaked=leaked,
         prefix_pairs=_prefix_pairs(token_ids),

@@ -11,7 +11,7 @@ import pytest
 from launchers import cli
 
 ROOT = Path(cli.__file__).resolve().parent.parent
-COMMANDS = ("demo", "shard", "pretrain", "ids", "zeroshot", "report")
+COMMANDS = ("demo", "shard", "pretrain", "ids", "book", "zeroshot", "report")
 
 
 def test_python_m_help():
@@ -125,6 +125,45 @@ def test_zeroshot_among_candidates(idgenrec, trained_run, tmp_path):
     assert_one_error(idgenrec("zeroshot", *words, "--candidates", tmp_path / "nothing"), "no file of candidates")
 
 
+def test_a_book_is_made_looked_into_and_extended(idgenrec, small_model, tokenizer, shard_folder, tmp_path):
+    """What a person does with one catalogue: make its book on two processes, ask it, grow it, compare."""
+    from pretrain.ids.book import Book
+    from pretrain.models import save_model
+
+    save_model(small_model(2), tokenizer, tmp_path / "generator")
+    words = ["--shards", shard_folder, "--ids.tier-tokens", 4, "--ids.penalty-max", 0.2, "--ids.block-size", 8]
+    making = ["ids", "--generator", tmp_path / "generator", *words, "--processes", 2]
+    status, out, err = idgenrec(*making, "--catalogue", "Garden", "--out", tmp_path / "garden.arrow")
+    assert status == 0, err
+    for said in ("items/s", "0 active", "collisions", "paper 11.20%", "paper 3.72%", "idle", "tokens of an ID"):
+        assert said in out, said
+    assert not list(tmp_path.glob(".*progress")), "what was kept for a restart is gone"
+    garden = Book.load(tmp_path / "garden.arrow", tokenizer)
+    ask = ["book", "--book", tmp_path / "garden.arrow", "--shards", shard_folder]
+    status, out, _ = idgenrec(*ask)
+    assert status == 0 and garden.describe() in out and "field names that leaked" in out
+    status, out, _ = idgenrec(*ask, "--id", f"  {garden.texts[3].upper()} ")
+    assert status == 0 and out.startswith(f"{garden.items[3]}: {garden.texts[3]} (")
+    status, out, _ = idgenrec(*ask, "--item", garden.items[5])
+    assert status == 0 and garden.texts[5] in out
+    assert_one_error(idgenrec(*ask, "--id", "nobody has this"), "no item of the book has the ID 'nobody has this'")
+    assert_one_error(idgenrec(*ask, "--item", "x"), "no item 'x'", garden.items[0])
+    grown, whole = tmp_path / "both.arrow", tmp_path / "whole.arrow"
+    status, out, err = idgenrec(*making, "--extend", tmp_path / "garden.arrow", "--out", grown)
+    assert status == 0, err
+    assert f"{len(garden)} items of the extended book" in out
+    both = Book.load(grown, tokenizer)
+    assert both.texts[: len(garden)] == garden.texts and len(both) == 2 * len(garden)
+    assert idgenrec(*making, "--out", whole)[0] == 0
+    assert grown.read_bytes() == whole.read_bytes(), "growing gives what building anew gives"
+    compared = ["book", "--book", grown, "--shards", shard_folder, "--against", tmp_path / "garden.arrow"]
+    status, out, _ = idgenrec(*compared)
+    assert status == 0 and f"0.00% of the IDs in both changed; {len(garden)} items added, 0 removed" in out
+    assert_one_error(idgenrec(*making, "--out", grown), "exists", "another --out")
+    other = [*making, "--ids.groups", 2, "--extend", tmp_path / "garden.arrow", "--out", tmp_path / "no.arrow"]
+    assert_one_error(idgenrec(*other), "made with other options")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -134,6 +173,8 @@ def test_zeroshot_among_candidates(idgenrec, trained_run, tmp_path):
         ),
         (("pretrain", "--shards", "s", "--out", "o", "--search.beam", "0"), ("beam is 0",)),
         (("ids", "--generator", "g", "--shards", "s", "--out", "o", "--processes", "0"), ("processes is 0",)),
+        (("ids", "--generator", "g", "--shards", "s", "--out", "o", "--ids.groups", "0"), ("groups is 0",)),
+        (("ids", "--generator", "g", "--shards", "s", "--out", "o", "--ids.penalty-step", "0"), ("penalty_step",)),
         (("report", "--results", "nowhere"), ("nowhere/ranks.parquet", "missing")),
         (("shard", "build", "--train", "nowhere/Games", "--test", "nowhere/Toys", "--out", "out"), ("nowhere/Games",)),
         (("demo", "--out", "."), (". exists",)),

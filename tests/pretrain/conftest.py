@@ -77,7 +77,7 @@ def table(tokenizer):
     from shards.tables import ItemTable
 
     def make(texts):
-        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        encoded = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
         offsets = np.cumsum([0, *map(len, encoded)])
         flat = np.array([token for tokens in encoded for token in tokens], dtype=np.int32)
         return ItemTable([f"i{row}" for row in range(len(texts))], texts, flat, offsets, {"All": (0, len(texts))})

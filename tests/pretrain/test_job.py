@@ -14,7 +14,9 @@ from pretrain.ids.blocks import attempt_of
 from pretrain.ids.book import canonical
 from pretrain.ids.job import make_book
 from pretrain.ids.write import Writer, cut_to_word, vocabulary_masks
+from pretrain.models import content_hash
 from pretrain.world import World
+from shards.tokenizer import fingerprint
 
 ALONE = World(0, 1, torch.device("cpu"))
 SMALL = IdConfig(groups=3, penalty_max=0.2, tier_tokens=3, max_tiers=2, item_text_tokens=24, block_size=4)
@@ -103,6 +105,107 @@ def test_a_generator_that_only_ends(monkeypatch, small_model, tokenizer, table):
     check(book, items, tokenizer)
     assert book.texts == ["title ember oak 2", "item 2", "title ember oak 3", "item 3", "item 4"]
     assert book.suffixed.all() and report.waves == SMALL.max_tiers * SMALL.num_penalties + 1
+
+
+def test_a_thousand_times_the_same_text(scripted):
+    """One text, one list: the first takes the first candidate, the others what is left, then numbers, without end."""
+    book, report = scripted([[["oak"], ["oak moss", "moss"]]] * 1000)
+    assert book.texts[:3] == ["oak", "oak moss", "moss"]
+    assert book.texts[3:] == [f"oak {number}" for number in range(2, 999)]
+    assert book.attempt[:4].tolist() == [0, 1, 1, SMALL.num_attempts]
+    assert report.waves < SMALL.num_attempts * 250 + 20 and report.collisions > 400_000
+
+
+def test_a_generator_that_always_says_the_same(monkeypatch, small_model, tokenizer, table, items):
+    """One ID for everything, whatever is read and whatever the penalty: all but the first get a number."""
+    (same,) = canonical(tokenizer, ["ember oak"])[1]
+
+    def always(decoder, state, penalty_B, config):
+        shape = (len(penalty_B), config.groups, 1, config.longest + 1)
+        tokens = torch.full(shape, config.eos)
+        tokens[..., : len(same)] = torch.tensor(same)
+        return Diverse(tokens, torch.zeros(shape[:3]))
+
+    monkeypatch.setattr(write, "diverse_search", always)
+    config = dataclasses.replace(SMALL, tier_tokens=len(same) + 1)
+    book, report = make_book(small_model(0), tokenizer, items, config, ALONE)
+    check(book, items, tokenizer)
+    assert book.texts == ["ember oak", *(f"ember oak {number}" for number in range(2, len(items) + 1))]
+    assert sum(report.decodes_by_rank) == 1 + (len(items) - 1) * config.num_attempts
+    assert book.suffixed[1:].all() and (book.attempt[1:] == config.num_attempts).all()
+
+
+def test_a_text_of_one_token(small_model, tokenizer, table):
+    items = table(["oak", "moss", "a"])
+    assert min(len(items.tokens(row)) for row in range(3)) == 1
+    book, _ = make_book(small_model(1), tokenizer, items, SMALL, ALONE)
+    check(book, items, tokenizer)
+
+
+def test_numbers_follow_the_first_words_also_beyond_one_attempt(scripted, monkeypatch):
+    """Where nothing was written, later suffixes do not grow on the first ones ("oak 2 2")."""
+    monkeypatch.setattr(blocks, "SUFFIXES_PER_ATTEMPT", 2)
+    monkeypatch.setattr(write, "SUFFIXES_PER_ATTEMPT", 2)
+    book, _ = scripted([[]] * 7, texts=["oak"] * 7)
+    assert book.texts == [f"oak {number}" for number in range(2, 9)]
+
+
+def test_a_tokenizer_without_digits_is_refused(scripted, monkeypatch, tokenizer):
+    """One clear line instead of a loop without end."""
+    unknown = [(tokenizer.unk_token_id,)] * 64
+    monkeypatch.setattr(write, "canonical", lambda _, texts: (texts, unknown))
+    with pytest.raises(ValueError, match=r"item i1 needs a number in its ID \('oak 2'\).*no pieces for digits"):
+        scripted([[["oak"]], [["oak"]]])
+
+
+def test_an_empty_catalogue(small_model, tokenizer, table):
+    book, report = make_book(small_model(1), tokenizer, table([]), SMALL, ALONE)
+    assert len(book) == 0 and report.waves == 0
+
+
+def test_extending_a_book_gives_what_building_it_anew_gives(small_model, tokenizer, items, tmp_path):
+    """Old items keep their IDs; appended ones get those of a new book of everything, and hear who was before them."""
+    config = dataclasses.replace(SMALL, block_size=8)
+    generator = spread(small_model(2))
+    whole, _ = make_book(generator, tokenizer, items, config, ALONE)
+    old_items = items.take(range(30))
+    old, _ = make_book(generator, tokenizer, old_items, config, ALONE)
+    extended, report = make_book(generator, tokenizer, items, config, ALONE, old=old)
+    whole.save(tmp_path / "whole")
+    extended.save(tmp_path / "extended")
+    assert (tmp_path / "whole").read_bytes() == (tmp_path / "extended").read_bytes()
+    assert extended.texts[:30] == old.texts and sum(report.decodes_by_rank) < 3 * (len(items) - 30) * 2
+    assert report.blocked and report.blocked == sorted(report.blocked, key=lambda entry: items.items.index(entry[0]))
+    id_of = dict(zip(extended.items, extended.texts, strict=True))
+    for item, wanted, holder in report.blocked:
+        assert items.items.index(item) >= 30 and id_of[holder] == wanted and id_of[item] != wanted
+        assert items.items.index(holder) < items.items.index(item)
+    assert any(items.items.index(holder) < 30 for _, _, holder in report.blocked), "an old item was before a new one"
+
+
+def test_new_items_in_the_middle_come_after_the_old_ones(scripted, small_model, tokenizer, book_of):
+    """New items between old ones: whoever has an ID keeps it, and whoever left the catalogue still bars it."""
+    old = dataclasses.replace(
+        book_of(["oak", "moss", "ivy"], names=["i1", "i3", "gone"]),
+        generator_hash=content_hash(small_model(0)), tokenizer_fingerprint=fingerprint(tokenizer),
+        options=SMALL.options(),
+    )  # fmt: skip
+    book, report = scripted([[["oak", "fern"]], [["never"]], [["moss", "ivy", "frost"]], [["never"]]], old=old)
+    assert book.texts == ["fern", "oak", "frost", "moss"]
+    assert report.blocked == [("i0", "oak", "i1"), ("i2", "ivy", "gone"), ("i2", "moss", "i3")]
+    assert report.decodes_by_rank == [2]
+
+
+def test_what_cannot_be_extended(small_model, tokenizer, table):
+    items = table(["title: oak"])
+    old, _ = make_book(small_model(1), tokenizer, items, SMALL, ALONE)
+    with pytest.raises(ValueError, match="made with another generator .*; give the same, or make a new book"):
+        make_book(small_model(2), tokenizer, items, SMALL, ALONE, old=old)
+    with pytest.raises(ValueError, match="made with other options"):
+        make_book(small_model(1), tokenizer, items, dataclasses.replace(SMALL, groups=2), ALONE, old=old)
+    free = dataclasses.replace(SMALL, blocks_per_wave=1, encoder_cache_gb=0.0)
+    same, report = make_book(small_model(1), tokenizer, items, free, ALONE, old=old)
+    assert same.texts == old.texts and report.decodes_by_rank == [0]
 
 
 def test_earlier_rows_win_whatever_the_wave(scripted):

@@ -105,7 +105,7 @@ def test_what_is_kept_stays_below_its_limit(writer_of):
 
 
 def test_items_added_at_the_end_change_no_call(catalogue):
-    shorter = ties.first_items(catalogue, 70)
+    shorter = catalogue.take(range(70))
     whole, part = lay_out(catalogue, CONFIG), lay_out(shorter, CONFIG)
     assert np.array_equal(whole.place_N[:70], part.place_N) and np.array_equal(whole.width_N[:70], part.width_N)
 
@@ -158,7 +158,7 @@ def test_one_at_a_time_differs_by_ties_only(generator, tokenizer, catalogue):
 
 def test_the_gap_of_what_is_no_tie(generator, tokenizer, catalogue):
     """The measure itself: where another token was taken on purpose, it is as wide as the scores are apart."""
-    found = ties.sequences(generator, tokenizer, ties.first_items(catalogue, 8), CONFIG)
+    found = ties.sequences(generator, tokenizer, catalogue.take(range(8)), CONFIG)
     other = found[2].copy()
     group, step = 1, 1
     other[group, step] = next(t for t in itertools.count(5) if t != other[group, step])

@@ -37,6 +37,13 @@ def made_up_ranks(tasks: tuple[str, ...] = ("Beauty", "Yelp"), num_users: int = 
     return pl.concat(parts)
 
 
+def quality(distinct: float, numbers: float | None, kept: dict[str, float], leaked: dict[str, int]) -> dict[str, Any]:
+    return {
+        "items": 100, "distinct": distinct, "leaked": leaked, "prefix_pairs": 0, "words_kept": kept,
+        "numbers_kept": numbers,
+    }  # fmt: skip
+
+
 def made_up_results(table: pl.DataFrame) -> dict[str, Any]:
     tasks = list(dict.fromkeys(table["task"].to_list()))
     rows = results.rows_from_ranks(table, KINDS)
@@ -46,11 +53,13 @@ def made_up_results(table: pl.DataFrame) -> dict[str, Any]:
         ["ceramic brush", -6.0]
     ]
     examples = [
-        {"item": "B001", "text": HOSTILE, "id": "ceramic hair dryer"},
+        {"item": "B001", "text": HOSTILE, "id": "ceramic hair dryer", "untrained": "", "trained": HOSTILE},
         {
             "item": "B002",
             "text": "title: argan oil shampoo; brand: na; categories: beauty, hair care",
             "id": "argan oil shampoo",
+            "untrained": "title argan oil",
+            "trained": "argan oil shampoo",
         },
     ]
     return results.build(
@@ -75,6 +84,11 @@ def made_up_results(table: pl.DataFrame) -> dict[str, Any]:
                 "longer_share": 0.0411,
                 "suffixed_share": 0.0004,
                 "examples": examples,
+                "quality": {
+                    "untrained": quality(0.25, None, {"title": 0.5}, {"title": 30, "na": 0}),
+                    "trained": quality(0.8765, 0.125, {"title": 0.875, "brand": 0.25}, {"title": 0, "na": 0}),
+                },
+                "sampled": 100,
                 "length_histogram": {"3": 400, "4": 2100, "5": 4300, "6": 2900, "7": 1100, "12": 30},
             }
             for task in tasks

@@ -138,3 +138,27 @@ def test_the_wording_follows_the_interval(found: dict[str, Any], low: float, hig
         assert claims.sentence(claim).count(words) >= 2
     beats = "on 2 of 2" if words == "above" else "on 0 of 2"
     assert all(sentence.count(beats) == 2 for sentence in claims.headline(changed))
+
+
+def test_ids_before_and_after_training(found: dict[str, Any], ranks: pl.DataFrame, page: str) -> None:
+    section = page[page.index('<section id="ids">') :]
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", "|", section))
+    for row in (
+        "share of||untrained generator||trained generator|",
+        "items with an ID no earlier item has||25.00%||87.65%|",
+        "words that stand in the item’s brand||0.00%||25.00%|",
+        "items with a number in their first field whose ID has it||–||12.50%|",
+        "IDs with the field name “title”||30.00%||0.00%|",
+        "|untrained generator||trained generator||ID in the book||item text|",
+        "|(nothing)|",
+        "|title argan oil||argan oil shampoo||argan oil shampoo|",
+    ):
+        assert row in text.replace("| |", "||"), row
+    assert "field name “na”" not in text, "what leaked nowhere is not listed"
+    older = copy.deepcopy(found)
+    for book in older["ids"].values():
+        del book["quality"]
+        for example in book["examples"]:
+            for draft in ("untrained", "trained"):
+                example.pop(draft, None)
+    assert "untrained generator" not in render_html(older, ranks), "results without drafts are shown as before"
