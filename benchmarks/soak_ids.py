@@ -140,7 +140,7 @@ def soak(folder: Path, kills: int, seed: int) -> str:
         left = len(everything) - len(safe)
         ranks_running = start(config, folder, ranks)
         hit = False
-        if done < kills:
+        if done < kills and draw.random() < 0.85:
             victim, early = draw.randrange(ranks), draw.random() < 0.1
             after = -1 if early else draw.randrange(left // 3 + 1)
             hit = killed(ranks_running, victim, folder, after, draw.uniform(0, 6.0 if early else 0.05))

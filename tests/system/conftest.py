@@ -4,6 +4,8 @@ Without it the tests are skipped on a developer's machine and fail where CI is s
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,11 @@ def shared() -> Path:
             pytest.fail(reason)
         pytest.skip(reason)
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def pretrained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Hugging Face folder of a real pretrained T5."""
+    folder = tmp_path_factory.mktemp("t5") / "flan-t5-small-title"
+    subprocess.run([sys.executable, shared / "t5" / "unpack.py", folder], check=True, capture_output=True)
+    return folder

@@ -75,14 +75,6 @@ def cut(source: Path, out: Path, num_users: int) -> Path:
     return write_plain(out / source.name, sequences, texts)
 
 
-@pytest.fixture(scope="session")
-def pretrained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Hugging Face folder of a real pretrained T5."""
-    folder = tmp_path_factory.mktemp("t5") / "flan-t5-small-title"
-    subprocess.run([sys.executable, shared / "t5" / "unpack.py", folder], check=True, capture_output=True)
-    return folder
-
-
 def check_report(out: Path, shards: Path, tasks: dict[str, int]) -> dict:
     """What must hold for every evaluation; `tasks` gives the users of each. Returns the results."""
     found = results.load(out / "results.json")
