@@ -1,7 +1,8 @@
 """Model and loss as one module, so that whoever wraps it (the engine) sees every forward pass.
 
 Each objective maps a batch to (summed negative log-likelihood, number of target tokens), both scalars. Padding carries
-the label -100 and is in neither. The engine divides by the global number of target tokens.
+the label -100 and is in neither. The engine divides by the global number of target tokens. The head is applied in
+`fused.py`: logits of a whole batch never exist.
 """
 
 from __future__ import annotations
@@ -10,18 +11,32 @@ from torch import Tensor, nn
 from transformers import T5ForConditionalGeneration
 
 from pretrain.batches import IGNORED, GeneratorBatch, TextBatch
-from pretrain.soft_ids import expected_embeddings, insert
-
-
-def summed_loss(logits_BTV: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of -log p over labels that are not padding (equations 4 and L_id), and their number."""
-    flat = logits_BTV.flatten(0, 1).float(), labels_BT.flatten()
-    return nn.functional.cross_entropy(*flat, ignore_index=IGNORED, reduction="sum"), (labels_BT != IGNORED).sum()
+from pretrain.fused import cross_entropy, expected_embeddings
+from pretrain.soft_ids import insert
 
 
 def decoder_inputs(model: T5ForConditionalGeneration, labels_BT: Tensor) -> Tensor:
     """Labels shifted right behind the start token, padding as pad (teacher forcing)."""
     return model.prepare_decoder_input_ids_from_labels(labels=labels_BT)
+
+
+def head_inputs(
+    model: T5ForConditionalGeneration, mask_BS: Tensor, labels_BT: Tensor, input_ids_BS: Tensor | None = None,
+    inputs_BSE: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """What the head sees at every label, [B * T, E], from token ids or from embeddings; teacher-forced."""
+    encoded_BSE = model.encoder(
+        input_ids=input_ids_BS, inputs_embeds=inputs_BSE, attention_mask=mask_BS
+    ).last_hidden_state
+    hidden_BTE = model.decoder(
+        input_ids=decoder_inputs(model, labels_BT),
+        encoder_hidden_states=encoded_BSE,
+        encoder_attention_mask=mask_BS,
+        use_cache=False,
+    ).last_hidden_state
+    if model.config.scale_decoder_outputs:  # a head tied to the embeddings (T5 v1.0)
+        hidden_BTE = hidden_BTE * model.model_dim**-0.5
+    return hidden_BTE.flatten(0, 1)
 
 
 class RecommenderObjective(nn.Module):
@@ -35,13 +50,8 @@ class RecommenderObjective(nn.Module):
         self.model = model
 
     def forward(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        logits_BTV = self.model(
-            input_ids=batch.input_ids_BS,
-            attention_mask=batch.mask_BS,
-            decoder_input_ids=decoder_inputs(self.model, batch.labels_BT),
-            use_cache=False,
-        ).logits
-        return summed_loss(logits_BTV, batch.labels_BT)
+        hidden_ME = head_inputs(self.model, batch.mask_BS, batch.labels_BT, batch.input_ids_BS)
+        return cross_entropy(hidden_ME, self.model.lm_head.weight, batch.labels_BT.flatten())
 
 
 class GeneratorObjective(nn.Module):
@@ -63,23 +73,15 @@ class GeneratorObjective(nn.Module):
         return self._frozen[0]
 
     def forward(self, batch: GeneratorBatch) -> tuple[Tensor, Tensor]:
-        logits_ITV = self.model(
-            input_ids=batch.item_ids_IU,
-            attention_mask=batch.item_mask_IU,
-            decoder_input_ids=decoder_inputs(self.model, batch.id_labels_IT),
-            use_cache=False,
-        ).logits
-        return self.loss_from_soft_ids(batch, logits_ITV)
-
-    def loss_from_soft_ids(self, batch: GeneratorBatch, logits_ITV: Tensor) -> tuple[Tensor, Tensor]:
-        """The recommender's loss with the prompt's ID tokens replaced by their expected embeddings."""
+        hidden_ME = head_inputs(self.model, batch.item_mask_IU, batch.id_labels_IT, batch.item_ids_IU)
+        real_N = (batch.id_labels_IT.flatten() != IGNORED).nonzero().squeeze(1)
         embedding_VE = self.recommender.shared.weight
-        soft_ITE = expected_embeddings(logits_ITV, embedding_VE)
-        inputs_BSE = insert(embedding_VE[batch.prompt.input_ids_BS], soft_ITE, batch.slot_BS)
-        logits_BTV = self.recommender(
-            inputs_embeds=inputs_BSE,
-            attention_mask=batch.prompt.mask_BS,
-            decoder_input_ids=decoder_inputs(self.recommender, batch.prompt.labels_BT),
-            use_cache=False,
-        ).logits
-        return summed_loss(logits_BTV, batch.prompt.labels_BT)
+        soft_NE = expected_embeddings(hidden_ME[real_N], self.model.lm_head.weight, embedding_VE)
+        soft_ME = soft_NE.new_zeros(len(hidden_ME), embedding_VE.shape[1]).index_copy(0, real_N, soft_NE)
+        return self.loss_from_embeddings(batch, soft_ME)
+
+    def loss_from_embeddings(self, batch: GeneratorBatch, soft_ME: Tensor) -> tuple[Tensor, Tensor]:
+        """The recommender's loss with the prompt's ID tokens replaced by embeddings, one row per place of an ID."""
+        inputs_BSE = insert(self.recommender.shared.weight[batch.prompt.input_ids_BS], soft_ME, batch.slot_BS)
+        hidden_ME = head_inputs(self.recommender, batch.prompt.mask_BS, batch.prompt.labels_BT, inputs_BSE=inputs_BSE)
+        return cross_entropy(hidden_ME, self.recommender.lm_head.weight, batch.prompt.labels_BT.flatten())

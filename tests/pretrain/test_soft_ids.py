@@ -6,10 +6,11 @@ import torch
 
 from pretrain.batches import IGNORED, BatchMaker
 from pretrain.config import PromptConfig
+from pretrain.fused import expected_embeddings
 from pretrain.models import content_hash, frozen_copy
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder
-from pretrain.soft_ids import expected_embeddings, insert
+from pretrain.soft_ids import insert
 from shards.records import Sample
 
 
@@ -29,11 +30,14 @@ def objective(small_model):
 
 def test_one_hot_soft_ids_give_the_discrete_loss(batch, objective):
     recommender = objective.recommender
-    one_hot = torch.nn.functional.one_hot(batch.id_labels_IT.clamp(min=0), recommender.config.vocab_size).float() * 1e4
+    labels_M = batch.id_labels_IT.clamp(min=0).flatten()
+    one_hot = torch.nn.functional.one_hot(labels_M, recommender.config.vocab_size).float() * 1e4
+    identity, embedding = torch.eye(one_hot.shape[1]), recommender.shared.weight
     with torch.no_grad():
-        soft, count = objective.loss_from_soft_ids(batch, one_hot)
+        weights = expected_embeddings(one_hot, identity, embedding)
+        soft, count = objective.loss_from_embeddings(batch, weights)
         hard, same = RecommenderObjective(recommender)(batch.prompt)
-        other, _ = objective.loss_from_soft_ids(batch, one_hot.roll(1, dims=0))
+        other, _ = objective.loss_from_embeddings(batch, weights.roll(batch.id_labels_IT.shape[1], dims=0))
     assert count == same == batch.num_targets
     torch.testing.assert_close(soft, hard, rtol=1e-5, atol=1e-5)
     assert abs(other - hard) > 1e-2, "other IDs give another loss"
@@ -43,22 +47,20 @@ def test_weights_are_probabilities():
     """Fault 5: with log-probabilities the soft tokens would come out thousands of times too long."""
     draw = torch.Generator().manual_seed(0)
     embedding = torch.randn(50, 8, generator=draw)
-    logits = torch.randn(6, 3, 50, generator=draw) * 5
-    soft = expected_embeddings(logits, embedding)
-    assert soft.shape == (6, 3, 8) and soft.norm(dim=-1).max() <= embedding.norm(dim=-1).max()
+    logits, identity = torch.randn(18, 50, generator=draw) * 5, torch.eye(50)
+    soft = expected_embeddings(logits, identity, embedding)
+    assert soft.shape == (18, 8) and soft.norm(dim=-1).max() <= embedding.norm(dim=-1).max()
     expected = (logits.exp() / logits.exp().sum(-1, keepdim=True))[..., None] * embedding
     torch.testing.assert_close(soft, expected.sum(-2), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(expected_embeddings(logits + 7, embedding), soft, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(expected_embeddings(torch.zeros(1, 1, 50), embedding)[0, 0], embedding.mean(0))
+    torch.testing.assert_close(expected_embeddings(logits + 7, identity, embedding), soft, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(expected_embeddings(torch.zeros(1, 50), identity, embedding)[0], embedding.mean(0))
 
 
 def test_insert_replaces_the_slots_and_nothing_else():
-    prompt, soft = torch.zeros(2, 3, 4), torch.arange(24.0).view(2, 3, 4)
+    prompt, soft = torch.zeros(2, 3, 4), torch.arange(24.0).view(6, 4)
     slots = torch.tensor([[-1, 4, -1], [0, -1, 5]])
     out = insert(prompt, soft, slots)
-    assert (
-        torch.equal(out[0, 1], soft[1, 1]) and torch.equal(out[1, 0], soft[0, 0]) and torch.equal(out[1, 2], soft[1, 2])
-    )
+    assert torch.equal(out[0, 1], soft[4]) and torch.equal(out[1, 0], soft[0]) and torch.equal(out[1, 2], soft[5])
     assert not out[0, [0, 2]].any() and not out[1, 1].any()
 
 
@@ -71,7 +73,8 @@ def test_the_soft_path_is_the_generators_distribution_over_the_current_ids(batch
             attention_mask=batch.item_mask_IU,
             decoder_input_ids=torch.cat([torch.zeros_like(labels[:, :1]), labels[:, :-1].clamp(min=0)], dim=1),
         ).logits
-        expected, _ = objective.loss_from_soft_ids(batch, logits)
+        weights = torch.softmax(logits, dim=-1).flatten(0, 1)
+        expected, _ = objective.loss_from_embeddings(batch, weights @ objective.recommender.shared.weight)
         found, count = objective(batch)
     assert count == int((batch.prompt.labels_BT != IGNORED).sum())
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
