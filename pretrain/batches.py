@@ -8,7 +8,7 @@ function of (seed, epoch, sample); the target stands in the labels alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,8 @@ class TextBatch:
 class GeneratorBatch:
     """A recommender batch, the texts and IDs of the distinct items in its histories, and where their tokens stand.
 
-    `slot_BS[b, s]` is `index of the item * T + place in its ID` for an ID token, else -1.
+    `slot_BS[b, s]` is `index of the item * T + place in its ID` for an ID token, else -1. Items are sorted by the
+    length of their text; `parts` are runs of them that are encoded together: (first, end, width of their texts).
     """
 
     prompt: TextBatch
@@ -54,15 +55,24 @@ class GeneratorBatch:
     item_mask_IU: Tensor
     id_labels_IT: Tensor
     slot_BS: Tensor
+    parts: tuple[tuple[int, int, int], ...]
 
     def to(self, device: torch.device) -> GeneratorBatch:
         tensors = (self.item_ids_IU, self.item_mask_IU, self.id_labels_IT, self.slot_BS)
-        return GeneratorBatch(self.prompt.to(device), *(tensor.to(device) for tensor in tensors))
+        item_ids, item_mask, id_labels, slots = (tensor.to(device) for tensor in tensors)
+        return GeneratorBatch(self.prompt.to(device), item_ids, item_mask, id_labels, slots, self.parts)
 
     @property
     def num_targets(self) -> int:
         """Target tokens that carry loss."""
         return self.prompt.num_targets
+
+
+def _parts(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
+    """Runs of rising lengths, each padded to its longest: a few, so that little is padding and no call is tiny."""
+    bounds = np.unique(np.linspace(0, len(lengths), min(8, -(-len(lengths) // 16)) + 1).round().astype(int))
+    for first, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+        yield first, end, -(-lengths[end - 1] // 8) * 8
 
 
 def pad_rows(rows: Sequence[np.ndarray | list[int]], fill: int, multiple: int = 8) -> np.ndarray:
@@ -105,14 +115,17 @@ class BatchMaker:
         used = [history[np.unique(p.item_S[p.item_S >= 0])] for history, p in zip(histories, prompts, strict=True)]
         rows = np.unique(np.concatenate(used)).astype(np.int64)
         rows = rows if len(rows) else np.zeros(1, dtype=np.int64)
-        item_ids_IU = pad_rows([self._item_text(row) for row in rows.tolist()], -1)
-        id_labels_IT = pad_rows([self.book.token_ids[row] for row in rows], IGNORED)
+        texts = [self._item_text(row) for row in rows.tolist()]
+        order = np.argsort([len(text) for text in texts], kind="stable")
+        index_of = np.argsort(order)
+        item_ids_IU = pad_rows([texts[index] for index in order], -1)
+        id_labels_IT = pad_rows([self.book.token_ids[rows[index]] for index in order], IGNORED)
         slots = []
         for history, prompt in zip(histories, prompts, strict=True):
             slot_S = np.full(len(prompt.item_S), -1, dtype=np.int64)
             at = prompt.item_S >= 0
-            place = np.searchsorted(rows, history[prompt.item_S[at]])
-            slot_S[at] = place * id_labels_IT.shape[1] + prompt.offset_S[at]
+            index = index_of[np.searchsorted(rows, history[prompt.item_S[at]])]
+            slot_S[at] = index * id_labels_IT.shape[1] + prompt.offset_S[at]
             slots.append(slot_S)
         return GeneratorBatch(
             self._text_batch(samples, prompts),
@@ -120,6 +133,7 @@ class BatchMaker:
             torch.from_numpy(item_ids_IU >= 0).long(),
             torch.from_numpy(id_labels_IT),
             torch.from_numpy(pad_rows(slots, -1)),
+            tuple(_parts([len(texts[index]) for index in order])),
         )
 
     def _prompts(self, samples: Sequence[Sample | None], epoch: int) -> list[Prompt]:

@@ -7,6 +7,7 @@ the label -100 and is in neither. The engine divides by the global number of tar
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from transformers import T5ForConditionalGeneration
 
@@ -73,7 +74,11 @@ class GeneratorObjective(nn.Module):
         return self._frozen[0]
 
     def forward(self, batch: GeneratorBatch) -> tuple[Tensor, Tensor]:
-        hidden_ME = head_inputs(self.model, batch.item_mask_IU, batch.id_labels_IT, batch.item_ids_IU)
+        ids_IU, mask_IU, labels_IT = batch.item_ids_IU, batch.item_mask_IU, batch.id_labels_IT
+        hidden_ME = torch.cat([
+            head_inputs(self.model, mask_IU[at:end, :width], labels_IT[at:end], ids_IU[at:end, :width])
+            for at, end, width in batch.parts
+        ])  # fmt: skip
         real_N = (batch.id_labels_IT.flatten() != IGNORED).nonzero().squeeze(1)
         embedding_VE = self.recommender.shared.weight
         soft_NE = expected_embeddings(hidden_ME[real_N], self.model.lm_head.weight, embedding_VE)

@@ -113,12 +113,26 @@ def test_items_are_encoded_once_each_and_only_those_that_stand_in_a_prompt(maker
     batch = maker.generator_batch(chosen, epoch=0)
     rows = sorted({int(row) for sample in chosen for row in sample.history[-2:]})
     assert len(batch.item_ids_IU) == len(rows)
+    rows = sorted(rows, key=lambda row: min(len(items.tokens(row)) + 1, maker.item_text_tokens))
     for index, row in enumerate(rows):
         text = batch.item_ids_IU[index][batch.item_mask_IU[index].bool()].tolist()
         assert text == [*items.tokens(row)[:19].tolist(), EOS], "the text is cut at 20 tokens, EOS included"
         ids = batch.id_labels_IT[index]
         assert ids[ids != IGNORED].tolist() == maker.book.token_ids[row].tolist()
     assert batch.item_ids_IU.shape[1] % 8 == 0
+
+
+def test_parts_hold_every_item_with_all_of_its_text(maker_of, book_of, items):
+    maker = maker_of(book_of(), max_history=30)
+    everything = np.arange(len(items), dtype=np.int32)
+    samples = [Sample("Garden/000000001", 20, part[:-1], int(part[-1]), 0) for part in np.array_split(everything, 2)]
+    batch = maker.generator_batch(samples, epoch=0)
+    lengths = batch.item_mask_IU.sum(1).tolist()
+    assert lengths == sorted(lengths) and len(batch.parts) == -(-len(lengths) // 16) == 3
+    assert [at for at, _, _ in batch.parts] == [0, *(end for _, end, _ in batch.parts[:-1])]
+    assert batch.parts[-1][1] == len(lengths)
+    for at, end, width in batch.parts:
+        assert width % 8 == 0 and lengths[end - 1] <= width < lengths[end - 1] + 8 and end > at
 
 
 def test_a_new_book_is_in_the_next_batch(maker_of, book_of, samples, items):
