@@ -16,7 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-SPEAK_AFTER = 2.0
+SPEAK_AFTER = 10.0
 
 
 def main(job_file: str) -> None:
