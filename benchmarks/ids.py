@@ -24,9 +24,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.decoding import table
-from pretrain.config import IdConfig
 from pretrain.ids.blocks import attempt_of
 from pretrain.ids.book import Book
+from pretrain.ids.config import IdConfig
 from pretrain.ids.job import JobReport, make_book
 from pretrain.ids.write import vocabulary_masks
 from pretrain.models import load_model

@@ -28,7 +28,8 @@ from typing import Any
 
 from launchers.ids_config import IdsConfig
 from launchers.local import RankFailed, environment, free_port, stop, wait_for
-from pretrain.config import IdConfig, ModelConfig
+from pretrain.config import ModelConfig
+from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import Journal
 from shards.build import build
 from shards.config import BuildConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pretrain.config import IdConfig
+from pretrain.ids.config import IdConfig
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ def perform(task: str, values: dict[str, Any]) -> str:
     """Join the world and do the task. Returns the path of its result."""
     _quiet()
     from launchers.console import Console
-    from pretrain.config import PretrainConfig, from_dict
+    from pretrain.config import PretrainConfig
+    from pretrain.config_dict import from_dict
     from pretrain.world import joined_world
 
     rank = int(os.environ.get("RANK", "0"))

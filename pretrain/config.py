@@ -1,19 +1,16 @@
 """The configuration of a pretraining run: frozen dataclasses, one per owner.
 
-Enters: keyword arguments or a nested dict (from JSON). Leaves: values that cannot change. Must hold: an unknown key or
+Enters: keyword arguments. Leaves: values that cannot change. Must hold: an unknown key or
 an impossible combination fails here, before any process starts, with a line that says what to change.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Literal
 
-C = TypeVar("C")
+from pretrain.ids.config import IdConfig
 
 
 @dataclass(frozen=True)
@@ -36,68 +33,6 @@ class ModelConfig:
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by num_heads {self.num_heads}; change one of them"
             )
-
-
-@dataclass(frozen=True)
-class IdConfig:
-    """Algorithm 1 (section 2.3, implementation details 3.2): k groups, penalty 0.1 to 1.0, tiers of new tokens."""
-
-    groups: int = 5
-    """k, the groups of diverse beam search; one candidate ID each."""
-    penalty_start: float = 0.1
-    """First diversity penalty lambda."""
-    penalty_step: float = 0.1
-    """Added to lambda for each further attempt."""
-    penalty_max: float = 1.0
-    """Last lambda before the next length tier."""
-    tier_tokens: int = 10
-    """Width of a length tier: 10 gives 1-9, 10-19, 20-29 new tokens."""
-    max_tiers: int = 3
-    """Tiers before numeric suffixes."""
-    item_text_tokens: int = 256
-    """Item texts are cut to this many tokens, EOS included."""
-    block_size: int = 32
-    """Items decoded at once, a fixed shape; a quarter of it for further attempts."""
-    blocks_per_wave: int = 32
-    """Blocks a rank decodes between two reconciliations; a killed job loses at most these. Changes no ID."""
-    encoder_cache_gb: float = 1.0
-    """Memory per rank for encoded texts of items that may need another attempt. Changes no ID."""
-
-    FREE: ClassVar[tuple[str, ...]] = ("blocks_per_wave", "encoder_cache_gb")
-
-    def check(self) -> None:
-        """Raise ValueError for values no schedule of attempts can be made of. Owners call it when built."""
-        for name in ("groups", "max_tiers", "block_size", "blocks_per_wave"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("tier_tokens", "item_text_tokens"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 2")
-        if not self.penalty_step > 0:
-            raise ValueError(f"penalty_step is {self.penalty_step}; it must be above 0")
-        if not 0 <= self.penalty_start <= self.penalty_max:
-            raise ValueError(
-                f"penalties go from {self.penalty_start} to {self.penalty_max}; penalty_max must not be below "
-                "penalty_start, nor that below 0"
-            )
-
-    def options(self) -> dict[str, Any]:
-        """What an item's candidates depend on."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in self.FREE}
-
-    @property
-    def num_penalties(self) -> int:
-        """Attempts per length tier."""
-        return round((self.penalty_max - self.penalty_start) / self.penalty_step) + 1
-
-    @property
-    def num_attempts(self) -> int:
-        """Attempts of the generator before numeric suffixes."""
-        return self.max_tiers * self.num_penalties
-
-    def tier_range(self, tier: int) -> tuple[int, int]:
-        """Fewest and most tokens of an ID in a tier, EOS not counted: 1-9, 10-19, 20-29, ..."""
-        return max(1, tier * self.tier_tokens), (tier + 1) * self.tier_tokens - 1
 
 
 @dataclass(frozen=True)
@@ -236,44 +171,3 @@ class PretrainConfig:
         if self.batch_size % world_size:
             raise ValueError(f"batch_size {self.batch_size} is not divisible by {world_size} ranks; change one of them")
         return -(-self.batch_size // world_size // self.micro_batch_size)
-
-
-def from_dict(kind: type[C], values: dict[str, Any]) -> C:
-    """Build a config dataclass from nested dicts. Raises ValueError for an unknown key (naming the nearest) or type."""
-    hints = get_type_hints(kind)
-    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    built: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, sorted(known), 1)
-            hint = f"; did you mean '{near[0]}'?" if near else f"; known keys: {', '.join(sorted(known))}"
-            raise ValueError(f"unknown key '{key}' in {kind.__name__}{hint}")
-        built[key] = _convert(hints[key], value, f"{kind.__name__}.{key}")
-    missing = [
-        f.name
-        for f in dataclasses.fields(kind)  # type: ignore[arg-type]
-        if f.name not in built and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ValueError(f"{kind.__name__} needs a value for {', '.join(missing)}")
-    return kind(**built)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} must be an object, not {value!r}")
-        return from_dict(hint, value)  # type: ignore[arg-type]
-    options = get_args(hint)
-    if options and not isinstance(options[0], type):
-        if value not in options:
-            raise ValueError(f"{where} is {value!r}; allowed: {', '.join(map(str, options))}")
-        return value
-    kinds = tuple(get_origin(kind) or kind for kind in (options if isinstance(hint, UnionType) else (hint,)))
-    if tuple in kinds and isinstance(value, list):
-        return tuple(value)
-    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise ValueError(f"{where} must be {' or '.join(kind.__name__ for kind in kinds)}, not {value!r}")
-    return value

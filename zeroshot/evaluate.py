@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from transformers import T5ForConditionalGeneration
 
-from pretrain.config import IdConfig, PromptConfig, SearchConfig
+from pretrain.config import PromptConfig, SearchConfig
 from pretrain.ids.book import Book
+from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import discard
 from pretrain.ranking import GenerativeRecommender

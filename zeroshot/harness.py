@@ -16,8 +16,10 @@ import polars as pl
 from transformers import T5ForConditionalGeneration
 
 from pretrain import checkpoint as checkpoints
-from pretrain.config import IdConfig, PromptConfig, from_dict
+from pretrain.config import PromptConfig
+from pretrain.config_dict import from_dict
 from pretrain.ids.book import Book
+from pretrain.ids.config import IdConfig
 from pretrain.models import load_model, on_device
 from pretrain.reporter import Reporter
 from pretrain.tracking import Tracker, default_uri, read_lines

@@ -10,9 +10,9 @@ import numpy as np
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.config import IdConfig
 from pretrain.ids.assign import tokens_of
 from pretrain.ids.blocks import lay_out, next_blocks
+from pretrain.ids.config import IdConfig
 from pretrain.ids.write import Writer
 from pretrain.world import World
 from shards.tables import ItemTable

@@ -22,10 +22,10 @@ import torch
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.config import IdConfig
 from pretrain.ids import blocks
 from pretrain.ids.assign import Held, Holders, Wishes, blockers, candidate_of, owner_of, settle, tokens_of
 from pretrain.ids.book import Book, canonical
+from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import Journal, Written
 from pretrain.ids.write import Writer
 from pretrain.models import content_hash

@@ -15,12 +15,12 @@ from torch import Tensor
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.config import IdConfig
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.diverse import Diverse, DiverseConfig, diverse_search
 from pretrain.ids.assign import Candidate, candidate_of, tokens_of
 from pretrain.ids.blocks import SUFFIXES_PER_ATTEMPT, Block, Layout, attempt_of
 from pretrain.ids.book import canonical
+from pretrain.ids.config import IdConfig
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID, PAD_ID, UNK_ID
 

@@ -6,7 +6,9 @@ import json
 import pytest
 
 from launchers.ids_config import IdsConfig
-from pretrain.config import IdConfig, ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig, SearchConfig, from_dict
+from pretrain.config import ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig, SearchConfig
+from pretrain.config_dict import from_dict
+from pretrain.ids.config import IdConfig
 from zeroshot.config import EvaluateConfig
 
 

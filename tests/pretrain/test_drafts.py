@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import torch
 
-from pretrain.config import IdConfig
+from pretrain.ids.config import IdConfig
 from pretrain.ids.drafts import write_drafts
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import Journal

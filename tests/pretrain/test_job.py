@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config import IdConfig
 from pretrain.decoding.diverse import Diverse
 from pretrain.ids import blocks, write
 from pretrain.ids.assign import candidate_of, sequential
 from pretrain.ids.blocks import attempt_of
 from pretrain.ids.book import canonical
+from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
 from pretrain.ids.write import Writer, cut_to_word, vocabulary_masks
 from pretrain.models import content_hash

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.config import IdConfig
 from pretrain.ids.assign import candidate_of, tokens_of
 from pretrain.ids.blocks import SUFFIXES_PER_ATTEMPT, attempt_of
 from pretrain.ids.book import Book, canonical
+from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import Journal
 
 CONFIG = IdConfig(

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks import ties
-from pretrain.config import IdConfig
 from pretrain.ids.blocks import Block, deal, lay_out, next_blocks, rows_of_call
+from pretrain.ids.config import IdConfig
 from pretrain.ids.write import Writer
 
 CONFIG = IdConfig(groups=3, tier_tokens=4, max_tiers=2, item_text_tokens=80, block_size=8)
@@ -152,13 +152,19 @@ def test_ranks_get_whole_blocks_of_like_width(catalogue):
 
 
 def test_one_at_a_time_differs_by_ties_only(generator, tokenizer, catalogue):
-    gaps = ties.compare(generator, tokenizer, catalogue, CONFIG, dataclasses.replace(CONFIG, block_size=1))
+    single = dataclasses.replace(CONFIG, block_size=1)
+    calls = list(ties.compare(generator, tokenizer, catalogue, CONFIG, single, range(len(catalogue))))
+    assert sum(num_items for num_items, _ in calls) == len(catalogue)
+    gaps = [value for _, found in calls for value in found]
     assert all(value < ties.TIE for value in gaps) and len(gaps) <= 5
 
 
 def test_the_gap_of_what_is_no_tie(generator, tokenizer, catalogue):
     """The measure itself: where another token was taken on purpose, it is as wide as the scores are apart."""
-    found = ties.sequences(generator, tokenizer, catalogue.take(range(8)), CONFIG)
+    items = catalogue.take(range(8))
+    layout = lay_out(items, CONFIG)
+    writer = Writer(generator, tokenizer, items, layout, CONFIG, lambda _: 0)
+    found = ties.sequences(writer, range(8), layout, CONFIG)
     other = found[2].copy()
     group, step = 1, 1
     other[group, step] = next(t for t in itertools.count(5) if t != other[group, step])

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from benchmarks import ties
-from pretrain.config import IdConfig
 from pretrain.ids.assign import candidate_of, tokens_of
+from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import Journal
 from pretrain.models import load_model
@@ -75,7 +75,10 @@ def test_real_items_on_any_ranks(run_ranks, real_shards: Path, pretrained: Path,
 def test_one_item_at_a_time_differs_by_ties_only(real_shards: Path, pretrained: Path, tokenizer_of_t5) -> None:  # type: ignore[no-untyped-def]
     torch.set_num_threads(1)
     items, model = some_items(real_shards, "Beauty"), load_model(str(pretrained), tokenizer_of_t5)
-    gaps = ties.compare(model, tokenizer_of_t5, items.take(range(96)), CONFIG, IdConfig(block_size=1))
+    some = items.take(range(96))
+    calls = list(ties.compare(model, tokenizer_of_t5, some, CONFIG, IdConfig(block_size=1), range(96)))
+    assert sum(num_items for num_items, _ in calls) == 96
+    gaps = [gap for _, found in calls for gap in found]
     assert all(gap < ties.TIE for gap in gaps) and len(gaps) <= 2
 
 

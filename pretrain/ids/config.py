@@ -1,0 +1,72 @@
+"""The configuration of the ID job: what Algorithm 1 tries, and how many items at a time.
+
+Enters: keyword arguments. Leaves: values that cannot change. Must hold: what changes no ID is named in `FREE`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class IdConfig:
+    """Algorithm 1 (section 2.3, implementation details 3.2): k groups, penalty 0.1 to 1.0, tiers of new tokens."""
+
+    groups: int = 5
+    """k, the groups of diverse beam search; one candidate ID each."""
+    penalty_start: float = 0.1
+    """First diversity penalty lambda."""
+    penalty_step: float = 0.1
+    """Added to lambda for each further attempt."""
+    penalty_max: float = 1.0
+    """Last lambda before the next length tier."""
+    tier_tokens: int = 10
+    """Width of a length tier: 10 gives 1-9, 10-19, 20-29 new tokens."""
+    max_tiers: int = 3
+    """Tiers before numeric suffixes."""
+    item_text_tokens: int = 256
+    """Item texts are cut to this many tokens, EOS included."""
+    block_size: int = 32
+    """Items decoded at once, a fixed shape; a quarter of it for further attempts."""
+    blocks_per_wave: int = 32
+    """Blocks a rank decodes between two reconciliations; a killed job loses at most these. Changes no ID."""
+    encoder_cache_gb: float = 1.0
+    """Memory per rank for encoded texts of items that may need another attempt. Changes no ID."""
+
+    FREE: ClassVar[tuple[str, ...]] = ("blocks_per_wave", "encoder_cache_gb")
+
+    def check(self) -> None:
+        """Raise ValueError for values no schedule of attempts can be made of. Owners call it when built."""
+        for name in ("groups", "max_tiers", "block_size", "blocks_per_wave"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("tier_tokens", "item_text_tokens"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 2")
+        if not self.penalty_step > 0:
+            raise ValueError(f"penalty_step is {self.penalty_step}; it must be above 0")
+        if not 0 <= self.penalty_start <= self.penalty_max:
+            raise ValueError(
+                f"penalties go from {self.penalty_start} to {self.penalty_max}; penalty_max must not be below "
+                "penalty_start, nor that below 0"
+            )
+
+    def options(self) -> dict[str, Any]:
+        """What an item's candidates depend on."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in self.FREE}
+
+    @property
+    def num_penalties(self) -> int:
+        """Attempts per length tier."""
+        return round((self.penalty_max - self.penalty_start) / self.penalty_step) + 1
+
+    @property
+    def num_attempts(self) -> int:
+        """Attempts of the generator before numeric suffixes."""
+        return self.max_tiers * self.num_penalties
+
+    def tier_range(self, tier: int) -> tuple[int, int]:
+        """Fewest and most tokens of an ID in a tier, EOS not counted: 1-9, 10-19, 20-29, ..."""
+        return max(1, tier * self.tier_tokens), (tier + 1) * self.tier_tokens - 1
