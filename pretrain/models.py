@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
@@ -86,3 +87,17 @@ def content_hash(model: T5ForConditionalGeneration) -> str:
         digest.update(name.encode())
         digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def outline(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration:
+    """The same model without weights: its parameters, tied as they are, lie on torch's meta device."""
+    return copy.deepcopy(model, {
+        id(p): torch.nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+        for p in model.parameters()
+    })  # fmt: skip
+
+
+def filled(outlined: T5ForConditionalGeneration, weights: dict[str, Tensor]) -> T5ForConditionalGeneration:
+    """A model in eval mode with an outline's shape and these weights, by the names of `named_parameters`."""
+    parameters = {id(p): torch.nn.Parameter(weights[name]) for name, p in outlined.named_parameters()}
+    return copy.deepcopy(outlined, parameters).eval()
