@@ -70,13 +70,18 @@ def frozen_copy(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration
 
 
 def save_model(model: T5ForConditionalGeneration, tokenizer: T5Tokenizer, folder: Path) -> None:
-    """Write a Hugging Face folder that `from_pretrained` loads to the same logits."""
+    """Write a Hugging Face folder that `from_pretrained` of transformers 4 and 5 loads to the same logits."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     # transformers 5 writes `tie_word_embeddings: true` whatever the model does, which would scale an
     # untied head's input.
     path = folder / "config.json"
     written = json.loads(path.read_text()) | {"tie_word_embeddings": bool(model.config.scale_decoder_outputs)}
+    path.write_text(json.dumps(written, indent=2))
+    # It lists the extra ids under a name where transformers 4 wants a mapping; both know the older name.
+    path = folder / "tokenizer_config.json"
+    written = json.loads(path.read_text())
+    written["additional_special_tokens"] = written.pop("extra_special_tokens")
     path.write_text(json.dumps(written, indent=2))
 
 
