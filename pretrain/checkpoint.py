@@ -125,8 +125,9 @@ def remove_drafts(run: Path) -> list[str]:
 
 def _prune(run: Path, keep: int) -> None:
     complete = checkpoints_of(run)
+    begun = [folder for folder in complete if read_state(folder).get("state", {}).get("step") == 0]
     for folder in complete[:-keep]:
-        if folder != best(run):
+        if folder not in (best(run), *begun[-1:]):
             (folder / MARKER).unlink()  # a kill in the middle of the removal leaves no checkpoint that looks whole
             shutil.rmtree(folder)
 
@@ -181,6 +182,12 @@ def best(run: Path) -> Path | None:
     scored = [(read_state(folder).get("validation") or {}).get("NDCG@10") for folder in complete]
     candidates = [(score, index) for index, score in enumerate(scored) if score is not None]
     return complete[max(candidates)[1]] if candidates else newest(run)
+
+
+def phase_start(run: Path, phase: int) -> Path | None:
+    """The checkpoint between phase `phase` and the one before it, if it is there; unverified."""
+    wanted = {"phase": phase, "step": 0}
+    return next((folder for folder in checkpoints_of(run) if read_state(folder).get("state") == wanted), None)
 
 
 def resolve(path: Path) -> Path:

@@ -8,8 +8,10 @@ ranks nor accumulation change the gradient. DeepSpeed averages over ranks and mi
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -46,20 +48,26 @@ class StepResult:
 
 
 class Engine:
-    """DeepSpeed around one objective, with AdamW (decoupled weight decay) in float32."""
+    """DeepSpeed around one objective, with AdamW (decoupled weight decay) in float32.
 
-    def __init__(self, objective: nn.Module, config: PretrainConfig, world: World) -> None:
+    `before`: weights at the start of the phase, on rank 0, for `share_moved`; by default those the objective has now.
+    """
+
+    def __init__(
+        self, objective: nn.Module, config: PretrainConfig, world: World, before: dict[str, Tensor] | None = None
+    ) -> None:
         self.world, self.objective, self.options = world, objective, config.engine
         self.micro_batches = config.micro_batches(world.size)
         self.num_steps = 0
         named = [(name, parameter) for name, parameter in objective.named_parameters() if parameter.requires_grad]
         # DeepSpeed makes the masters from weights that it has rounded already.
         exact = {name: p.detach().clone() for name, p in named} if self.options.precision == "bf16" else {}
-        self._before = {name: p.detach().to("cpu", copy=True) for name, p in named} if world.is_main else {}
+        self._before = before or ({name: p.detach().to("cpu", copy=True) for name, p in named} if world.is_main else {})
         trainable: Any = [parameter for _, parameter in named]  # the annotation says a module, the documentation this
-        self._engine: Any = deepspeed.initialize(
-            model=objective, model_parameters=trainable, config=self._settings(config)
-        )[0]
+        with redirect_stdout(io.StringIO()):  # it prints the memory of the machine for bf16
+            self._engine: Any = deepspeed.initialize(
+                model=objective, model_parameters=trainable, config=self._settings(config)
+            )[0]
         self.named = named
         for name, parameter in named:
             if name in exact:
@@ -187,7 +195,7 @@ class Engine:
             ds.safe_set_full_optimizer_state(parameter, value, key)
 
     def share_moved(self) -> float:
-        """Share of trainable weights that have changed since the engine was made, at the precision of a step; 0 on
+        """Share of trainable weights that have changed since the start of the phase, at the precision of a step; 0 on
         other ranks than rank 0. Collective."""
         dtype, changed, total = DTYPES[self.options.precision], 0, 0
         for name, weight in self.weights():

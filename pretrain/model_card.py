@@ -128,7 +128,7 @@ def _data(facts: Facts) -> str:
 def _training(facts: Facts) -> str:
     config = facts.config
     lines = [f"* {part}: {_origin(config[part])}." for part in ROLES]
-    lines.append(f"* Precision of training: {config.get('precision', 'float32')}.")
+    lines.append(f"* Precision of training: {config['engine']['precision']}.")
     lines += [
         f"* {meaning[0].upper()}{meaning[1:]}: {config[key]}." for key, meaning in SETTINGS.items() if key in config
     ]

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import T5ForConditionalGeneration
 
 from pretrain import checkpoint, policy, snapshot
@@ -172,11 +173,22 @@ class Run:
         else:
             objective = RecommenderObjective(model)
         objective.train()
-        self.engine, self.engine_kind = Engine(objective, self.config, self.world), kind
+        self.engine, self.engine_kind = Engine(objective, self.config, self.world, self._weights_before()), kind
         if self.last_checkpoint and (self.last_checkpoint / "engines" / kind).is_dir():
             saved = Moments(self.last_checkpoint / "engines" / kind)
             self.engine.load(saved.tensor, self.engine_steps[kind], self._filler(kind))
         return self.engine
+
+    def _weights_before(self) -> dict[str, Tensor] | None:
+        """On rank 0 in the middle of a phase: the weights at its start, while their checkpoint is there."""
+        if self.state.step == 0 or not self.world.is_main:
+            return None
+        first = self.state.phase == 0
+        start = self.folder / "untrained" if first else checkpoint.phase_start(self.folder, self.state.phase)
+        if start is None:
+            return None
+        model = load_model(str(start / self.trains(self.phase.kind)), self.tokenizer)
+        return {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
 
     def stop_engine(self) -> None:
         """Take the trained weights out of the engine, as a checkpoint would give them, and free it. Collective."""

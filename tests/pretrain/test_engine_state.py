@@ -19,8 +19,9 @@ def objective_and_batches(world, config, first, count):
 
     shape = T5Config(
         vocab_size=37, d_model=10, d_kv=5, d_ff=13, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu",
-        dropout_rate=0.0, decoder_start_token_id=0,
+        dropout_rate=0.0,
     )  # fmt: skip
+    shape.decoder_start_token_id = 0
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = T5ForConditionalGeneration(shape)
@@ -167,7 +168,8 @@ def refused_steps(world):
 
     found = {}
     for stage in STAGES:
-        config = PretrainConfig("s", "o", batch_size=8, micro_batch_size=2, engine=EngineConfig(zero_stage=stage))
+        options = EngineConfig(zero_stage=stage)  # type: ignore[arg-type]
+        config = PretrainConfig("s", "o", batch_size=8, micro_batch_size=2, engine=options)
         objective, steps = objective_and_batches(world, config, 0, 3)
         engine = Engine(objective, config, world)
         weights = []
