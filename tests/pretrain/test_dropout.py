@@ -228,7 +228,8 @@ def test_keys_are_of_seed_epoch_and_sample(maker, samples):
     def keys(chosen, epoch=3, seed=0):
         one = BatchMaker(maker.prompts, maker.book, maker.items, 24, seed)
         found = one.recommender_batch(chosen, epoch).keys_B
-        assert found is not None and torch.equal(found, one.generator_batch(chosen, epoch).prompt.keys_B)
+        again = one.generator_batch(chosen, epoch).prompt.keys_B
+        assert found is not None and again is not None and torch.equal(found, again)
         return found.tolist()
 
     mine = keys(samples)
