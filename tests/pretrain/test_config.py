@@ -6,7 +6,7 @@ import json
 import pytest
 
 from launchers.ids_config import IdsConfig
-from pretrain.config import ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig, SearchConfig
+from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig, SearchConfig
 from pretrain.config_dict import from_dict
 from pretrain.ids.config import IdConfig
 from pretrain.soft_ids_config import SoftIdConfig
@@ -23,8 +23,9 @@ from zeroshot.config import EvaluateConfig
             recommender=ModelConfig(start_from="t5"),
             schedule=ScheduleConfig(rounds=3),
             ids=IdConfig(groups=7),
-            prompt=PromptConfig(max_tokens=99), zero_stage=2, generator_lr=1e-8, tracking_uri="sqlite:///x",
-            search=SearchConfig(50, 30, 0.5), dropout=0.1, soft_ids=SoftIdConfig(0.5, True, 32),
+            prompt=PromptConfig(max_tokens=99), engine=EngineConfig(zero_stage=3, precision="bf16"), generator_lr=1e-8,
+            tracking_uri="sqlite:///x", search=SearchConfig(50, 30, 0.5), dropout=0.1,
+            soft_ids=SoftIdConfig(0.5, True, 32),
         ),
         PretrainConfig(
             "s", "o", prompt=PromptConfig(history="texts", item_tokens=8), schedule=ScheduleConfig(generator_epochs=0.0)
