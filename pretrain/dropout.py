@@ -26,21 +26,25 @@ CALLS = 2
 
 def dropped(keys_B: Tensor, site: int, length: int, width: int, threshold: int) -> Tensor:
     """Bool [B, length, width]: True with probability `threshold` / 65536, by the hash of (key, site, place)."""
-    # splitmix64 over rows and positions (64 bits), then murmur3's finaliser over features (32 bits), where most of the
-    # work is. Both rely on multiplication modulo 2 ** bits, which is what all devices do.
-    place_S = (torch.arange(length, device=keys_B.device) + (site << 32)) * -0x61C8864680B583EB
-    row_BS = keys_B[:, None] + place_S
-    row_BS = (row_BS ^ _shifted(row_BS, 30, 64)) * -0x40A7B892E31B1A47
-    row_BS = (row_BS ^ _shifted(row_BS, 27, 64)) * -0x6B2FB644ECCEEE15
-    base_BS1 = (row_BS >> 32).to(torch.int32)[..., None]
-    step_W = torch.arange(-(-width // 2), device=keys_B.device, dtype=torch.int32) * -0x61C88647
-    word_BSW = base_BS1 + step_W
+    # splitmix64's finaliser over sites and positions (64 bits), then murmur3's over features (32 bits), where most of
+    # the work is. Both rely on multiplication modulo 2 ** bits, which is what all devices do. Counters come in by xor:
+    # torch.compile computes sums and products of a range in unbounded integers, and they would not fit.
+    site_B = _mixed(keys_B ^ site)
+    base_BS1 = (_mixed(site_B[:, None] ^ torch.arange(length, device=keys_B.device)) >> 32).to(torch.int32)[..., None]
+    word_BSW = base_BS1 ^ torch.arange(-(-width // 2), device=keys_B.device, dtype=torch.int32)
     word_BSW ^= _shifted(word_BSW, 16, 32)
     word_BSW *= -0x7A143595
     word_BSW ^= _shifted(word_BSW, 13, 32)
     word_BSW *= -0x3D4D51CB
     word_BSW ^= _shifted(word_BSW, 16, 32)
     return word_BSW.view(torch.int16)[..., :width] < threshold - LEVELS // 2
+
+
+def _mixed(word: Tensor) -> Tensor:
+    """The finaliser of splitmix64."""
+    word = (word ^ _shifted(word, 30, 64)) * -0x40A7B892E31B1A47
+    word = (word ^ _shifted(word, 27, 64)) * -0x6B2FB644ECCEEE15
+    return word ^ _shifted(word, 31, 64)
 
 
 def _shifted(word: Tensor, by: int, bits: int) -> Tensor:

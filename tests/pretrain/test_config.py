@@ -52,7 +52,7 @@ def test_round_trip_through_json(config):
         ({"recommender_lr": "fast"}, "recommender_lr must be float"),
         ({"schedule": 3}, "schedule must be an object"),
         ({"ids": {"groups": None}}, "IdConfig.groups must be int"),
-        ({"zero_stage": 3}, "zero_stage is 3; allowed: 0, 1, 2"),
+        ({"engine": {"zero_stage": 4}}, "zero_stage is 4; allowed: 0, 1, 2, 3"),
         ({"tracking_uri": 5}, "tracking_uri"),
         ({"recommender": {"start_from": 5}}, "start_from"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),

@@ -30,12 +30,17 @@ def fresh_keys(rows, seed=0):
     return torch.from_numpy(draw.integers(-(1 << 63), 1 << 63, size=rows, dtype=np.int64))
 
 
+def mixed(word):
+    """splitmix64's finaliser in Python's integers."""
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    word = (word ^ word >> 27) * 0x94D049BB133111EB % 2**64
+    return word ^ word >> 31
+
+
 def by_hand(key, site, position, feature, threshold):
     """The same hash in Python's integers."""
-    row = (key + ((site << 32) + position) * 0x9E3779B97F4A7C15) % 2**64
-    row = (row ^ row >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-    row = (row ^ row >> 27) * 0x94D049BB133111EB % 2**64
-    word = ((row >> 32) + feature // 2 * 0x9E3779B9) % 2**32
+    base = mixed(mixed(key % 2**64 ^ site) ^ position) >> 32
+    word = base ^ feature // 2
     word = (word ^ word >> 16) * 0x85EBCA6B % 2**32
     word = (word ^ word >> 13) * 0xC2B2AE35 % 2**32
     word ^= word >> 16
