@@ -20,6 +20,7 @@ from pretrain.batches import BatchMaker
 from pretrain.config import PretrainConfig
 from pretrain.engine import Engine
 from pretrain.feed import Step, interaction_steps, teaching_steps
+from pretrain.identity import identity
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import discard
@@ -100,19 +101,7 @@ class Run:
 
     def _identity(self) -> dict[str, Any]:
         """What must not change between the parts of one run."""
-        values = json.loads(json.dumps(dataclasses.asdict(self.config)))
-        free = (
-            "out",
-            "shards",
-            "tracking_uri",
-            "experiment",
-            "log_steps",
-            "checkpoint_steps",
-            "keep_checkpoints",
-            "stream_workers",
-        )
-        values["ids"] = self.config.ids.options()
-        return {key: value for key, value in values.items() if key not in free}
+        return identity(self.config)
 
     @property
     def phase(self) -> Phase:
