@@ -33,7 +33,7 @@ def _rate(outlook: Outlook, device_tflops: float | None) -> tuple[float, str]:
     what = "the GPU" if outlook.machine.is_gpu else f"a rank of {outlook.config.threads} threads"
     return measured, (
         f"{measured / 1e12:.3g} TFLOP/s a device, which {what} of this machine reached in float32 matrix products just "
-        "now (training reaches less: this is the least; give --device-tflops for another device, or a rate you have seen)"
+        "now (training reaches less, so this is the least; give --device-tflops for another device or a rate you know)"
     )
 
 
@@ -65,14 +65,26 @@ def _phases(outlook: Outlook, rate: float) -> list[str]:
         samples = f"{phase.steps * outlook.config.batch_size:,}"
         rows.append(
             [
-                phase.name, phase.kind, samples, f"{_epochs(outlook, phase):.3g}", f"{phase.steps:,}", _count(tokens), ids,
+                phase.name, phase.kind, samples, f"{_epochs(outlook, phase):.3g}", f"{phase.steps:,}", _count(tokens),
+                ids,
                 _validations(outlook, phase), _time(steps), _time(rest) if rest else "-",
             ]
         )  # fmt: skip
     steps = sum(phase.steps for phase in outlook.phases)
     samples = f"{steps * outlook.config.batch_size:,}"
     rows.append(["all", "", samples, "", f"{steps:,}", _count(total_tokens), "", "", _time(total_seconds), ""])
-    head = ["phase", "kind", "samples", "epochs", "steps", "tokens*", "IDs", "validations", "training*", "IDs, validation*"]
+    head = [
+        "phase",
+        "kind",
+        "samples",
+        "epochs",
+        "steps",
+        "tokens*",
+        "IDs",
+        "validations",
+        "training*",
+        "IDs, validation*",
+    ]
     return table(head, rows, left={0, 1, 6})
 
 
@@ -128,8 +140,8 @@ def _memory(outlook: Outlook) -> list[str]:
     rows.append(["host, rank 0*", *(size(outlook.host(kind, stage)) for kind in kinds), ""])
     device = machine.device if machine.is_gpu else "CPU: device and host are one"
     title = (
-        f"Memory of a rank: ZeRO {stage}, {outlook.precision}, {outlook.ranks} ranks; a rank has {size(machine.memory)} "
-        f"({device})"
+        f"Memory of a rank: ZeRO {stage}, {outlook.precision}, {outlook.ranks} ranks; a rank has "
+        f"{size(machine.memory)} ({device})"
     )
     return [title, *table(["", *kinds, "ID job*"], rows, left={0})]
 
@@ -152,8 +164,8 @@ def _stages(outlook: Outlook) -> list[str]:
 def _disk(outlook: Outlook) -> list[str]:
     keep, one = outlook.config.keep_checkpoints, outlook.checkpoint_bytes
     return [
-        f"Disk: a checkpoint takes {size(one)}; {keep} newest, the best and the one being written {size(one * (keep + 2))}; "
-        f"{size(outlook.disk_free)} are free"
+        f"Disk: a checkpoint takes {size(one)}; {keep} newest, the best and the one being written "
+        f"{size(one * (keep + 2))}; {size(outlook.disk_free)} are free"
     ]
 
 

@@ -127,7 +127,7 @@ def look(config: PretrainConfig, ranks: int) -> Outlook:
     generator = shape_of("generator", config.generator, config.shards, manifest)
     from_scratch = config.generator.start_from is None
     phases = make_plan(config.schedule, manifest.num_samples, manifest.num_items, config.batch_size, from_scratch)
-    kinds = dict.fromkeys(phase.kind for phase in phases)
+    kinds: dict[Kind, None] = dict.fromkeys(phase.kind for phase in phases)
     if "generator" in kinds and recommender.vocab_size != generator.vocab_size:
         raise ValueError(
             f"the generator has {generator.vocab_size:,} embedding rows, the recommender {recommender.vocab_size:,}: a "
@@ -193,7 +193,7 @@ def refuse_what_cannot_fit(outlook: Outlook) -> None:
     room = outlook.disk_free + outlook.checkpoints_bytes
     if outlook.checkpoint_bytes * (keep + 2) > room:
         raise ValueError(
-            f"{keep} newest checkpoints, the best and the one being written need {size(outlook.checkpoint_bytes)} each, "
+            f"{keep} newest checkpoints, the best and the one in work take {size(outlook.checkpoint_bytes)} each; "
             f"the disk of {outlook.config.out} has room for {size(room)}; make room or lower keep_checkpoints"
         )
 

@@ -31,14 +31,19 @@ def shape_of(role: str, config: ModelConfig, shards: str, manifest: Manifest) ->
     try:
         shape = from_config_json(_folder_config(folder) if _is_path(name) else _hub_config(name))
     except ValueError as error:
-        raise ValueError(f"{role}.start_from {name}: no T5 there ({error}); give a folder or hub name of one") from error
+        raise ValueError(
+            f"{role}.start_from {name}: no T5 there ({error}); give a folder or hub name of one"
+        ) from error
     check_tokenizer(role, name, shape, shards, manifest)
     return shape
 
 
 def check_tokenizer(role: str, name: str, shape: Shape, shards: str, manifest: Manifest) -> None:
     """Raise ValueError where the model was made for another tokenizer than the shards'."""
-    ours, cure = manifest.tokenizer, "build the shards with the model's own tokenizer (idgenrec shard build --tokenizer)"
+    ours, cure = (
+        manifest.tokenizer,
+        "build the shards with the model's own tokenizer (idgenrec shard build --tokenizer)",
+    )
     if shape.vocab_size < ours.vocab_size:  # which is rounded up: count the pieces
         from shards.tokenizer import load_tokenizer
 

@@ -115,9 +115,9 @@ def traffic(trained: int, ranks: int, zero_stage: int, precision: str, micro_bat
     """Bytes that one rank sends in an optimiser step, by ring collectives: an all-reduce sends 2 (N-1)/N of its bytes,
     a reduce-scatter or an all-gather half of that.
 
-    As DeepSpeed 0.19 does it: stages 1 and 2 all-reduce gradients (`use_multi_rank_bucket_allreduce`) and gather the new
-    weights; stage 1 reduces once a step, stages 2 and 3 with every micro-batch; stage 3 scatters gradients and gathers
-    the weights twice for every micro-batch.
+    As DeepSpeed 0.19 does it: stages 1 and 2 all-reduce gradients (`use_multi_rank_bucket_allreduce`) and gather the
+    new weights; stage 1 reduces once a step, stages 2 and 3 with every micro-batch; stage 3 scatters gradients and
+    gathers the weights twice for every micro-batch.
     """
     whole = (2 if precision == "bf16" else 4) * trained * (ranks - 1) / ranks
     return {

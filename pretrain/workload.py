@@ -110,7 +110,7 @@ def batch_of(kind: Kind, config: PretrainConfig, data: Data, ranks: int) -> Batc
     if kind == "teaching":
         words = config.schedule.teaching_words * TOKENS_PER_WORD + 1
         texts = float(data.text_tokens_N.mean())
-        return Batch(rows, rows * texts, _up(data.text_tokens_N.max()), rows * words, _up(words))
+        return Batch(rows, rows * texts, _up(float(data.text_tokens_N.max())), rows * words, _up(words))
     prompt, longest = _prompt(config, data.history, assumed), _prompt(config, data.longest, assumed)
     target = assumed + 1
     batch = Batch(rows, rows * prompt, _up(longest), rows * target, _up(target))
@@ -137,7 +137,7 @@ def _runs(expected_N: np.ndarray, lengths_N: np.ndarray) -> tuple[tuple[float, f
     ends = np.arange(1, number + 1) * texts / number
     ends[-1] = max(texts - 0.5, texts / 2)  # the longest of so many texts, not of the catalogue
     rows = order[np.minimum(np.searchsorted(reached, ends), len(order) - 1)]
-    return tuple((texts / number, _up(lengths_N[row])) for row in rows)
+    return tuple((texts / number, _up(float(lengths_N[row]))) for row in rows)
 
 
 def _prompt(config: PretrainConfig, history: float, assumed: float) -> float:

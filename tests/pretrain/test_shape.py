@@ -85,8 +85,9 @@ def kept_by_torch(config, rows, source, target, frozen):
 def test_what_a_pass_keeps(frozen, gated, rows, source, target):
     config = T5Config(
         vocab_size=96, d_model=64, d_kv=16, d_ff=160, num_layers=3, num_decoder_layers=2, num_heads=4, dropout_rate=0.0,
-        feed_forward_proj="gated-gelu" if gated else "relu", decoder_start_token_id=0,
+        feed_forward_proj="gated-gelu" if gated else "relu",
     )  # fmt: skip
+    config.decoder_start_token_id = 0
     counted = kept_by_torch(config, rows, source, target, frozen)
     assert kept_elements(from_config_json(config.to_dict()), rows, source, target, False, frozen) == pytest.approx(
         counted, rel=0.08
@@ -105,7 +106,8 @@ def test_operations_are_those_of_the_matrices():
     """Counted by torch: every matrix product of a forward pass, without attention's own."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    config = T5Config(vocab_size=96, d_model=64, d_kv=16, d_ff=160, num_layers=3, num_heads=4, decoder_start_token_id=0)
+    config = T5Config(vocab_size=96, d_model=64, d_kv=16, d_ff=160, num_layers=3, num_heads=4)
+    config.decoder_start_token_id = 0
     model, rows, source, target = T5ForConditionalGeneration(config).eval(), 4, 24, 8
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(input_ids=torch.ones(rows, source, dtype=torch.long), labels=torch.ones(rows, target, dtype=torch.long))
