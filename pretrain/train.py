@@ -13,7 +13,7 @@ from pathlib import Path
 from pretrain.config import PretrainConfig
 from pretrain.reporter import Reporter
 from pretrain.run import Run
-from pretrain.schedule import advance, global_step, learning_rate
+from pretrain.schedule import advance, global_step, judged, learning_rate, validation_due
 from pretrain.tracking import Tracker
 from pretrain.validation import validate
 from pretrain.world import World
@@ -36,7 +36,7 @@ def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
 
 
 def train_phase(run: Run, tracker: Tracker | None) -> None:
-    """From the current step of the current phase to its end."""
+    """From the current step of the current phase to its end, or to a validation inside it."""
     phase, config, first = run.phase, run.config, run.state.step
     if phase.refresh_ids and first == 0:
         log(run, tracker, "ids", run.refresh_ids())
@@ -54,8 +54,8 @@ def train_phase(run: Run, tracker: Tracker | None) -> None:
                 figures["grad_norm"] = result.grad_norm
             log(run, tracker, phase.kind, figures)
         run.reporter.progress(phase.name, done, phase.steps, "steps", f"loss {result.loss:.3f}, {speed:,.0f} samples/s")
-        if done == phase.steps:
-            break
+        if done == phase.steps or validation_due(config.schedule, run.plan, run.state):
+            break  # the rest of the phase goes on as a resumed run does
         if done % config.checkpoint_steps == 0:
             run.save(phase.kind)
     run.model_of(phase.kind).eval()
@@ -66,6 +66,12 @@ def train_phase(run: Run, tracker: Tracker | None) -> None:
         run.validation = validate(run.recommender, run.tokenizer, run.book, run.manifest, config, run.world)
         log(run, tracker, "validation", run.validation)
         run.reporter.line("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in run.validation.items()))
+        run.state = judged(config.schedule, run.plan, run.state, run.validation["NDCG@10"])
+        if run.state.left_undone:
+            run.reporter.line(
+                f"early stop: {run.state.stale} validations were no better than NDCG@10 {run.state.best:.4f}; "
+                f"{run.state.left_undone:,} planned steps are left undone"
+            )
     run.save(phase.kind)
     engine.close()
 
