@@ -150,7 +150,10 @@ def _stages(outlook: Outlook) -> list[str]:
     kinds: list[Kind] = list(outlook.batches)
     micro = outlook.config.micro_batches(outlook.ranks)
     rows = []
+    engine = outlook.config.engine
     for stage in costs.STAGES:
+        if stage == 0 and (engine.precision == "bf16" or engine.offload):
+            continue  # DeepSpeed has neither there
         needed, _ = outlook.needed(stage)
         sent = [
             size(costs.traffic(outlook.trained(kind), outlook.ranks, stage, outlook.precision, micro)) for kind in kinds

@@ -47,20 +47,20 @@ class Outlook:
 
     @property
     def zero_stage(self) -> int:
-        return self.config.zero_stage
+        return self.config.engine.zero_stage
 
     @property
     def precision(self) -> str:
-        return "fp32"
+        return self.config.engine.precision
 
     @property
     def offload(self) -> bool:
-        return False
+        return self.config.engine.offload
 
     @property
     def recomputed(self) -> bool:
         """Activation checkpointing."""
-        return False
+        return self.config.engine.activation_checkpointing
 
     def trained(self, kind: Kind) -> int:
         """Parameters that a phase of this kind trains."""
@@ -181,9 +181,12 @@ def refuse_what_cannot_fit(outlook: Outlook) -> None:
     machine, stage = outlook.machine, outlook.zero_stage
     if needed > machine.memory:
         parts = outlook.memory(kind, stage)
-        cures = ["a smaller micro_batch_size"] if parts.activations > 0.2 * needed else []
+        cures = []
+        if parts.activations > 0.2 * needed:
+            cures += ["a smaller micro_batch_size"] if outlook.config.micro_batch_size > 1 else []
+            cures += [] if outlook.recomputed else ["--engine.activation-checkpointing"]
         fitting = [other for other in costs.STAGES if other > stage and outlook.needed(other)[0] <= machine.memory]
-        cures += [f"ZeRO stage {fitting[0]}"] if fitting else []
+        cures += [f"--engine.zero-stage {fitting[0]}"] if fitting else []
         cures += ["fewer processes on this machine" if not machine.is_gpu and outlook.ranks > 1 else "smaller models"]
         raise ValueError(
             f"a {kind} phase needs {size(needed)} a rank ({size(parts.activations)} of it activations), a rank has "

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pretrain.ids.config import IdConfig
+from pretrain.soft_ids_config import SoftIdConfig
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class PromptConfig:
     """Most recent items of a history that are read."""
     max_tokens: int = 512
     """Longest prompt; whole oldest items are dropped to fit."""
+    history: Literal["ids", "texts"] = "ids"
+    """What stands for an item of the history: its ID (the paper), or its text. The target is an ID in either case."""
+    item_tokens: int = 32
+    """Tokens of an item's text in a history of texts."""
+
+    def __post_init__(self) -> None:
+        if self.item_tokens < 1:
+            raise ValueError(f"prompt.item_tokens is {self.item_tokens}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -125,6 +134,31 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """How the ranks share a model and compute with it; nothing of it changes what a run means, and a checkpoint can be
+    taken up with other values (`precision` excepted)."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """DeepSpeed ZeRO: 0 = whole on each rank; shared out over ranks: 1 optimiser state, 2 and gradients, 3 and weights.
+    """
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of weights and activations in a step; master weights and optimiser state are float32."""
+    offload: bool = False
+    """Keep master weights and optimiser state in the host's memory (stages 1 to 3)."""
+    activation_checkpointing: bool = False
+    """Compute each layer again for its gradient instead of keeping its activations."""
+    compile: bool = False
+    """torch.compile encoder and decoder (pays on GPUs, in long phases)."""
+
+    def check(self) -> None:
+        """Raise ValueError for what DeepSpeed cannot do. Owners call it when built."""
+        if self.offload and self.zero_stage == 0:
+            raise ValueError("offload needs zero_stage 1, 2 or 3; stage 0 has nothing to offload")
+        if self.precision == "bf16" and self.zero_stage == 0:
+            raise ValueError("precision bf16 needs zero_stage 1, 2 or 3: stage 0 keeps no float32 master weights")
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """One pretraining run over a shard folder.
 
@@ -140,6 +174,7 @@ class PretrainConfig:
     ids: IdConfig = field(default_factory=IdConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    soft_ids: SoftIdConfig = field(default_factory=SoftIdConfig)
     batch_size: int = 64
     """Samples per optimiser step, all ranks together."""
     micro_batch_size: int = 32
@@ -154,10 +189,11 @@ class PretrainConfig:
     """Decoupled (AdamW)."""
     clip_norm: float = 1.0
     """Largest global gradient norm."""
+    dropout: float = 0.0
+    """Of the model in training, keyed by sample, attention weights left out (T5's own rate: 0.1)."""
     warmup_share: float = 0.05
     """Share of a model's steps with rising learning rate."""
-    zero_stage: Literal[0, 1, 2] = 1
-    """DeepSpeed ZeRO stage."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     seed: int = 0
     """Of every draw."""
@@ -171,6 +207,17 @@ class PretrainConfig:
     """Steps between checkpoints inside a phase."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept, beside the best."""
+    checkpoint_in_background: bool = False
+    """Copy to the host's memory, go on, and write meanwhile."""
+    on_bad_step: Literal["stop", "skip", "rewind"] = "stop"
+    """A step whose loss is not finite, or a spike: stop the run, give the step no weight, or go back to the last
+    checkpoint and leave its batch out."""
+    spike_factor: float | None = None
+    """A loss above this many times the median of the last 50 steps is a spike; none = no loss is."""
+    hang_minutes: float = 30.0
+    """A rank without progress for so long is named, with its phase and stack, and the run ends (0 = never)."""
+    peak_tflops: float | None = None
+    """Peak TFLOP/s of one rank's device, to report model FLOPs utilisation; none = known GPUs only."""
     log_steps: int = 10
     """Steps between logged figures."""
     tracking_uri: str | None = None
@@ -185,8 +232,16 @@ class PretrainConfig:
         for name in ("length_window", "stream_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        if self.prompt.history == "texts" and self.schedule.generator_epochs > 0:
+            raise ValueError(
+                "a history of texts shows the generator nothing of its IDs; set schedule.generator_epochs to 0, or "
+                "prompt.history to ids"
+            )
         self.search.check()
         self.ids.check()
+        self.engine.check()
 
     def micro_batches(self, world_size: int) -> int:
         """Micro-batches per rank and optimiser step.

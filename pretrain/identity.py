@@ -20,14 +20,20 @@ FREE = (
     "log_steps",
     "checkpoint_steps",
     "keep_checkpoints",
+    "checkpoint_in_background",
     "stream_workers",
+    "micro_batch_size",
+    "threads",
+    "hang_minutes",
+    "peak_tflops",
 )
 
 
 def identity(config: PretrainConfig) -> dict[str, Any]:
-    """The configuration without what is free."""
+    """The configuration without what is free; of the engine the precision stays."""
     values = json.loads(json.dumps(dataclasses.asdict(config)))
     values["ids"] = config.ids.options()
+    values["engine"] = {"precision": config.engine.precision}
     return {key: value for key, value in values.items() if key not in FREE}
 
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from transformers import T5ForConditionalGeneration
 
 from pretrain.batches import IGNORED, GeneratorBatch, TextBatch
-from pretrain.fused import cross_entropy, expected_embeddings
-from pretrain.soft_ids import insert
+from pretrain.dropout import key_dropout, keyed
+from pretrain.fused import cross_entropy
+from pretrain.soft_ids import check, insert, soft_ids
+from pretrain.soft_ids_config import SoftIdConfig
 
 
 def decoder_inputs(model: T5ForConditionalGeneration, labels_BT: Tensor) -> Tensor:
@@ -43,15 +45,18 @@ def head_inputs(
 class RecommenderObjective(nn.Module):
     """Equation 4: predict the target item's ID from the prompt.
 
-    Also teaches a generator from scratch to write words.
+    Also teaches a generator from scratch to write words. `dropout` is the rate in training, keyed by the rows of the
+    batch.
     """
 
-    def __init__(self, model: T5ForConditionalGeneration) -> None:
+    def __init__(self, model: T5ForConditionalGeneration, dropout: float = 0.0) -> None:
         super().__init__()
+        key_dropout(model, dropout)
         self.model = model
 
     def forward(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        hidden_ME = head_inputs(self.model, batch.mask_BS, batch.labels_BT, batch.input_ids_BS)
+        with keyed(self.model, batch.keys_B):
+            hidden_ME = head_inputs(self.model, batch.mask_BS, batch.labels_BT, batch.input_ids_BS)
         return cross_entropy(hidden_ME, self.model.lm_head.weight, batch.labels_BT.flatten())
 
 
@@ -59,13 +64,22 @@ class GeneratorObjective(nn.Module):
     """L_id: the frozen recommender's loss as a function of the generator's soft IDs.
 
     The frozen recommender is kept out of the module's parameters: it is one plain replica per rank in eval mode, never
-    wrapped, partitioned or saved with the generator.
+    wrapped, partitioned or saved with the generator. `dropout` is the generator's rate in training, keyed by the items.
     """
 
-    def __init__(self, generator: T5ForConditionalGeneration, frozen_recommender: T5ForConditionalGeneration) -> None:
+    def __init__(
+        self,
+        generator: T5ForConditionalGeneration,
+        frozen_recommender: T5ForConditionalGeneration,
+        options: SoftIdConfig | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         assert not frozen_recommender.training
         assert not any(parameter.requires_grad for parameter in frozen_recommender.parameters())
+        self.options = options or SoftIdConfig()
+        check(self.options, generator.config.vocab_size)
+        key_dropout(generator, dropout)
         self.model = generator
         self._frozen = [frozen_recommender]
 
@@ -75,13 +89,16 @@ class GeneratorObjective(nn.Module):
 
     def forward(self, batch: GeneratorBatch) -> tuple[Tensor, Tensor]:
         ids_IU, mask_IU, labels_IT = batch.item_ids_IU, batch.item_mask_IU, batch.id_labels_IT
-        hidden_ME = torch.cat([
-            head_inputs(self.model, mask_IU[at:end, :width], labels_IT[at:end], ids_IU[at:end, :width])
-            for at, end, width in batch.parts
-        ])  # fmt: skip
-        real_N = (batch.id_labels_IT.flatten() != IGNORED).nonzero().squeeze(1)
+        hidden = []
+        for at, end, width in batch.parts:
+            with keyed(self.model, batch.item_keys_I[at:end]):
+                hidden.append(
+                    head_inputs(self.model, mask_IU[at:end, :width], labels_IT[at:end], ids_IU[at:end, :width])
+                )
+        hidden_ME, labels_M = torch.cat(hidden), labels_IT.flatten()
+        real_N = (labels_M != IGNORED).nonzero().squeeze(1)
         embedding_VE = self.recommender.shared.weight
-        soft_NE = expected_embeddings(hidden_ME[real_N], self.model.lm_head.weight, embedding_VE)
+        soft_NE = soft_ids(hidden_ME[real_N], self.model.lm_head.weight, embedding_VE, labels_M[real_N], self.options)
         soft_ME = soft_NE.new_zeros(len(hidden_ME), embedding_VE.shape[1]).index_copy(0, real_N, soft_NE)
         return self.loss_from_embeddings(batch, soft_ME)
 

@@ -13,7 +13,7 @@ from launchers import cli, local, preflight
 from launchers.machine import Machine, disk_free, measured_flops, memory_limit, this_machine
 from launchers.plan import plan_lines
 from launchers.preflight import look, refuse_what_cannot_fit, size
-from pretrain.config import ModelConfig, PretrainConfig, ScheduleConfig
+from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
 from pretrain.models import save_model
 from pretrain.schedule import make_plan
 
@@ -64,6 +64,22 @@ def test_the_plan_is_the_runs_own(config, manifest, items, on_machine):
     assert all(len(line) <= 130 for line in text.splitlines())
 
 
+def test_the_engines_options_are_in_the_figures(config, on_machine):
+    plain = look(config, 2)
+
+    def asked(**options):
+        return look(dataclasses.replace(config, engine=EngineConfig(**options)), 2)
+
+    low = asked(precision="bf16", offload=True, zero_stage=2)
+    assert low.memory("recommender", 2).optimiser == 0 and low.host("recommender", 2) > plain.host("recommender", 2)
+    assert low.memory("recommender", 2).weights == plain.memory("recommender", 2).weights / 2
+    again = asked(activation_checkpointing=True)
+    assert again.memory("generator", 1).activations < plain.memory("generator", 1).activations
+    stages = [line.split()[0] for line in plan_lines(low, 1.0) if " yes " in line]
+    assert stages == ["1", "2", "3"], "stage 0 has neither bf16 nor offload"
+    assert "2 (this run)" in "\n".join(plan_lines(low, 1.0))
+
+
 def test_time_follows_the_rate_and_the_ranks(config, on_machine):
     from launchers.plan import _seconds
 
@@ -98,11 +114,11 @@ def test_what_fits_is_not_refused_and_what_does_not_is(config, on_machine):
 def test_a_gpu_is_measured_by_its_own_memory(config, on_machine):
     """There 2 GB of an empty bucket count, and neither libraries nor copies."""
     on_machine(memory=3 * GB, gpu=True)
-    outlook = look(dataclasses.replace(config, zero_stage=1), 1)
+    outlook = look(config, 1)
     assert 2 * GB < outlook.needed(1)[0] < 2.1 * GB and outlook.needed(0)[0] < 0.1 * GB
     refuse_what_cannot_fit(outlook)
     on_machine(memory=1 * GB, gpu=True)
-    with pytest.raises(ValueError, match=r"has 1\.0 GB \(H200\); try ZeRO stage 3 or smaller models"):
+    with pytest.raises(ValueError, match=r"has 1\.0 GB \(H200\); try --engine.zero-stage 3 or smaller models"):
         refuse_what_cannot_fit(look(config, 1))
 
 
