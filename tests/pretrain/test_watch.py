@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pretrain.batches import IGNORED, GeneratorBatch, text_batch
-from pretrain.flops import batch_flops, token_weights
+from pretrain.flops import batch_flops
+from pretrain.shape import token_weights
 from pretrain.watch import Watch
 from pretrain.world import World
 
