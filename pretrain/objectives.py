@@ -13,6 +13,7 @@ from transformers import T5ForConditionalGeneration
 
 from pretrain.batches import IGNORED, GeneratorBatch, TextBatch
 from pretrain.fused import cross_entropy, expected_embeddings
+from pretrain.parts import parts_of
 from pretrain.soft_ids import insert
 
 
@@ -51,8 +52,13 @@ class RecommenderObjective(nn.Module):
         self.model = model
 
     def forward(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        hidden_ME = head_inputs(self.model, batch.mask_BS, batch.labels_BT, batch.input_ids_BS)
-        return cross_entropy(hidden_ME, self.model.lm_head.weight, batch.labels_BT.flatten())
+        hidden, labels = [], []
+        for part in parts_of(batch.mask_BS, batch.labels_BT):
+            ids_NS, mask_NS = batch.input_ids_BS[part.rows_N, : part.width], batch.mask_BS[part.rows_N, : part.width]
+            labels_NT = batch.labels_BT[part.rows_N, : part.num_labels]
+            hidden.append(head_inputs(self.model, mask_NS, labels_NT, ids_NS))
+            labels.append(labels_NT.flatten())
+        return cross_entropy(torch.cat(hidden), self.model.lm_head.weight, torch.cat(labels))
 
 
 class GeneratorObjective(nn.Module):
@@ -87,6 +93,14 @@ class GeneratorObjective(nn.Module):
 
     def loss_from_embeddings(self, batch: GeneratorBatch, soft_ME: Tensor) -> tuple[Tensor, Tensor]:
         """The recommender's loss with the prompt's ID tokens replaced by embeddings, one row per place of an ID."""
-        inputs_BSE = insert(self.recommender.shared.weight[batch.prompt.input_ids_BS], soft_ME, batch.slot_BS)
-        hidden_ME = head_inputs(self.recommender, batch.prompt.mask_BS, batch.prompt.labels_BT, inputs_BSE=inputs_BSE)
-        return cross_entropy(hidden_ME, self.recommender.lm_head.weight, batch.prompt.labels_BT.flatten())
+        prompt, recommender = batch.prompt, self.recommender
+        hidden, labels = [], []
+        for part in parts_of(prompt.mask_BS, prompt.labels_BT):
+            ids_NS, slot_NS, mask_NS = (
+                table[part.rows_N, : part.width] for table in (prompt.input_ids_BS, batch.slot_BS, prompt.mask_BS)
+            )
+            labels_NT = prompt.labels_BT[part.rows_N, : part.num_labels]
+            inputs_NSE = insert(recommender.shared.weight[ids_NS], soft_ME, slot_NS)
+            hidden.append(head_inputs(recommender, mask_NS, labels_NT, inputs_BSE=inputs_NSE))
+            labels.append(labels_NT.flatten())
+        return cross_entropy(torch.cat(hidden), recommender.lm_head.weight, torch.cat(labels))
