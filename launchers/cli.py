@@ -1,4 +1,4 @@
-"""The command line: `idgenrec demo | shard | pretrain | ids | book | zeroshot | report`.
+"""The command line: `idgenrec demo | shard | pretrain | ids | book | export | zeroshot | report`.
 
 Enters: words. Leaves: what the commands write. Must hold: a mistake of the user is one line on standard error and exit
 status 2; heavy libraries are imported only by the command that needs them.
@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from launchers.book_command import Book
+from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
 from launchers.shard_commands import Shard
 from pretrain.config import PretrainConfig
@@ -126,6 +127,7 @@ Command = (
     | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
     | Annotated[Ids, tyro.conf.subcommand("ids")]
     | Annotated[Book, tyro.conf.subcommand("book")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Report, tyro.conf.subcommand("report")]
 )

@@ -41,6 +41,21 @@ class TextBatch:
         """Target tokens that carry loss."""
         return int((self.labels_BT != IGNORED).sum())
 
+    @property
+    def input_tokens(self) -> int:
+        """Input tokens that are no padding."""
+        return int(self.mask_BS.sum())
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens of both sides that are no padding."""
+        return self.input_tokens + self.num_targets
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens that are computed, padding included."""
+        return self.mask_BS.numel() + self.labels_BT.numel()
+
 
 @dataclass(frozen=True)
 class GeneratorBatch:
@@ -66,6 +81,27 @@ class GeneratorBatch:
     def num_targets(self) -> int:
         """Target tokens that carry loss."""
         return self.prompt.num_targets
+
+    @property
+    def item_tokens(self) -> int:
+        """Text tokens of the distinct items."""
+        return int(self.item_mask_IU.sum())
+
+    @property
+    def id_tokens(self) -> int:
+        """Tokens of the distinct items' IDs."""
+        return int((self.id_labels_IT != IGNORED).sum())
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens of prompts, targets, item texts and IDs that are no padding."""
+        return self.prompt.real_tokens + self.item_tokens + self.id_tokens
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens that are computed, padding included."""
+        texts = sum((end - first) * width for first, end, width in self.parts)
+        return self.prompt.padded_tokens + texts + self.id_labels_IT.numel()
 
 
 def _parts(lengths: list[int]) -> Iterator[tuple[int, int, int]]:

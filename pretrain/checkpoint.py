@@ -1,8 +1,7 @@
 """Checkpoints: a folder is written under a temporary name, hashed, marked COMPLETE and renamed.
 
 Enters: the state of a run. Leaves: `<run>/checkpoints/step-NNNNNNN`. Must hold: a folder without COMPLETE or with a
-wrong
-hash is never loaded, and nothing is unpickled before its hash was checked (DeepSpeed loads pickles).
+wrong hash is never loaded; nothing is pickled, neither written nor read.
 """
 
 from __future__ import annotations
@@ -11,13 +10,17 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from pretrain.reporter import SILENT, Reporter
 from pretrain.world import World
 
 MARKER = "COMPLETE"
+DAMAGED = "DAMAGED"
 FILES = "files.json"
 
 
@@ -26,42 +29,106 @@ def checkpoints_of(run: Path) -> list[Path]:
     return sorted(marker.parent for marker in (run / "checkpoints").glob(f"step-*/{MARKER}"))
 
 
-def save(
-    run: Path,
-    step: int,
-    world: World,
-    write_main: Callable[[Path], None],
-    write_all: Callable[[Path], None],
-    keep: int,
-) -> Path:
-    """Write one checkpoint. Collective: `write_all(folder)` runs on every rank, `write_main(folder)` on rank 0.
+class Saver:
+    """Writes the checkpoints of one run. Each rank writes and hashes its own files, in a thread if so wished; rank 0
+    completes the folder when all have."""
 
-    Older checkpoints beyond the `keep` newest are removed, the best by validation excepted.
-    """
-    final = run / "checkpoints" / f"step-{step:07d}"
-    draft = final.with_name(f".{final.name}.writing")
-    if world.is_main:
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-    world.barrier()
-    write_all(draft)
-    world.barrier()
-    if world.is_main:
-        write_main(draft)
-        files = {str(path.relative_to(draft)): _sha256(path) for path in sorted(draft.rglob("*")) if path.is_file()}
-        (draft / FILES).write_text(json.dumps(files, indent=1))
-        (draft / MARKER).write_text(_sha256(draft / FILES))
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(draft, final)
-        _prune(run, keep)
-    world.barrier()
-    return final
+    def __init__(self, run: Path, world: World, keep: int) -> None:
+        self.run, self.world, self.keep = run, world, keep
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._work: tuple[Path, Path, Future[dict[str, str]]] | None = None
+
+    def begin(self, step: int, write: Callable[[Path], None]) -> None:
+        """Start one checkpoint; one begun before is finished first. Collective.
+
+        `write(folder)` puts this rank's files there, from values that nobody changes meanwhile.
+        """
+        assert self._work is None, "finish one checkpoint before the next"
+        final = self.run / "checkpoints" / f"step-{step:07d}"
+        if self.world.is_main:
+            remove_drafts(self.run)
+        nonce = self.world.gather(uuid.uuid4().hex[:8])[0]
+        draft = final.with_name(f".{final.name}.{nonce}.writing")
+        draft.mkdir(parents=True, exist_ok=True)
+        self._work = final, draft, self._thread.submit(_write_and_hash, draft, write)
+
+    def finish(self) -> Path | None:
+        """Wait for the checkpoint that was begun, if one was, and complete it; returns it. Collective.
+
+        Raises ValueError when a rank could not write; the draft is removed, older checkpoints stay.
+        """
+        if self._work is None:
+            return None
+        (final, draft, work), self._work = self._work, None
+        error, hashes = None, {}
+        try:
+            hashes = work.result()
+        except OSError as problem:  # said below, once all ranks know; anything else is a fault of ours
+            error = f"rank {self.world.rank}: {problem.strerror or problem}"
+        parts = self.world.gather((error, hashes))
+        errors = [text for text, _ in parts if text]
+        if errors:
+            if self.world.is_main:
+                shutil.rmtree(draft, ignore_errors=True)
+            raise ValueError(
+                f"cannot write checkpoint {final} ({errors[0]}); make room and give the same command again: the run "
+                "goes on from the checkpoint before"
+            )
+        if self.world.is_main:
+            _complete(draft, final, {name: digest for _, part in parts for name, digest in part.items()})
+            _prune(self.run, self.keep)
+        self.world.barrier()
+        return final
+
+    @property
+    def done(self) -> bool:
+        """Whether `finish` would not wait for this rank."""
+        return self._work is not None and self._work[2].done()
+
+
+def _write_and_hash(draft: Path, write: Callable[[Path], None]) -> dict[str, str]:
+    own = draft / f".{uuid.uuid4().hex}"  # so that each rank knows which files are its own
+    own.mkdir()
+    write(own)
+    hashes = {}
+    for path in sorted(own.rglob("*")):
+        if path.is_file():
+            name = path.relative_to(own)
+            hashes[name.as_posix()] = _sha256(path, sync=True)
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, draft / name)
+    shutil.rmtree(own)
+    return hashes
+
+
+def _complete(draft: Path, final: Path, hashes: dict[str, str]) -> None:
+    _write_durably(draft / FILES, json.dumps(dict(sorted(hashes.items())), indent=1))
+    _write_durably(draft / MARKER, _sha256(draft / FILES))
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(draft, final)
+
+
+def _write_durably(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def remove_drafts(run: Path) -> list[str]:
+    """Remove what killed jobs have left half written; returns the names."""
+    drafts = sorted((run / "checkpoints").glob(".step-*.writing"))
+    for draft in drafts:
+        shutil.rmtree(draft)
+    return [draft.name for draft in drafts]
 
 
 def _prune(run: Path, keep: int) -> None:
     complete = checkpoints_of(run)
+    begun = [folder for folder in complete if read_state(folder).get("state", {}).get("step") == 0]
     for folder in complete[:-keep]:
-        if folder != best(run):
+        if folder not in (best(run), *begun[-1:]):
+            (folder / MARKER).unlink()  # a kill in the middle of the removal leaves no checkpoint that looks whole
             shutil.rmtree(folder)
 
 
@@ -85,9 +152,28 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 
 def newest(run: Path) -> Path | None:
-    """The newest complete checkpoint of a run, or None."""
+    """The newest complete checkpoint of a run, or None; unverified."""
     complete = checkpoints_of(run)
     return complete[-1] if complete else None
+
+
+def newest_good(run: Path, reporter: Reporter = SILENT) -> Path | None:
+    """The newest checkpoint whose files have their hashes; None where the run has no checkpoint at all.
+
+    Damaged ones are named, marked DAMAGED instead of COMPLETE, and passed over. Raises ValueError when all are.
+    """
+    complete = checkpoints_of(run)
+    for folder in reversed(complete):
+        try:
+            verify(folder)
+        except ValueError as problem:
+            reporter.line(f"passing over a checkpoint: {problem}")
+            (folder / MARKER).rename(folder / DAMAGED)
+        else:
+            return folder
+    if complete or list((run / "checkpoints").glob(f"step-*/{DAMAGED}")):
+        raise ValueError(f"no checkpoint of {run} can be used, all are damaged; give another --out to start anew")
+    return None
 
 
 def best(run: Path) -> Path | None:
@@ -96,6 +182,12 @@ def best(run: Path) -> Path | None:
     scored = [(read_state(folder).get("validation") or {}).get("NDCG@10") for folder in complete]
     candidates = [(score, index) for index, score in enumerate(scored) if score is not None]
     return complete[max(candidates)[1]] if candidates else newest(run)
+
+
+def phase_start(run: Path, phase: int) -> Path | None:
+    """The checkpoint between phase `phase` and the one before it, if it is there; unverified."""
+    wanted = {"phase": phase, "step": 0}
+    return next((folder for folder in checkpoints_of(run) if read_state(folder).get("state") == wanted), None)
 
 
 def resolve(path: Path) -> Path:
@@ -109,6 +201,8 @@ def resolve(path: Path) -> Path:
     return found
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, sync: bool = False) -> str:
     with path.open("rb") as source:
+        if sync:  # a hash in a list that survives a power cut must not belong to a file that does not
+            os.fsync(source.fileno())
         return hashlib.file_digest(source, "sha256").hexdigest()

@@ -100,6 +100,31 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """How the ranks share a model and compute with it; nothing of it changes what a run means, and a checkpoint can be
+    taken up with other values (`precision` excepted)."""
+
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """DeepSpeed ZeRO: 0 = whole on each rank; shared out over ranks: 1 optimiser state, 2 and gradients, 3 and weights.
+    """
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of weights and activations in a step; master weights and optimiser state are float32."""
+    offload: bool = False
+    """Keep master weights and optimiser state in the host's memory (stages 1 to 3)."""
+    activation_checkpointing: bool = False
+    """Compute each layer again for its gradient instead of keeping its activations."""
+    compile: bool = False
+    """torch.compile encoder and decoder (pays on GPUs, in long phases)."""
+
+    def check(self) -> None:
+        """Raise ValueError for what DeepSpeed cannot do. Owners call it when built."""
+        if self.offload and self.zero_stage == 0:
+            raise ValueError("offload needs zero_stage 1, 2 or 3; stage 0 has nothing to offload")
+        if self.precision == "bf16" and self.zero_stage == 0:
+            raise ValueError("precision bf16 needs zero_stage 1, 2 or 3: stage 0 keeps no float32 master weights")
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     """One pretraining run over a shard folder.
 
@@ -131,8 +156,7 @@ class PretrainConfig:
     """Largest global gradient norm."""
     warmup_share: float = 0.05
     """Share of a model's steps with rising learning rate."""
-    zero_stage: Literal[0, 1, 2] = 1
-    """DeepSpeed ZeRO stage."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     seed: int = 0
     """Of every draw."""
@@ -146,6 +170,17 @@ class PretrainConfig:
     """Steps between checkpoints inside a phase."""
     keep_checkpoints: int = 2
     """Newest checkpoints kept, beside the best."""
+    checkpoint_in_background: bool = False
+    """Copy to the host's memory, go on, and write meanwhile."""
+    on_bad_step: Literal["stop", "skip", "rewind"] = "stop"
+    """A step whose loss is not finite, or a spike: stop the run, give the step no weight, or go back to the last
+    checkpoint and leave its batch out."""
+    spike_factor: float | None = None
+    """A loss above this many times the median of the last 50 steps is a spike; none = no loss is."""
+    hang_minutes: float = 30.0
+    """A rank without progress for so long is named, with its phase and stack, and the run ends (0 = never)."""
+    peak_tflops: float | None = None
+    """Peak TFLOP/s of one rank's device, to report model FLOPs utilisation; none = known GPUs only."""
     log_steps: int = 10
     """Steps between logged figures."""
     tracking_uri: str | None = None
@@ -162,6 +197,7 @@ class PretrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         self.search.check()
         self.ids.check()
+        self.engine.check()
 
     def micro_batches(self, world_size: int) -> int:
         """Micro-batches per rank and optimiser step.

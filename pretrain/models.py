@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
@@ -69,13 +70,18 @@ def frozen_copy(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration
 
 
 def save_model(model: T5ForConditionalGeneration, tokenizer: T5Tokenizer, folder: Path) -> None:
-    """Write a Hugging Face folder that `from_pretrained` loads to the same logits."""
+    """Write a Hugging Face folder that `from_pretrained` of transformers 4 and 5 loads to the same logits."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     # transformers 5 writes `tie_word_embeddings: true` whatever the model does, which would scale an
     # untied head's input.
     path = folder / "config.json"
     written = json.loads(path.read_text()) | {"tie_word_embeddings": bool(model.config.scale_decoder_outputs)}
+    path.write_text(json.dumps(written, indent=2))
+    # It lists the extra ids under a name where transformers 4 wants a mapping; both know the older name.
+    path = folder / "tokenizer_config.json"
+    written = json.loads(path.read_text())
+    written["additional_special_tokens"] = written.pop("extra_special_tokens")
     path.write_text(json.dumps(written, indent=2))
 
 
@@ -86,3 +92,17 @@ def content_hash(model: T5ForConditionalGeneration) -> str:
         digest.update(name.encode())
         digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def outline(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration:
+    """The same model without weights: its parameters, tied as they are, lie on torch's meta device."""
+    return copy.deepcopy(model, {
+        id(p): torch.nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+        for p in model.parameters()
+    })  # fmt: skip
+
+
+def filled(outlined: T5ForConditionalGeneration, weights: dict[str, Tensor]) -> T5ForConditionalGeneration:
+    """A model in eval mode with an outline's shape and these weights, by the names of `named_parameters`."""
+    parameters = {id(p): torch.nn.Parameter(weights[name]) for name, p in outlined.named_parameters()}
+    return copy.deepcopy(outlined, parameters).eval()

@@ -1,33 +1,35 @@
 """A training run: everything that lives between two optimiser steps, and how it is opened, saved and taken up again.
 
 Enters: a PretrainConfig and the World. Leaves: models, book, plan, state and positions, either fresh or from the newest
-complete checkpoint of the run folder. Must hold: resuming with another configuration or other shards is refused.
+good checkpoint of the run folder. Must hold: resuming with another configuration or other shards is refused; with
+another number of ranks or another ZeRO stage it goes on.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import T5ForConditionalGeneration
 
-from pretrain import checkpoint
-from pretrain.batches import BatchMaker
+from pretrain import checkpoint, policy, snapshot
+from pretrain.batches import BatchMaker, GeneratorBatch, TextBatch, text_batch
 from pretrain.config import PretrainConfig
 from pretrain.engine import Engine
 from pretrain.feed import Step, interaction_steps, teaching_steps
+from pretrain.identity import differences, identity
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import discard
-from pretrain.models import build_model, frozen_copy, load_model, on_device, save_model
+from pretrain.models import build_model, filled, frozen_copy, load_model, on_device, outline, save_model
+from pretrain.moments import Moments
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder
 from pretrain.reporter import Reporter
-from pretrain.schedule import Phase, State, global_step, make_plan
+from pretrain.schedule import Kind, Phase, State, global_step, make_plan
 from pretrain.tracking import Tracker, default_uri
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
@@ -35,9 +37,10 @@ from shards.records import Position
 from shards.store import local_copy
 from shards.stream import Stream
 from shards.tables import load_items
-from shards.tokenizer import load_tokenizer
+from shards.tokenizer import EOS_ID, load_tokenizer
 
 ID_PROGRESS = ".ids.progress"
+MOST_REWINDS = 20
 
 
 class Run:
@@ -45,7 +48,7 @@ class Run:
 
     def __init__(self, config: PretrainConfig, world: World, reporter: Reporter) -> None:
         self.config, self.world, self.reporter = config, world, reporter
-        self.folder = Path(config.out)
+        self.folder, self.identity = Path(config.out), identity(config)
         self.manifest = Manifest.load(config.shards)
         self.tokenizer: Any = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
         self.items = load_items(config.shards, self.manifest)
@@ -66,53 +69,62 @@ class Run:
             config.batch_size,
             from_scratch=config.generator.start_from is None,
         )
+        self.saver = checkpoint.Saver(self.folder, world, config.keep_checkpoints)
+        self.engine: Engine | None = None
+        self.engine_kind: Kind | None = None
+        self.outline: T5ForConditionalGeneration | None = None
+        self.run_id: str | None = None
+        self.left_out: list[tuple[str, int, int]] = []
+        self._open()
+
+    def _open(self) -> None:
+        """Take up the newest good checkpoint, or begin. Collective."""
         self.state = State()
         self.positions = {kind: self.stream.start() for kind in ("teaching", "recommender", "generator")}
+        self.engine_steps: dict[str, int] = {}
+        self.recent_losses: deque[float] = deque(maxlen=policy.WINDOW)
         self.book: Book | None = None
         self.validation: dict[str, float] | None = None
-        self.run_id: str | None = None
-        self.engine: Engine | None = None
-        self.last_checkpoint = checkpoint.newest(self.folder)
+        self.last_checkpoint = self.world.main_says(lambda: checkpoint.newest_good(self.folder, self.reporter))
         if self.last_checkpoint is None:
-            self.recommender = build_model(config.recommender, self.tokenizer, config.seed * 2)
-            self.generator = build_model(config.generator, self.tokenizer, config.seed * 2 + 1)
-            if world.is_main:  # the judge's controls: both models before training
-                save_model(self.recommender, self.tokenizer, self.folder / "untrained" / "recommender")
-                save_model(self.generator, self.tokenizer, self.folder / "untrained" / "generator")
+            self._begin()
         else:
             self._resume(self.last_checkpoint)
-        for model in (self.recommender, self.generator):
-            on_device(model, world.device)
+        for model in self.models.values():
+            on_device(model, self.world.device)
+
+    def _begin(self) -> None:
+        config = self.config
+        self.models = {
+            "recommender": build_model(config.recommender, self.tokenizer, config.seed * 2),
+            "generator": build_model(config.generator, self.tokenizer, config.seed * 2 + 1),
+        }
+        if self.world.is_main:  # the judge's controls: both models before training
+            for name, model in self.models.items():
+                save_model(model, self.tokenizer, self.folder / "untrained" / name)
 
     def _resume(self, folder: Path) -> None:
-        saved = checkpoint.verify(folder)
-        for name, ours in (("config", self._identity()), ("manifest_sha256", self.manifest.sha256())):
-            if saved[name] != ours:
-                raise ValueError(f"{folder} was made with another {name}; give another --out, or the one of that run")
+        saved = checkpoint.read_state(folder)
+        changed = differences(saved["config"], self.identity)
+        if saved["manifest_sha256"] != self.manifest.sha256():
+            changed.append("other shards")
+        if changed:
+            raise ValueError(
+                f"{folder} was made with {'; '.join(changed)}: give another --out, or the values of that run"
+            )
         self.state = State(**saved["state"])
         self.positions = {kind: Position.from_json(value) for kind, value in saved["positions"].items()}
+        self.engine_steps = saved["engine_steps"]
+        self.recent_losses.extend(saved["recent_losses"])
+        self.left_out = self.left_out or [tuple(place) for place in saved["left_out"]]
         self.validation, self.run_id = saved["validation"], saved["run_id"]
-        self.recommender = load_model(str(folder / "recommender"), self.tokenizer)
-        self.generator = load_model(str(folder / "generator"), self.tokenizer)
+        self.models = {name: load_model(str(folder / name), self.tokenizer) for name in ("recommender", "generator")}
         if (folder / "book.arrow").is_file():
             self.book = Book.load(folder / "book.arrow", self.tokenizer)
-        self.reporter.line(f"resuming from {folder}")
-
-    def _identity(self) -> dict[str, Any]:
-        """What must not change between the parts of one run."""
-        values = json.loads(json.dumps(dataclasses.asdict(self.config)))
-        free = (
-            "out",
-            "shards",
-            "tracking_uri",
-            "experiment",
-            "log_steps",
-            "checkpoint_steps",
-            "keep_checkpoints",
-            "stream_workers",
-        )
-        values["ids"] = self.config.ids.options()
-        return {key: value for key, value in values.items() if key not in free}
+        ranks, stage = self.world.size, self.config.engine.zero_stage
+        elsewhere = (saved["world_size"], saved["zero_stage"]) != (ranks, stage)
+        was = f", written by {saved['world_size']} ranks at ZeRO stage {saved['zero_stage']}" if elsewhere else ""
+        self.reporter.line(f"resuming from {folder}{was}")
 
     @property
     def phase(self) -> Phase:
@@ -129,14 +141,14 @@ class Run:
         uri = self.config.tracking_uri or default_uri(self.folder.parent)
         tracker = Tracker(self.folder, uri, self.config.experiment, self.folder.name, self.run_id)
         if self.run_id is None:
-            tracker.parameters(self._identity() | {"shards": self.config.shards, "world_size": self.world.size})
+            tracker.parameters(self.identity | {"shards": self.config.shards, "world_size": self.world.size})
         self.run_id = tracker.run_id
         return tracker
 
     def refresh_ids(self) -> dict[str, float]:
         """Make the ID book of the Fusion with the generator as it is now. Returns figures about it."""
         book, report = make_book(
-            self.generator, self.tokenizer, self.items, self.config.ids, self.world, self.reporter,
+            self.models["generator"], self.tokenizer, self.items, self.config.ids, self.world, self.reporter,
             journal=self.folder / ID_PROGRESS,
         )  # fmt: skip
         self.reporter.line(f"  {book.describe()}")
@@ -146,64 +158,98 @@ class Run:
         self.book = book
         return figures
 
+    @staticmethod
+    def trains(kind: str) -> str:
+        """The model that a phase of this kind trains."""
+        return "recommender" if kind == "recommender" else "generator"
+
     def start_engine(self) -> Engine:
         """The engine of the current phase, with the optimiser state of that objective where a checkpoint holds one."""
         kind = self.phase.kind
+        model = self.models[self.trains(kind)]
+        self.outline = outline(model)
         if kind == "generator":
-            objective = GeneratorObjective(self.generator, frozen_copy(self.recommender))
+            objective = GeneratorObjective(model, frozen_copy(self.models["recommender"]))
         else:
-            objective = RecommenderObjective(self.generator if kind == "teaching" else self.recommender)
-        self.engine = Engine(objective, self.config, self.world)
+            objective = RecommenderObjective(model)
+        objective.train()
+        self.engine, self.engine_kind = Engine(objective, self.config, self.world, self._weights_before()), kind
         if self.last_checkpoint and (self.last_checkpoint / "engines" / kind).is_dir():
-            self.engine.load(self.last_checkpoint / "engines" / kind)
+            saved = Moments(self.last_checkpoint / "engines" / kind)
+            self.engine.load(saved.tensor, self.engine_steps[kind], self._filler(kind))
         return self.engine
+
+    def _weights_before(self) -> dict[str, Tensor] | None:
+        """On rank 0 in the middle of a phase: the weights at its start, while their checkpoint is there."""
+        if self.state.step == 0 or not self.world.is_main:
+            return None
+        first = self.state.phase == 0
+        start = self.folder / "untrained" if first else checkpoint.phase_start(self.folder, self.state.phase)
+        if start is None:
+            return None
+        model = load_model(str(start / self.trains(self.phase.kind)), self.tokenizer)
+        return {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+
+    def stop_engine(self) -> None:
+        """Take the trained weights out of the engine, as a checkpoint would give them, and free it. Collective."""
+        engine, kind, outlined = self.engine, self.engine_kind, self.outline
+        assert engine is not None and kind is not None and outlined is not None
+        weights = {name.removeprefix("model."): weight.clone() for name, weight in engine.weights()}
+        engine.close()
+        self.models[self.trains(kind)] = filled(outlined, weights)
+        self.engine = self.engine_kind = self.outline = None
+
+    @property
+    def shapes(self) -> tuple[object, object]:
+        """The T5 configurations of the model that reads prompts, and of the generator."""
+        return self.models[self.trains(self.phase.kind)].config, self.models["generator"].config
 
     def steps(self) -> Iterator[Step]:
         """Micro-batches of the current phase from the current position on."""
         kind, position = self.phase.kind, self.positions[self.phase.kind]
         if kind == "teaching":
             return teaching_steps(self.tokenizer, self.items, position, self.config, self.world)
+        return interaction_steps(kind, self.stream, self._maker(), position, self.config, self.world)
+
+    def _maker(self) -> BatchMaker:
         assert self.book is not None, "the plan makes the ID book before the first phase that needs it"
-        maker = BatchMaker(self.prompts, self.book, self.items, self.config.ids.item_text_tokens, self.config.seed)
-        return interaction_steps(kind, self.stream, maker, position, self.config, self.world)
+        return BatchMaker(self.prompts, self.book, self.items, self.config.ids.item_text_tokens, self.config.seed)
 
-    def save(self, kind: str) -> None:
-        """Write a checkpoint. `kind` is the objective of the engine that ran last. Collective."""
-        engine, before = self.engine, self.last_checkpoint
-        assert engine is not None
+    def _filler(self, kind: Kind) -> TextBatch | GeneratorBatch:
+        """A batch without targets."""
+        if kind == "teaching":
+            return text_batch([[]], [[]], EOS_ID)
+        maker = self._maker()
+        return maker.generator_batch([None], 0) if kind == "generator" else maker.recommender_batch([None], 0)
 
-        def write_all(folder: Path) -> None:
-            engine.save(folder / "engines" / kind)
+    def save(self, write: snapshot.Write | None = None) -> None:
+        """Write a checkpoint between two steps: of the engine as it is, or as it was when `write` was taken (finish the
+        checkpoint before that first). Collective."""
+        self.finish_save()
+        copied = write or snapshot.take(self)
+        state = snapshot.state_of(self)
+        self.saver.begin(global_step(self.plan, self.state), lambda folder: copied(folder, state))
+        if not self.config.checkpoint_in_background:
+            self.finish_save()
 
-        def write_main(folder: Path) -> None:
-            if before is not None:
-                for other in (before / "engines").iterdir():
-                    if other.name != kind:
-                        shutil.copytree(other, folder / "engines" / other.name)
-            save_model(self.recommender, self.tokenizer, folder / "recommender")
-            save_model(self.generator, self.tokenizer, folder / "generator")
-            if self.book is not None:
-                self.book.save(folder / "book.arrow")
-            state = {
-                "version": 1,
-                "state": dataclasses.asdict(self.state),
-                "positions": {name: position.to_json() for name, position in self.positions.items()},
-                "validation": self.validation,
-                "run_id": self.run_id,
-                "config": self._identity(),
-                "manifest_sha256": self.manifest.sha256(),
-                "book_sha256": self.book.sha256 if self.book else None,
-                "world_size": self.world.size,
-                "finished": self.finished,
-            }
-            (folder / "state.json").write_text(json.dumps(state, indent=1))
+    def finish_save(self) -> None:
+        """Wait for the checkpoint that is being written, if one is. Collective."""
+        done = self.saver.finish()
+        if done is not None:
+            self.last_checkpoint = done
+            if self.world.is_main:  # the checkpoint holds the book
+                discard(self.folder / ID_PROGRESS)
 
-        step = global_step(self.plan, self.state)
-        keep = self.config.keep_checkpoints
-        self.last_checkpoint = checkpoint.save(self.folder, step, self.world, write_main, write_all, keep)
-        if self.world.is_main:  # the checkpoint holds the book
-            discard(self.folder / ID_PROGRESS)
-
-    def model_of(self, kind: str) -> T5ForConditionalGeneration:
-        """The model that a phase of this kind trains."""
-        return self.recommender if kind == "recommender" else self.generator
+    def rewind(self, bad: policy.BadStep) -> None:
+        """Go back to the last checkpoint and leave the batch of the bad step out. Collective."""
+        assert self.engine is not None
+        if len(self.left_out) == MOST_REWINDS:
+            raise ValueError(
+                f"{MOST_REWINDS} batches were left out already, and {bad}; lower the learning rate and start anew"
+            )
+        self.finish_save()
+        self.engine.close()
+        self.engine = self.engine_kind = self.outline = None
+        self.left_out.append(bad.place)
+        self.reporter.line(f"{bad}: going back to the last checkpoint and leaving that batch out")
+        self._open()

@@ -6,68 +6,124 @@ Must hold: a run that is interrupted and started again ends as if it had not bee
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
+from pretrain import snapshot
 from pretrain.config import PretrainConfig
+from pretrain.policy import BadStep, reason
 from pretrain.reporter import Reporter
 from pretrain.run import Run
 from pretrain.schedule import advance, global_step, learning_rate
 from pretrain.tracking import Tracker
 from pretrain.validation import validate
+from pretrain.watch import Watch
+from pretrain.watchdog import Watchdog
 from pretrain.world import World
+
+HARDLY = 0.01
+"""Below this share of moved weights a phase has done next to nothing, and we say so."""
 
 
 def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
     """Run all phases that are still to be done and return the last checkpoint. Collective."""
-    run = Run(config, world, reporter)
-    if run.finished:
-        assert run.last_checkpoint is not None
-        reporter.line(f"{run.last_checkpoint} is finished; nothing to do")
-        return run.last_checkpoint
-    tracker = run.open_tracker()
-    run.run_id = world.gather(run.run_id)[0]
-    with tracker or nullcontext():
-        while not run.finished:
-            train_phase(run, tracker)
+    with Watchdog(Path(config.out), world.rank, world.size, config.hang_minutes * 60, reporter) as watchdog:
+        run = Run(config, world, watchdog)
+        if run.finished:
+            assert run.last_checkpoint is not None
+            reporter.line(f"{run.last_checkpoint} is finished; nothing to do")
+            return run.last_checkpoint
+        tracker = run.open_tracker()
+        run.run_id = world.gather(run.run_id)[0]
+        with tracker or nullcontext():
+            while not run.finished:
+                try:
+                    train_phase(run, tracker)
+                except BadStep as bad:
+                    if config.on_bad_step == "stop":  # the last checkpoint is from before
+                        raise ValueError(f"{bad}; the run has stopped before that step (on_bad_step: stop)") from bad
+                    run.rewind(bad)
+            run.finish_save()
     assert run.last_checkpoint is not None
     return run.last_checkpoint
 
 
 def train_phase(run: Run, tracker: Tracker | None) -> None:
-    """From the current step of the current phase to its end."""
+    """From the current step of the current phase to its end. Raises BadStep when the policy says so."""
     phase, config, first = run.phase, run.config, run.state.step
     if phase.refresh_ids and first == 0:
         log(run, tracker, "ids", run.refresh_ids())
     engine, started = run.start_engine(), time.monotonic()
-    run.model_of(phase.kind).train()
-    for position, micro_batches in run.steps():
+    watch = Watch(run.world, config.peak_tflops, run.shapes)
+    for position, micro_batches in watch.waiting(run.steps()):
         rate = learning_rate(run.plan, run.state, peak_rate(config, phase.kind), config.warmup_share)
-        result = engine.step(micro_batches, rate)
+        place = (phase.kind, position.epoch, position.slot)
+        result = None if place in run.left_out else engine.step(micro_batches, rate, judge(run, place))
+        if result is not None and result.grad_norm is not None and not math.isfinite(result.grad_norm):
+            raise BadStep(f"{phase.name}, step {run.state.step + 1:,}: the gradient norm is {result.grad_norm}", place)
         run.state, run.positions[phase.kind] = advance(run.plan, run.state), position
+        watch.count(micro_batches)
         done = run.state.step or phase.steps
-        speed = config.batch_size * (done - first) / (time.monotonic() - started)
-        if result.num_targets and (done % config.log_steps == 0 or done == phase.steps):
-            figures = {"loss": result.loss, "lr": rate, "samples_per_second": speed}
-            if result.grad_norm is not None:
-                figures["grad_norm"] = result.grad_norm
-            log(run, tracker, phase.kind, figures)
-        run.reporter.progress(phase.name, done, phase.steps, "steps", f"loss {result.loss:.3f}, {speed:,.0f} samples/s")
+        if result is not None and result.taken:
+            run.recent_losses.append(result.loss)
+            speed = config.batch_size * (done - first) / (time.monotonic() - started)
+            note = f"loss {result.loss:.3f}, {speed:,.0f} samples/s"
+            run.reporter.progress(phase.name, done, phase.steps, "steps", note)
+            if done % config.log_steps == 0 or done == phase.steps:
+                figures = {"loss": result.loss, "lr": rate, "samples_per_second": speed}
+                figures |= {} if result.grad_norm is None else {"grad_norm": result.grad_norm}
+                log(run, tracker, phase.kind, figures | watch.report())
         if done == phase.steps:
             break
         if done % config.checkpoint_steps == 0:
-            run.save(phase.kind)
-    run.model_of(phase.kind).eval()
-    log(run, tracker, phase.kind, {"share_of_weights_moved": engine.share_moved()})
+            run.save()
+    finish_phase(run, tracker)
+
+
+def judge(run: Run, place: tuple[str, int, int]) -> Callable[[float], bool]:
+    """What the engine asks before it changes weights; `place` names the batch."""
+
+    def accept(loss: float) -> bool:
+        why = reason(loss, run.recent_losses, run.config.spike_factor)
+        if why is None:
+            return True
+        where = f"{run.phase.name}, step {run.state.step + 1:,}: {why}"
+        if run.config.on_bad_step != "skip":
+            raise BadStep(where, place)
+        run.reporter.line(f"  {where}; the step is given no weight")
+        return False
+
+    return accept
+
+
+def finish_phase(run: Run, tracker: Tracker | None) -> None:
+    """What follows the last step: how much has moved, validation, a checkpoint, the end of the engine."""
+    engine, kind, plan = run.engine, run.engine_kind, run.plan
+    assert engine is not None and kind is not None
+    phase = plan[run.state.phase - 1]
+    moved = run.world.gather(engine.share_moved())[0]
+    log(run, tracker, kind, {"share_of_weights_moved": moved})
+    if moved < HARDLY:
+        rate, precision = peak_rate(run.config, kind), run.config.engine.precision
+        run.reporter.line(
+            f"  {phase.name}: only {moved:.2%} of the weights have moved; at {precision} the learning rate {rate:g} is "
+            "too small for the others"
+        )
     run.validation = None
+    run.finish_save()
+    write = snapshot.take(run)
+    run.stop_engine()
     if phase.validate:
         assert run.book is not None
-        run.validation = validate(run.recommender, run.tokenizer, run.book, run.manifest, config, run.world)
+        run.validation = validate(
+            run.models["recommender"], run.tokenizer, run.book, run.manifest, run.config, run.world
+        )
         log(run, tracker, "validation", run.validation)
         run.reporter.line("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in run.validation.items()))
-    run.save(phase.kind)
-    engine.close()
+    run.save(write)
 
 
 def peak_rate(config: PretrainConfig, kind: str) -> float:

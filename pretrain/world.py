@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -47,6 +47,19 @@ class World:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
+
+    def main_says(self, ask: Callable[[], T]) -> T:
+        """What `ask` returns on rank 0, on every rank; its ValueError too. Collective."""
+        answer: tuple[Any, str | None] = None, None
+        if self.is_main:
+            try:
+                answer = ask(), None
+            except ValueError as error:  # every rank must hear of it, or the others wait for ever
+                answer = None, str(error)
+        value, problem = cast(tuple[T, str | None], self.gather(answer)[0])
+        if problem is not None:
+            raise ValueError(problem)
+        return value
 
     def blocks(self, count: int, block: int) -> np.ndarray:
         """This rank's share of `range(count)`: whole blocks of consecutive numbers, block b on rank b % size.

@@ -253,3 +253,32 @@ def trained_run(run_ranks, train_config):
     config = train_config("whole")
     run_ranks(body, 1, config)
     return config, config.out
+
+
+@pytest.fixture(scope="session")
+def untied_run(run_ranks, train_config, small_model, tokenizer, tmp_path_factory):
+    """(configuration, run folder) of a small run whose models have a head of their own, as T5 v1.1 has."""
+    import dataclasses
+
+    import torch
+
+    from pretrain.config import ModelConfig, ScheduleConfig
+    from pretrain.models import save_model
+
+    folder = tmp_path_factory.mktemp("untied")
+    model = small_model(3)
+    model.config.scale_decoder_outputs = False
+    model.lm_head.weight = torch.nn.Parameter(model.shared.weight.detach().flip(1).clone())
+    save_model(model, tokenizer, folder)
+
+    def body(world, config):
+        from pretrain.reporter import Silent
+        from pretrain.train import train
+
+        return str(train(config, world, Silent()))
+
+    start = ModelConfig(start_from=str(folder))
+    schedule = ScheduleConfig(warmup_epochs=0.1, generator_epochs=0.1, recommender_epochs=0.1, validation_users=4)
+    config = train_config("untied", recommender=start, generator=start, schedule=schedule)
+    run_ranks(body, 1, dataclasses.replace(config, checkpoint_steps=50))
+    return config, config.out

@@ -1,5 +1,6 @@
 """Checkpoints: only a whole and unchanged folder is used; a write that fails leaves none."""
 
+import errno
 import json
 
 import pytest
@@ -15,22 +16,22 @@ ALONE = World(0, 1, torch.device("cpu"))
 def save(tmp_path):
     """`save(step, score)`: a small checkpoint of the run in tmp_path."""
 
-    def write(step, score=None, keep=9, fail=False):
-        def write_all(folder):
+    def save(step, score=None, keep=9, fail=False):
+        def write(folder):
             (folder / "engines" / "recommender").mkdir(parents=True)
-            (folder / "engines" / "recommender" / "rank0.pt").write_bytes(bytes(range(256)) + bytes([step]))
-
-        def write_main(folder):
+            (folder / "engines" / "recommender" / "rank0.safetensors").write_bytes(bytes(range(256)) + bytes([step]))
             (folder / "recommender").mkdir()
             (folder / "recommender" / "weights").write_bytes(b"w" * 100 + bytes([step]))
             if fail:
-                raise OSError("no space left on device")
+                raise OSError(errno.ENOSPC, "No space left on device")
             validation = None if score is None else {"NDCG@10": score}
             (folder / "state.json").write_text(json.dumps({"step": step, "validation": validation}))
 
-        return checkpoint.save(tmp_path, step, ALONE, write_main, write_all, keep)
+        saver = checkpoint.Saver(tmp_path, ALONE, keep)
+        saver.begin(step, write)
+        return saver.finish()
 
-    return write
+    return save
 
 
 def test_what_was_saved_is_there(save, tmp_path):
@@ -38,7 +39,7 @@ def test_what_was_saved_is_there(save, tmp_path):
     assert folder == tmp_path / "checkpoints" / "step-0000007"
     assert checkpoint.verify(folder) == {"step": 7, "validation": None}
     files = json.loads((folder / "files.json").read_text())
-    assert set(files) == {"engines/recommender/rank0.pt", "recommender/weights", "state.json"}
+    assert set(files) == {"engines/recommender/rank0.safetensors", "recommender/weights", "state.json"}
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000007"], "no draft is left"
 
 
@@ -54,7 +55,7 @@ def test_without_the_marker_it_is_refused_and_not_found(save, tmp_path):
         checkpoint.verify(checkpoint.resolve(folder))
 
 
-@pytest.mark.parametrize("name", ["engines/recommender/rank0.pt", "recommender/weights", "state.json"])
+@pytest.mark.parametrize("name", ["engines/recommender/rank0.safetensors", "recommender/weights", "state.json"])
 def test_damage_is_named(save, name):
     folder = save(3)
     data = (folder / name).read_bytes()
@@ -97,7 +98,9 @@ def test_without_validation_the_newest_is_the_best(save, tmp_path):
 
 def test_a_write_that_fails_leaves_no_complete_folder(save, tmp_path):
     save(1)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(
+        ValueError, match=r"cannot write checkpoint .*step-0000002 .*No space left on device.*make room"
+    ):
         save(2, fail=True)
     assert [folder.name for folder in checkpoint.checkpoints_of(tmp_path)] == ["step-0000001"]
     assert not list(tmp_path.rglob("step-0000002/COMPLETE"))
@@ -117,13 +120,15 @@ def save_on_two_ranks(world, folder):
 
     from pretrain import checkpoint
 
-    def write_all(draft):
-        (draft / f"rank{world.rank}").write_text("x")
+    def write(own):
+        (own / f"rank{world.rank}").write_text("x")
+        if world.is_main:
+            (own / "state.json").write_text("{}")
 
-    def write_main(draft):
-        (draft / "state.json").write_text("{}")
-
-    final = checkpoint.save(Path(folder), 5, world, write_main, write_all, 1)
+    saver = checkpoint.Saver(Path(folder), world, 1)
+    saver.begin(5, write)
+    final = saver.finish()
+    assert final is not None and saver.finish() is None
     return sorted(path.name for path in final.iterdir()), checkpoint.verify(final)
 
 

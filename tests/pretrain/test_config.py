@@ -6,7 +6,7 @@ import json
 import pytest
 
 from launchers.ids_config import IdsConfig
-from pretrain.config import ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig, SearchConfig
+from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig, SearchConfig
 from pretrain.config_dict import from_dict
 from pretrain.ids.config import IdConfig
 from zeroshot.config import EvaluateConfig
@@ -22,7 +22,7 @@ from zeroshot.config import EvaluateConfig
             recommender=ModelConfig(start_from="t5"),
             schedule=ScheduleConfig(rounds=3),
             ids=IdConfig(groups=7),
-            prompt=PromptConfig(max_tokens=99), zero_stage=2, generator_lr=1e-8, tracking_uri="sqlite:///x",
+            prompt=PromptConfig(max_tokens=99), engine=EngineConfig(zero_stage=3, precision="bf16"), generator_lr=1e-8, tracking_uri="sqlite:///x",
             search=SearchConfig(50, 30, 0.5),
         ),
         IdsConfig("generator", "shards", "out", catalogue="Beauty", ids=IdConfig(penalty_max=0.5)),

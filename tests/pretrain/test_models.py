@@ -41,6 +41,9 @@ def test_save_and_load(small_model, tokenizer, tied, tmp_path):
     save_model(loaded, tokenizer, again)
     assert torch.equal(logits(load_model(str(again), tokenizer)), logits(model))
     assert json.loads((again / "config.json").read_text())["tie_word_embeddings"] == tied
+    written = json.loads((again / "tokenizer_config.json").read_text())
+    assert "extra_special_tokens" not in written, "transformers 4 wants a mapping there"
+    assert len(written["additional_special_tokens"]) == 100
 
 
 def test_from_scratch_the_weights_are_a_function_of_the_seed(tokenizer):

@@ -1,0 +1,39 @@
+"""`idgenrec export`: a checkpoint as Hugging Face folders that anyone's transformers loads.
+
+Enters: a checkpoint or run folder. Leaves: a folder to give away, and lines on standard output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write both models of a checkpoint as Hugging Face folders, with its ID book and model cards.
+
+    Example: idgenrec export --checkpoint runs/first --out first --shards shards
+    """
+
+    checkpoint: str
+    """A checkpoint, or a run folder (then its best checkpoint by validation). Its hashes are checked first."""
+    out: str
+    """Folder to write: recommender, generator, book.arrow, README.md. Must not exist, or be empty."""
+    shards: str | None = None
+    """The run's shard folder, so that the model cards can say what was trained on, and under which terms."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Of the weights: float32 is the checkpoint's to the bit, bf16 is half as large and rounded."""
+
+    def run(self) -> None:
+        import transformers
+
+        from pretrain.export import export
+
+        transformers.logging.disable_progress_bar()
+        source = export(Path(self.checkpoint), Path(self.out), self.precision, self.shards)
+        print(f"{source} -> {self.out}")
+        for file in sorted(Path(self.out).rglob("*")):
+            if file.is_file():
+                print(f"  {file.relative_to(self.out)}  {file.stat().st_size:,} bytes")

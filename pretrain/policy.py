@@ -1,0 +1,34 @@
+"""What is a bad step: a loss that is not finite, or far above the last ones.
+
+Enters: the losses of steps, in order. Leaves: a reason, or none. Must hold: the verdict is a function of the losses
+alone, so that all ranks, and a run taken up again, come to the same.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+WINDOW = 50
+LEAST = 10
+"""Losses before there is a median to speak of."""
+
+
+def reason(loss: float, recent: Sequence[float], spike_factor: float | None) -> str | None:
+    """Why this loss is bad. `recent`: the losses of the last good steps of the phase, at most `WINDOW`."""
+    if not math.isfinite(loss):
+        return f"the loss is {loss}"
+    if spike_factor is not None and len(recent) >= LEAST:
+        usual = statistics.median(recent)
+        if loss > spike_factor * usual:
+            return f"the loss is {loss:.3g}, above {spike_factor:g} times the median of the last steps, {usual:.3g}"
+    return None
+
+
+class BadStep(Exception):
+    """A step that must not be taken; `place` names its batch: (phase kind, epoch, slot after it)."""
+
+    def __init__(self, why: str, place: tuple[str, int, int]) -> None:
+        super().__init__(why)
+        self.place = place

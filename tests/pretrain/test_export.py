@@ -1,0 +1,243 @@
+"""Export: plain transformers gives the checkpoint's logits; cards say what is known and their programs run."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exports import PARTS, assert_same_logits, program_of
+from safetensors.torch import load_file
+
+from pretrain import checkpoint, export, snippets
+from pretrain.card_facts import PhaseDone
+from pretrain.config import ModelConfig, ScheduleConfig
+from pretrain.ids.book import Book
+from pretrain.ids.drafts import write_drafts
+from pretrain.models import build_model, content_hash, load_model
+from pretrain.ranking import GenerativeRecommender
+from pretrain.world import World
+from shards.manifest import file_sha256
+
+ALONE = World(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run, tmp_path_factory):
+    """(checkpoint, exported folder) of the whole tiny run."""
+    config, run = trained_run
+    out = tmp_path_factory.mktemp("export") / "deep" / "out"
+    return export.export(Path(run), out, "float32", config.shards), out
+
+
+def test_the_bytes_are_the_checkpoints(exported, trained_run, tokenizer):
+    source, out = exported
+    assert source == checkpoint.best(Path(trained_run[1]))
+    assert (out / "book.arrow").read_bytes() == (source / "book.arrow").read_bytes()
+    for part in PARTS:
+        weights = out / part / "model.safetensors"
+        assert weights.read_bytes() == (source / part / "model.safetensors").read_bytes()
+        assert content_hash(load_model(str(out / part), tokenizer)) == content_hash(
+            load_model(str(source / part), tokenizer)
+        )
+        assert f"| `{part}/model.safetensors` | `{file_sha256(weights)}` |" in (out / "README.md").read_text()
+        assert f"| `model.safetensors` | `{file_sha256(weights)}` |" in (out / part / "README.md").read_text()
+        assert {file.stat().st_mode & 0o777 for file in (out / part).iterdir()} == {
+            (out / "README.md").stat().st_mode & 0o777
+        }
+    assert sorted(os.listdir(out)) == ["README.md", "book.arrow", "generator", "recommender"]
+    assert os.listdir(out.parent) == ["out"], "nothing is left beside"
+    checkpoint.verify(source)
+
+
+def test_plain_transformers_gives_the_same_logits(exported, untied_run, tokenizer, tmp_path):
+    source = export.export(Path(untied_run[1]), tmp_path / "untied", "float32", None)
+    for part in PARTS:
+        weights = load_file(tmp_path / "untied" / part / "model.safetensors")
+        assert not torch.equal(weights["lm_head.weight"], weights["shared.weight"])
+    pairs = [(exported[0] / part, exported[1] / part) for part in PARTS]
+    pairs += [(source / part, tmp_path / "untied" / part) for part in PARTS]
+    assert assert_same_logits(sys.executable, pairs, tokenizer, tmp_path).startswith("5.")
+
+
+def test_bf16_is_rounded_and_says_so(exported, tokenizer, tmp_path):
+    source, whole = exported
+    export.export(source, tmp_path / "out", "bf16", None)
+    for part in PARTS:
+        weights, before = (load_file(folder / part / "model.safetensors") for folder in (tmp_path / "out", source))
+        assert weights.keys() == before.keys()
+        assert all(torch.equal(weights[name], before[name].bfloat16()) for name in weights)
+        assert any(not torch.equal(weights[name].float(), before[name]) for name in weights)
+        assert json.loads((tmp_path / "out" / part / "config.json").read_text())["dtype"] == "bfloat16"
+        assert "The weights are bfloat16" in (tmp_path / "out" / part / "README.md").read_text()
+    assert (tmp_path / "out" / "book.arrow").read_bytes() == (whole / "book.arrow").read_bytes()
+    assert "The weights are bfloat16" in (tmp_path / "out" / "README.md").read_text()
+    assert "bfloat16" not in (whole / "README.md").read_text()
+
+
+def test_the_cards_front_matter_is_the_hubs(exported):
+    from huggingface_hub import ModelCard
+
+    for folder in ("", *PARTS):
+        found = ModelCard((exported[1] / folder / "README.md").read_text()).data.to_dict()
+        assert (found["library_name"], found["pipeline_tag"]) == ("transformers", "text2text-generation")
+        assert found["license"] == "unknown" and {"idgenrec", "recommender-system"} <= set(found["tags"])
+
+
+def test_the_card_says_what_is_known(exported, trained_run, manifest, tokenizer, tmp_path):
+    config, run = trained_run
+    source, out = exported
+    card, state = (out / "README.md").read_text(), checkpoint.verify(source)
+    book = Book.load(source / "book.arrow", tokenizer)
+    for member in manifest.train_members:
+        counts = f"{member.num_users:,} | {member.num_items:,} | {member.num_interactions:,}"
+        assert f"| {member.name} | plain | {counts} |" in card
+    assert all(f"| {name} | {value:.4f} |" in card for name, value in state["validation"].items())
+    assert f"{len(book)} items" in card and f"{book.summary()['mean_tokens']:.2f} tokens long" in card
+    assert f"Seed: {config.seed}." in card and f"recommender phases: {config.recommender_lr}." in card
+    assert "Not stated by the files" in card and "licence of these weights is unknown" in card
+    assert book.generator_hash in card and "The exported generator wrote it." in card
+    figures = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
+    ended = [line for line in figures if "teaching/share_of_weights_moved" in line]
+    assert f"| teaching | {ended[0]['step']:,} | {ended[0]['teaching/share_of_weights_moved']:.2%} |" in card
+    for secret in (str(out), str(source), str(run), os.path.expanduser("~") + "/"):
+        assert secret not in card
+    # A checkpoint alone, without its run and its shards, says less and not something else.
+    shutil.copytree(source, tmp_path / "moved")
+    export.export(tmp_path / "moved", tmp_path / "out", "float32", None)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert all(f"| {member.name} | {member.num_items:,} |" in card for member in manifest.train_members)
+    assert "Users, interactions and sources are not in the checkpoint" in card
+    assert "steps of each phase are not known" in card and "terms of the data are unknown" in card
+
+
+def test_the_programs_of_the_cards_run(exported, trained_run, tokenizer, items):
+    """In a process of their own, in the exported folder; they write what the ID job and the ranking write."""
+    config, _ = trained_run
+    source, out = exported
+    said = {}
+    for folder in ("", *PARTS):
+        program = program_of((out / folder / "README.md").read_text())
+        assert not re.search(r"(from|import) (pretrain|shards|zeroshot|launchers)\b", program)
+        words = [sys.executable, "-P", "-c", program]
+        found = subprocess.run(words, cwd=out / folder, capture_output=True, text=True, timeout=200, check=False)
+        assert found.returncode == 0, found.stderr
+        said[folder] = found.stdout.splitlines()
+    book = Book.load(source / "book.arrow", tokenizer)
+    ids = [row_ids for name, row_ids in zip(book.items, book.token_ids, strict=True) if name.startswith("Garden/")]
+    model = load_model(str(source / "recommender"), tokenizer)
+    ranking = GenerativeRecommender("ours", model, tokenizer, ids, config.prompt, config.search).rank(
+        [np.arange(3)], exclude_history=False
+    )
+    assert ranking.items_NK is not None
+    expected = [
+        f"next: {book.items[row]}: {book.texts[row]} ({score:.3f})"
+        for row, score in zip(ranking.items_NK[0, :5], ranking.scores_NK[0, :5], strict=True)
+    ]
+    assert said[""][1:] == expected and len(set(expected)) == 5
+    assert said["generator"] == said[""][:1] and said["generator"][0].startswith("ID: ")
+    assert said["recommender"][0].startswith("next: ") and len(said["recommender"]) == 1
+    # The drafts of real items, by the same program with another text.
+    sample = items.take(np.arange(0, len(items), 6))
+    generator = load_model(str(source / "generator"), tokenizer)
+    drafts = write_drafts(generator, tokenizer, sample, config.ids, ALONE)
+    program = program_of((out / "generator" / "README.md").read_text())
+    assert snippets.EXAMPLE_TEXT in program
+    for text, draft in zip(sample.texts, drafts, strict=True):
+        written = io.StringIO()
+        with contextlib.chdir(out / "generator"), contextlib.redirect_stdout(written):
+            exec(program.replace(snippets.EXAMPLE_TEXT, text), {})
+        assert written.getvalue() == f"ID: {tokenizer.decode(draft.tolist())}\n"
+
+
+def test_a_run_can_start_from_it(exported, tokenizer):
+    source, out = exported
+    for part in PARTS:
+        started = build_model(ModelConfig(start_from=str(out / part)), tokenizer, 0)
+        assert content_hash(started) == content_hash(load_model(str(source / part), tokenizer))
+
+
+def test_what_cannot_be_exported(exported, trained_run, run_ranks, train_config, tmp_path):
+    source, out = exported
+    with pytest.raises(ValueError, match="not an empty folder; give another --out"):
+        export.export(source, out, "float32", None)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="give another --out"):
+        export.export(source, tmp_path / "file", "float32", None)
+    with pytest.raises(ValueError, match="neither a checkpoint nor a run folder"):
+        export.export(tmp_path, tmp_path / "out", "float32", None)
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    values = json.loads((Path(trained_run[0].shards) / "manifest.json").read_text()) | {"seed": 99}
+    (shards / "manifest.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="was not trained on .*manifests differ"):
+        export.export(source, tmp_path / "out", "float32", str(shards))
+    assert not (tmp_path / "out").exists()
+
+    def teach(world, config):
+        from pretrain.reporter import Silent
+        from pretrain.train import train
+
+        return str(train(config, world, Silent()))
+
+    schedule = ScheduleConfig(teaching_epochs=0.5, warmup_epochs=0, generator_epochs=0, recommender_epochs=0)
+    [taught] = run_ranks(teach, 1, train_config("taught", schedule=schedule))
+    with pytest.raises(ValueError, match="has no ID book yet"):
+        export.export(Path(taught), tmp_path / "out", "float32", None)
+    assert sorted(os.listdir(tmp_path)) == ["file", "shards"]
+
+
+@pytest.mark.parametrize("name", ["recommender/model.safetensors", "generator/tokenizer.json", "book.arrow"])
+def test_a_damaged_checkpoint_is_not_read(exported, tmp_path, monkeypatch, name):
+    shutil.copytree(exported[0], tmp_path / "copy")
+    path = tmp_path / "copy" / name
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+    def loaded(*values):
+        raise AssertionError("read before its hash was checked")
+
+    for reader in ("load_tokenizer", "load_model"):
+        monkeypatch.setattr(export, reader, loaded)
+    with pytest.raises(ValueError, match=path.name):
+        export.export(tmp_path / "copy", tmp_path / "out", "float32", None)
+    assert os.listdir(tmp_path) == ["copy"]
+
+
+def test_whole_or_not_at_all(exported, tmp_path, monkeypatch):
+    (tmp_path / ".out.writing").mkdir()
+    (tmp_path / ".out.writing" / "left by a killed export").write_text("")
+    (tmp_path / "out").mkdir()
+
+    def full(facts):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "model_card", full)
+        with pytest.raises(OSError, match="no space left"):
+            export.export(exported[0], tmp_path / "out", "float32", None)
+    assert os.listdir(tmp_path) == ["out"] and not os.listdir(tmp_path / "out")
+    export.export(exported[0], tmp_path / "out", "float32", None)
+    assert os.listdir(tmp_path) == ["out"] and len(os.listdir(tmp_path / "out")) == 4
+
+
+def test_phases_that_had_ended():
+    lines = [
+        {"step": 4, "group": "teaching", "teaching/loss": 3.0},
+        {"step": 9, "group": "teaching", "teaching/share_of_weights_moved": 0.5},
+        {"step": 9, "group": "teaching", "teaching/share_of_weights_moved": 0.75},
+        {"step": 12, "group": "ids", "ids/waves": 1},
+        {"step": 20, "group": "recommender", "recommender/share_of_weights_moved": 1.0},
+        {"step": 30, "group": "generator", "generator/share_of_weights_moved": 0.25},
+    ]
+    assert export.phases_done(lines, 29) == [PhaseDone("teaching", 9, 0.75), PhaseDone("recommender", 11, 1.0)]
+    assert export.phases_done(lines, 30)[-1] == PhaseDone("generator", 10, 0.25)
+    assert export.phases_done([], 5) == []
