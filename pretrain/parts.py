@@ -56,9 +56,12 @@ def cut(lengths: np.ndarray, parts: int) -> list[int]:
     return found[::-1]
 
 
-def parts_of(mask_BS: Tensor, labels_BT: Tensor) -> list[Part]:
-    """The parts of a batch whose padding stands behind the tokens and the labels."""
-    device = mask_BS.device
+def parts_of(mask_BS: Tensor, labels_BT: Tensor, device: torch.device | None = None) -> list[Part]:
+    """The parts of a batch whose padding stands behind the tokens and the labels.
+
+    `device`: where they will be computed; none = where the batch is.
+    """
+    device = device or mask_BS.device
     multiple, rows_wanted = (known.get(device.type, known["cuda"]) for known in (MULTIPLE, ROWS))
     found = torch.stack([mask_BS.sum(1), (labels_BT != IGNORED).sum(1)]).cpu().numpy()
     width_B, num_labels_B = np.maximum(-(-found // multiple) * multiple, 1)
