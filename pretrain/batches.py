@@ -1,9 +1,8 @@
 """Samples joined with the current ID book become tensors.
 
 Enters: samples of the stream (None = zero-weight filler), the ID book, the item table. Leaves: one batch per phase
-kind,
-padded to a multiple of 8. Must hold: IDs come from the book given now, never from an earlier round; the template is a
-function of (seed, epoch, sample); the target stands in the labels alone.
+kind, padded to a multiple of 8. Must hold: IDs come from the book given now, never from an earlier round; the template
+and the key of the dropout masks are functions of (seed, epoch, sample); the target stands in the labels alone.
 """
 
 from __future__ import annotations
@@ -17,9 +16,10 @@ from torch import Tensor
 
 from pretrain.ids.book import Book
 from pretrain.parts import parts_of
-from pretrain.prompts import Prompt, PromptBuilder
+from pretrain.prompts import Prompt, PromptBuilder, told_items
 from pretrain.templates import TEMPLATES
 from shards.counters import generator as counter_generator
+from shards.counters import number as counter_number
 from shards.records import Sample
 from shards.tables import ItemTable
 
@@ -28,14 +28,19 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Input tokens, their mask, and labels with -100 for padding."""
+    """Input tokens, their mask, labels with -100 for padding, and the rows' int64 keys of dropout (`dropout.py`).
+
+    Without keys no model with dropout can be trained on it.
+    """
 
     input_ids_BS: Tensor
     mask_BS: Tensor
     labels_BT: Tensor
+    keys_B: Tensor | None = None
 
     def to(self, device: torch.device) -> TextBatch:
-        return TextBatch(self.input_ids_BS.to(device), self.mask_BS.to(device), self.labels_BT.to(device))
+        keys_B = None if self.keys_B is None else self.keys_B.to(device)
+        return TextBatch(self.input_ids_BS.to(device), self.mask_BS.to(device), self.labels_BT.to(device), keys_B)
 
     @property
     def num_targets(self) -> int:
@@ -65,6 +70,7 @@ class GeneratorBatch:
 
     `slot_BS[b, s]` is `index of the item * T + place in its ID` for an ID token, else -1. Items are sorted by the
     length of their text; `parts` are runs of them that are encoded together: (first, end, width of their texts).
+    `item_keys_I` are their int64 keys of dropout, the same on every rank that has the item in this step.
     """
 
     prompt: TextBatch
@@ -73,11 +79,12 @@ class GeneratorBatch:
     id_labels_IT: Tensor
     slot_BS: Tensor
     parts: tuple[tuple[int, int, int], ...]
+    item_keys_I: Tensor
 
     def to(self, device: torch.device) -> GeneratorBatch:
-        tensors = (self.item_ids_IU, self.item_mask_IU, self.id_labels_IT, self.slot_BS)
-        item_ids, item_mask, id_labels, slots = (tensor.to(device) for tensor in tensors)
-        return GeneratorBatch(self.prompt.to(device), item_ids, item_mask, id_labels, slots, self.parts)
+        tensors = (self.item_ids_IU, self.item_mask_IU, self.id_labels_IT, self.slot_BS, self.item_keys_I)
+        item_ids, item_mask, id_labels, slots, keys = (tensor.to(device) for tensor in tensors)
+        return GeneratorBatch(self.prompt.to(device), item_ids, item_mask, id_labels, slots, self.parts, keys)
 
     @property
     def num_targets(self) -> int:
@@ -123,15 +130,22 @@ def pad_rows(rows: Sequence[np.ndarray | list[int]], fill: int, multiple: int = 
 
 
 def text_batch(
-    inputs: Sequence[np.ndarray | list[int]], targets: Sequence[np.ndarray | list[int]], eos: int
+    inputs: Sequence[np.ndarray | list[int]],
+    targets: Sequence[np.ndarray | list[int]],
+    eos: int,
+    keys: Sequence[int] | None = None,
 ) -> TextBatch:
-    """Inputs (EOS included) and targets (EOS added here; an empty target is a filler and carries no loss)."""
+    """Inputs (EOS included), targets (EOS added here; an empty target is a filler and carries no loss), and one key of
+    dropout a row where a model is trained."""
     input_ids_BS = pad_rows(inputs, -1)
     mask_BS = input_ids_BS >= 0
     mask_BS[:, 0] = True
     labels_BT = pad_rows([[*target, eos] if len(target) else [] for target in targets], IGNORED)
     return TextBatch(
-        torch.from_numpy(np.maximum(input_ids_BS, 0)), torch.from_numpy(mask_BS).long(), torch.from_numpy(labels_BT)
+        torch.from_numpy(np.maximum(input_ids_BS, 0)),
+        torch.from_numpy(mask_BS).long(),
+        torch.from_numpy(labels_BT),
+        None if keys is None else torch.tensor(keys, dtype=torch.int64),
     )
 
 
@@ -141,13 +155,18 @@ class BatchMaker:
     def __init__(self, prompts: PromptBuilder, book: Book, items: ItemTable, item_text_tokens: int, seed: int) -> None:
         self.prompts, self.book, self.items, self.seed = prompts, book, items, seed
         self.item_text_tokens = item_text_tokens
+        self.told = told_items(prompts.config, book.token_ids, items)
 
     def recommender_batch(self, samples: Sequence[Sample | None], epoch: int) -> TextBatch:
-        """Prompts with the histories' IDs; labels are the target's ID."""
-        return self._text_batch(samples, self._prompts(samples, epoch))
+        """Prompts with the histories' IDs, or texts; labels are the target's ID."""
+        return self._text_batch(samples, self._prompts(samples, epoch), epoch)
 
-    def generator_batch(self, samples: Sequence[Sample | None], epoch: int) -> GeneratorBatch:
-        """The recommender batch, and its histories' distinct items, each once."""
+    def generator_batch(self, samples: Sequence[Sample | None], epoch: int, slot: int = 0) -> GeneratorBatch:
+        """The recommender batch, and its histories' distinct items, each once.
+
+        `slot`: the first slot of the optimiser step, which gives an item another dropout mask in each step.
+        """
+        assert self.prompts.config.history == "ids", "soft IDs stand where the IDs do"
         prompts = self._prompts(samples, epoch)
         histories = [sample.history if sample else np.empty(0, dtype=np.int32) for sample in samples]
         used = [history[np.unique(p.item_S[p.item_S >= 0])] for history, p in zip(histories, prompts, strict=True)]
@@ -166,19 +185,20 @@ class BatchMaker:
             slot_S[at] = index * id_labels_IT.shape[1] + prompt.offset_S[at]
             slots.append(slot_S)
         return GeneratorBatch(
-            self._text_batch(samples, prompts),
+            self._text_batch(samples, prompts, epoch),
             torch.from_numpy(np.maximum(item_ids_IU, 0)),
             torch.from_numpy(item_ids_IU >= 0).long(),
             torch.from_numpy(id_labels_IT),
             torch.from_numpy(pad_rows(slots, -1)),
             tuple(_parts([len(texts[index]) for index in order])),
+            torch.tensor([self._item_key(epoch, slot, int(rows[index])) for index in order]),
         )
 
     def _prompts(self, samples: Sequence[Sample | None], epoch: int) -> list[Prompt]:
         return [
             Prompt(*(np.empty(0, dtype=np.int64),) * 3)
             if sample is None
-            else self.prompts.build([self.book.token_ids[row] for row in sample.history], self._template(sample, epoch))
+            else self.prompts.build([self.told[row] for row in sample.history], self._template(sample, epoch))
             for sample in samples
         ]
 
@@ -187,9 +207,16 @@ class BatchMaker:
             counter_generator(self.seed, "template", epoch, sample.key, sample.prefix_end).integers(len(TEMPLATES))
         )
 
-    def _text_batch(self, samples: Sequence[Sample | None], prompts: list[Prompt]) -> TextBatch:
+    def _text_batch(self, samples: Sequence[Sample | None], prompts: list[Prompt], epoch: int) -> TextBatch:
         targets = [self.book.token_ids[sample.target] if sample else [] for sample in samples]
-        return text_batch([prompt.tokens_S for prompt in prompts], targets, self.prompts.eos)
+        keys = [
+            counter_number(self.seed, "dropout", epoch, sample.key, sample.prefix_end) if sample else 0
+            for sample in samples
+        ]
+        return text_batch([prompt.tokens_S for prompt in prompts], targets, self.prompts.eos, keys)
+
+    def _item_key(self, epoch: int, slot: int, row: int) -> int:
+        return counter_number(self.seed, "dropout of items", epoch, slot, row)
 
     def _item_text(self, row: int) -> np.ndarray:
         return np.append(self.items.tokens(row)[: self.item_text_tokens - 1], self.prompts.eos)

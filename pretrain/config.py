@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pretrain.ids.config import IdConfig
+from pretrain.soft_ids_config import SoftIdConfig
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class PromptConfig:
     """Most recent items of a history that are read."""
     max_tokens: int = 512
     """Longest prompt; whole oldest items are dropped to fit."""
+    history: Literal["ids", "texts"] = "ids"
+    """What stands for an item of the history: its ID (the paper), or its text. The target is an ID in either case."""
+    item_tokens: int = 32
+    """Tokens of an item's text in a history of texts."""
+
+    def __post_init__(self) -> None:
+        if self.item_tokens < 1:
+            raise ValueError(f"prompt.item_tokens is {self.item_tokens}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -140,6 +149,7 @@ class PretrainConfig:
     ids: IdConfig = field(default_factory=IdConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    soft_ids: SoftIdConfig = field(default_factory=SoftIdConfig)
     batch_size: int = 64
     """Samples per optimiser step, all ranks together."""
     micro_batch_size: int = 32
@@ -154,6 +164,8 @@ class PretrainConfig:
     """Decoupled (AdamW)."""
     clip_norm: float = 1.0
     """Largest global gradient norm."""
+    dropout: float = 0.0
+    """Of the model in training, keyed by sample, attention weights left out (T5's own rate: 0.1)."""
     warmup_share: float = 0.05
     """Share of a model's steps with rising learning rate."""
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -195,6 +207,13 @@ class PretrainConfig:
         for name in ("length_window", "stream_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        if self.prompt.history == "texts" and self.schedule.generator_epochs > 0:
+            raise ValueError(
+                "a history of texts shows the generator nothing of its IDs; set schedule.generator_epochs to 0, or "
+                "prompt.history to ids"
+            )
         self.search.check()
         self.ids.check()
         self.engine.check()

@@ -19,7 +19,8 @@ from pretrain.informative import InformativeWords
 from pretrain.schedule import Kind
 from pretrain.world import World
 from shards.counters import generator as counter_generator
-from shards.records import Position
+from shards.counters import number as counter_number
+from shards.records import Position, Sample
 from shards.stream import Stream
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
@@ -39,12 +40,16 @@ def interaction_steps(
 ) -> Iterator[Step]:
     """Recommender or generator batches from `position` on, epoch after epoch, without end."""
     parts = config.micro_batches(world.size)
-    make = maker.generator_batch if kind == "generator" else maker.recommender_batch
+
+    def make(samples: list[Sample | None], at: Position) -> TextBatch | GeneratorBatch:
+        if kind == "generator":
+            return maker.generator_batch(samples, at.epoch, at.slot)
+        return maker.recommender_batch(samples, at.epoch)
+
     while True:
-        epoch = position.epoch
         for after, samples in stream.batches(position, config.batch_size):
-            position = after
-            yield position, [make(part, epoch) for part in split(samples, parts)]
+            before, position = position, after
+            yield position, [make(part, before) for part in split(samples, parts)]
 
 
 def teaching_steps(
@@ -63,7 +68,7 @@ def teaching_steps(
         targets = tokenizer(words, add_special_tokens=False)["input_ids"]
         while position.slot < len(order):
             chosen = order[position.slot : position.slot + config.batch_size]
-            done = position.slot + len(chosen)
+            done, epoch = position.slot + len(chosen), position.epoch
             ends = done >= len(order)
             position = replace(position, epoch=position.epoch + ends, slot=0 if ends else done)
             mine = split(chosen[world.rank :: world.size].tolist(), parts)
@@ -74,6 +79,7 @@ def teaching_steps(
                         [[] if row is None else inputs[row] for row in part],
                         [[] if row is None else targets[row] for row in part],
                         EOS_ID,
+                        [0 if row is None else counter_number(config.seed, "dropout", epoch, row) for row in part],
                     )
                     for part in mine
                 ],

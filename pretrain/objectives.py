@@ -7,14 +7,18 @@ the label -100 and is in neither. The engine divides by the global number of tar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import T5ForConditionalGeneration
 
 from pretrain.batches import IGNORED, GeneratorBatch, TextBatch
-from pretrain.fused import cross_entropy, expected_embeddings
+from pretrain.dropout import key_dropout, keyed
+from pretrain.fused import cross_entropy
 from pretrain.parts import parts_of
-from pretrain.soft_ids import insert
+from pretrain.soft_ids import check, insert, soft_ids
+from pretrain.soft_ids_config import SoftIdConfig
 
 
 def decoder_inputs(model: T5ForConditionalGeneration, labels_BT: Tensor) -> Tensor:
@@ -22,16 +26,20 @@ def decoder_inputs(model: T5ForConditionalGeneration, labels_BT: Tensor) -> Tens
     return model.prepare_decoder_input_ids_from_labels(labels=labels_BT)
 
 
+def embedded(model: T5ForConditionalGeneration, tables: Sequence[Tensor]) -> list[Tensor]:
+    """The embeddings of several tables of token ids, by one look-up: each has a gradient as large as the vocabulary."""
+    flat = model.shared(torch.cat([table.flatten() for table in tables]))
+    rows = flat.split([table.numel() for table in tables])
+    return [found.view(*table.shape, -1) for found, table in zip(rows, tables, strict=True)]
+
+
 def head_inputs(
-    model: T5ForConditionalGeneration, mask_BS: Tensor, labels_BT: Tensor, input_ids_BS: Tensor | None = None,
-    inputs_BSE: Tensor | None = None,
+    model: T5ForConditionalGeneration, inputs_BSE: Tensor, mask_BS: Tensor, targets_BTE: Tensor
 ) -> Tensor:  # fmt: skip
-    """What the head sees at every label, [B * T, E], from token ids or from embeddings; teacher-forced."""
-    encoded_BSE = model.encoder(
-        input_ids=input_ids_BS, inputs_embeds=inputs_BSE, attention_mask=mask_BS
-    ).last_hidden_state
+    """What the head sees at every label, [B * T, E], from the embeddings of both sides; teacher-forced."""
+    encoded_BSE = model.encoder(inputs_embeds=inputs_BSE, attention_mask=mask_BS).last_hidden_state
     hidden_BTE = model.decoder(
-        input_ids=decoder_inputs(model, labels_BT),
+        inputs_embeds=targets_BTE,
         encoder_hidden_states=encoded_BSE,
         encoder_attention_mask=mask_BS,
         use_cache=False,
@@ -41,37 +49,63 @@ def head_inputs(
     return hidden_BTE.flatten(0, 1)
 
 
+def text_loss(
+    model: T5ForConditionalGeneration, batch: TextBatch, soft_ME: Tensor | None = None, slot_BS: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy and number of labels; rows of like lengths are computed together.
+
+    With soft IDs, place (b, s) of the prompt takes row `slot_BS[b, s]` of `soft_ME` where that is not -1.
+    """
+    parts = parts_of(batch.mask_BS, batch.labels_BT)
+    labels = [batch.labels_BT[part.rows_N, : part.num_labels] for part in parts]
+    prompts = [batch.input_ids_BS[part.rows_N, : part.width] for part in parts]
+    found = embedded(model, [*prompts, *(decoder_inputs(model, labels_NT) for labels_NT in labels)])
+    hidden = []
+    for part, inputs_NSE, targets_NTE in zip(parts, found[: len(parts)], found[len(parts) :], strict=True):
+        if soft_ME is not None and slot_BS is not None:
+            inputs_NSE = insert(inputs_NSE, soft_ME, slot_BS[part.rows_N, : part.width])
+        with keyed(model, None if batch.keys_B is None else batch.keys_B[part.rows_N]):
+            hidden.append(head_inputs(model, inputs_NSE, batch.mask_BS[part.rows_N, : part.width], targets_NTE))
+    labels_M = torch.cat([labels_NT.flatten() for labels_NT in labels])
+    return cross_entropy(torch.cat(hidden), model.lm_head.weight, labels_M)
+
+
 class RecommenderObjective(nn.Module):
     """Equation 4: predict the target item's ID from the prompt.
 
-    Also teaches a generator from scratch to write words.
+    Also teaches a generator from scratch to write words. `dropout` is the rate in training, keyed by the rows of the
+    batch.
     """
 
-    def __init__(self, model: T5ForConditionalGeneration) -> None:
+    def __init__(self, model: T5ForConditionalGeneration, dropout: float = 0.0) -> None:
         super().__init__()
+        key_dropout(model, dropout)
         self.model = model
 
     def forward(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        hidden, labels = [], []
-        for part in parts_of(batch.mask_BS, batch.labels_BT):
-            ids_NS, mask_NS = batch.input_ids_BS[part.rows_N, : part.width], batch.mask_BS[part.rows_N, : part.width]
-            labels_NT = batch.labels_BT[part.rows_N, : part.num_labels]
-            hidden.append(head_inputs(self.model, mask_NS, labels_NT, ids_NS))
-            labels.append(labels_NT.flatten())
-        return cross_entropy(torch.cat(hidden), self.model.lm_head.weight, torch.cat(labels))
+        return text_loss(self.model, batch)
 
 
 class GeneratorObjective(nn.Module):
     """L_id: the frozen recommender's loss as a function of the generator's soft IDs.
 
     The frozen recommender is kept out of the module's parameters: it is one plain replica per rank in eval mode, never
-    wrapped, partitioned or saved with the generator.
+    wrapped, partitioned or saved with the generator. `dropout` is the generator's rate in training, keyed by the items.
     """
 
-    def __init__(self, generator: T5ForConditionalGeneration, frozen_recommender: T5ForConditionalGeneration) -> None:
+    def __init__(
+        self,
+        generator: T5ForConditionalGeneration,
+        frozen_recommender: T5ForConditionalGeneration,
+        options: SoftIdConfig | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         assert not frozen_recommender.training
         assert not any(parameter.requires_grad for parameter in frozen_recommender.parameters())
+        self.options = options or SoftIdConfig()
+        check(self.options, generator.config.vocab_size)
+        key_dropout(generator, dropout)
         self.model = generator
         self._frozen = [frozen_recommender]
 
@@ -80,27 +114,24 @@ class GeneratorObjective(nn.Module):
         return self._frozen[0]
 
     def forward(self, batch: GeneratorBatch) -> tuple[Tensor, Tensor]:
-        ids_IU, mask_IU, labels_IT = batch.item_ids_IU, batch.item_mask_IU, batch.id_labels_IT
-        hidden_ME = torch.cat([
-            head_inputs(self.model, mask_IU[at:end, :width], labels_IT[at:end], ids_IU[at:end, :width])
-            for at, end, width in batch.parts
-        ])  # fmt: skip
-        real_N = (batch.id_labels_IT.flatten() != IGNORED).nonzero().squeeze(1)
-        embedding_VE = self.recommender.shared.weight
-        soft_NE = expected_embeddings(hidden_ME[real_N], self.model.lm_head.weight, embedding_VE)
-        soft_ME = soft_NE.new_zeros(len(hidden_ME), embedding_VE.shape[1]).index_copy(0, real_N, soft_NE)
+        labels_M, embedding_VE = batch.id_labels_IT.flatten(), self.recommender.shared.weight
+        real_N = (labels_M != IGNORED).nonzero().squeeze(1)
+        hidden_NE = self.id_states(batch)[real_N]
+        soft_NE = soft_ids(hidden_NE, self.model.lm_head.weight, embedding_VE, labels_M[real_N], self.options)
+        soft_ME = soft_NE.new_zeros(len(labels_M), embedding_VE.shape[1]).index_copy(0, real_N, soft_NE)
         return self.loss_from_embeddings(batch, soft_ME)
+
+    def id_states(self, batch: GeneratorBatch) -> Tensor:
+        """What the generator's head sees at every place of the distinct items' IDs, [I * T, E]."""
+        texts = [batch.item_ids_IU[at:end, :width] for at, end, width in batch.parts]
+        labels = [batch.id_labels_IT[at:end] for at, end, _ in batch.parts]
+        found = embedded(self.model, [*texts, *(decoder_inputs(self.model, labels_NT) for labels_NT in labels)])
+        inputs, targets, hidden = found[: len(texts)], found[len(texts) :], []
+        for (at, end, width), inputs_NUE, targets_NTE in zip(batch.parts, inputs, targets, strict=True):
+            with keyed(self.model, batch.item_keys_I[at:end]):
+                hidden.append(head_inputs(self.model, inputs_NUE, batch.item_mask_IU[at:end, :width], targets_NTE))
+        return torch.cat(hidden)
 
     def loss_from_embeddings(self, batch: GeneratorBatch, soft_ME: Tensor) -> tuple[Tensor, Tensor]:
         """The recommender's loss with the prompt's ID tokens replaced by embeddings, one row per place of an ID."""
-        prompt, recommender = batch.prompt, self.recommender
-        hidden, labels = [], []
-        for part in parts_of(prompt.mask_BS, prompt.labels_BT):
-            ids_NS, slot_NS, mask_NS = (
-                table[part.rows_N, : part.width] for table in (prompt.input_ids_BS, batch.slot_BS, prompt.mask_BS)
-            )
-            labels_NT = prompt.labels_BT[part.rows_N, : part.num_labels]
-            inputs_NSE = insert(recommender.shared.weight[ids_NS], soft_ME, slot_NS)
-            hidden.append(head_inputs(recommender, mask_NS, labels_NT, inputs_BSE=inputs_NSE))
-            labels.append(labels_NT.flatten())
-        return cross_entropy(torch.cat(hidden), recommender.lm_head.weight, torch.cat(labels))
+        return text_loss(self.recommender, batch.prompt, soft_ME, batch.slot_BS)

@@ -1,13 +1,14 @@
 """The ten prompt templates as token segments with one slot for the history (section 2.1).
 
-Enters: the token ids of a history's IDs. Leaves: the token ids of the prompt and, for every position, which ID token
-stands there. Must hold: segments are tokenised once and IDs never again as text, so an ID keeps its canonical tokens
-and
-soft IDs can be put exactly where the discrete ones stand. No template names the data set.
+Enters: the token ids of a history's IDs, or of its items' texts. Leaves: the token ids of the prompt and, for every
+position, which token of which item stands there. Must hold: segments are tokenised once and IDs never again as text, so
+an ID keeps its canonical tokens and soft IDs can be put exactly where the discrete ones stand. No template names the
+data set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,17 +16,40 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import PromptConfig
 from pretrain.templates import SEPARATOR, TEMPLATES
+from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """`tokens_S`: token ids with EOS. `item_S`: index into the history of the ID token there, or -1. `offset_S`: its
-    place inside the ID."""
+    """`tokens_S`: token ids with EOS. `item_S`: index into the history of the item whose token stands there, or -1.
+    `offset_S`: the token's place inside the item's ID or text."""
 
     tokens_S: np.ndarray
     item_S: np.ndarray
     offset_S: np.ndarray
+
+
+class ItemTexts(Sequence[np.ndarray]):
+    """The first `length` tokens of each item's text, by row."""
+
+    def __init__(self, items: ItemTable, length: int) -> None:
+        self.items, self.length = items, length
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> np.ndarray:  # type: ignore[override]
+        return self.items.tokens(row)[: self.length]
+
+
+def told_items(config: PromptConfig, token_ids: Sequence[np.ndarray], items: ItemTable | None) -> Sequence[np.ndarray]:
+    """The tokens that stand in a prompt for each item, by row: those of its ID, or of its text where the histories are
+    texts (then `items` must be given)."""
+    if config.history == "ids":
+        return token_ids
+    assert items is not None and len(items) == len(token_ids), "texts of the same catalogue"
+    return ItemTexts(items, config.item_tokens)
 
 
 class PromptBuilder:
@@ -39,13 +63,18 @@ class PromptBuilder:
         shortest = max(len(before) + len(after) for before, after in self.segments) + 1
         if config.max_tokens <= shortest:
             raise ValueError(f"prompt.max_tokens is {config.max_tokens}; the templates alone need {shortest}")
+        if config.history == "texts" and config.max_tokens < shortest + config.item_tokens:
+            raise ValueError(
+                f"prompt.max_tokens is {config.max_tokens}; the templates and one text of prompt.item_tokens need "
+                f"{shortest + config.item_tokens}"
+            )
 
     @staticmethod
     def _encode(tokenizer: T5Tokenizer, text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def build(self, history: list[np.ndarray], template: int) -> Prompt:
-        """The prompt of a history of IDs (token ids each, oldest first).
+        """The prompt of a history of IDs or texts (token ids each, oldest first).
 
         Whole oldest items are dropped until the prompt fits; `item_S` counts in the history as given.
         """

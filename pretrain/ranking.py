@@ -18,7 +18,8 @@ from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
 from pretrain.metrics import Ranking
-from pretrain.prompts import PromptBuilder
+from pretrain.prompts import PromptBuilder, told_items
+from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
 
 EVALUATION_TEMPLATE = 0
@@ -38,12 +39,13 @@ class GenerativeRecommender:
         batch_size: int = 32,
         progress: Callable[[int], None] = lambda done: None,
         candidates: np.ndarray | None = None,
+        items: ItemTable | None = None,
     ) -> None:
         """`token_ids`: the IDs of the whole catalogue, by row; `candidates`: the rows that may be listed, ascending
-        (None: all)."""
+        (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts"."""
         self.name, self.search, self.batch_size, self.progress = name, search, batch_size, progress
         self.model = model.eval()
-        self.token_ids = token_ids
+        self.told = told_items(prompt, token_ids, items)
         self.prompts = PromptBuilder(tokenizer, prompt)
         device = next(model.parameters()).device
         self.decoder = T5Decoder(model)
@@ -56,7 +58,7 @@ class GenerativeRecommender:
         items_NK = np.full((len(histories), self.search.length), -1, dtype=np.int64)
         scores_NK = np.full(items_NK.shape, -np.inf)
         prompts = [
-            self.prompts.build([self.token_ids[row] for row in history], EVALUATION_TEMPLATE).tokens_S
+            self.prompts.build([self.told[row] for row in history], EVALUATION_TEMPLATE).tokens_S
             for history in histories
         ]
         order = sorted(range(len(histories)), key=lambda index: (len(prompts[index]), index))

@@ -18,7 +18,7 @@ from pretrain.ranking import GenerativeRecommender
 from pretrain.world import World
 from shards.counters import generator as counter_generator
 from shards.manifest import Manifest
-from shards.tables import load_holdout
+from shards.tables import load_holdout, load_items
 
 BLOCK = 16
 
@@ -45,8 +45,9 @@ def validate(
             continue
         first = member.row_offset
         token_ids = book.token_ids[first : first + member.num_items]
+        items = load_items(config.shards, manifest, member.name) if config.prompt.history == "texts" else None
         model = GenerativeRecommender(
-            member.name, recommender, tokenizer, token_ids, config.prompt, config.search, BLOCK
+            member.name, recommender, tokenizer, token_ids, config.prompt, config.search, BLOCK, items=items
         )
         ranking = model.rank([holdout.histories[user] for user in chosen], exclude_history=False)
         ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, holdout.valid[chosen], member.num_items)

@@ -14,6 +14,17 @@ def generator(seed: int, purpose: str, *counters: int | str) -> np.random.Genera
 
     The integer 1 and the string "1" are different counters. Cheap enough for one call per sample.
     """
+    return np.random.Generator(
+        np.random.Philox(np.random.SeedSequence(int.from_bytes(_digest(seed, purpose, counters), "little")))
+    )
+
+
+def number(seed: int, purpose: str, *counters: int | str) -> int:
+    """One uniform int64, for a key of further draws; several times cheaper than a generator."""
+    return int.from_bytes(_digest(seed, purpose, counters)[:8], "little", signed=True)
+
+
+def _digest(seed: int, purpose: str, counters: tuple[int | str, ...]) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for counter in (int(seed), purpose, *counters):
         if isinstance(counter, str):
@@ -21,4 +32,4 @@ def generator(seed: int, purpose: str, *counters: int | str) -> np.random.Genera
             digest.update(b"s%d:" % len(data) + data)
         else:
             digest.update(b"i%d;" % int(counter))
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(int.from_bytes(digest.digest(), "little"))))
+    return digest.digest()

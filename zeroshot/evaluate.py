@@ -24,8 +24,7 @@ from pretrain.ids.journal import discard
 from pretrain.ranking import GenerativeRecommender
 from pretrain.reporter import Reporter
 from pretrain.world import World
-from shards.manifest import Manifest
-from shards.tables import load_items
+from shards.tables import ItemTable
 from zeroshot.interface import Recommender
 from zeroshot.judge import PROTOCOLS, Scope, judge
 from zeroshot.tasks import Task
@@ -48,10 +47,9 @@ class Checkpoint:
 
 
 def task_book(
-    checkpoint: Checkpoint, shards: str, manifest: Manifest, task: Task, out: Path, world: World, reporter: Reporter
+    checkpoint: Checkpoint, items: ItemTable, task: Task, out: Path, world: World, reporter: Reporter
 ) -> Book:
     """The ID book of the unseen catalogue, saved in the folder `out`. Collective."""
-    items = load_items(shards, manifest, task.name)
     progress = out / f".book-{task.name}.progress"
     book, _ = make_book(
         checkpoint.generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, f"{task.name}, IDs",
@@ -65,13 +63,15 @@ def task_book(
 
 
 def generative(
-    checkpoint: Checkpoint, name: str, book: Book, search: SearchConfig, candidates: np.ndarray | None = None
-) -> GenerativeRecommender:
-    """The trained recommender ("idgenrec") or the same model before training ("untrained") over a book."""
+    checkpoint: Checkpoint, name: str, book: Book, items: ItemTable, search: SearchConfig,
+    candidates: np.ndarray | None = None,
+) -> GenerativeRecommender:  # fmt: skip
+    """The trained recommender ("idgenrec") or the same model before training ("untrained") over a book and the texts of
+    its items, which histories consist of where the run's did."""
     model = checkpoint.untrained if name == "untrained" else checkpoint.recommender
     assert model is not None
     return GenerativeRecommender(
-        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search, candidates=candidates
+        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search, candidates=candidates, items=items
     )
 
 

@@ -26,7 +26,7 @@ from pretrain.tracking import Tracker, default_uri, read_lines
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.store import local_copy
-from shards.tables import load_items
+from shards.tables import ItemTable, load_items
 from shards.tokenizer import fingerprint, load_tokenizer
 from zeroshot import results
 from zeroshot.baselines import standard
@@ -68,9 +68,10 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     for task in tasks:
         name = task.name
         reporter.line(f"{name}: {len(task.users):,} users, {len(task.items):,} items, a data set not used in training")
-        book = task_book(judged, config.shards, manifest, task, out, world, reporter)
-        tables += judge_task(task, book, judged, config, world, reporter, kinds)
-        shown = generative(judged, "idgenrec", book, config.search, task.candidates)
+        items = load_items(config.shards, manifest, name)
+        book = task_book(judged, items, task, out, world, reporter)
+        tables += judge_task(task, book, items, judged, config, world, reporter, kinds)
+        shown = generative(judged, "idgenrec", book, items, config.search, task.candidates)
         found["tasks"][name] = {
             "num_users": len(task.training_histories),
             "num_items": len(task.items),
@@ -78,7 +79,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         }
         if task.candidates is not None:
             found["tasks"][name]["candidates"] = len(task.candidates)
-        found["ids"][name] = id_section(load_items(config.shards, manifest, name), book, judged, world)
+        found["ids"][name] = id_section(items, book, judged, world)
         if world.is_main:
             found["users"][name] = browsable_users(task, book, shown, SHOWN_USERS)
     if world.is_main:
@@ -121,14 +122,14 @@ def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: Eval
 
 
 def judge_task(
-    task: Task, book: Book, judged: Checkpoint, config: EvaluateConfig, world: World, reporter: Reporter,
-    kinds: dict[str, str],
+    task: Task, book: Book, items: ItemTable, judged: Checkpoint, config: EvaluateConfig, world: World,
+    reporter: Reporter, kinds: dict[str, str],
 ) -> list[pl.DataFrame]:  # fmt: skip
     """Ranks of the model, of the same model untrained and of the baselines, as tables. Collective."""
     names = ["idgenrec"] + (["untrained"] if judged.untrained is not None else [])
     everyone = {}
     for name in names:
-        model = generative(judged, name, book, config.search, task.candidates)
+        model = generative(judged, name, book, items, config.search, task.candidates)
         permutation_audit(task, model, num_users=AUDITED_USERS)
         everyone[name] = judge_shared(
             task, model, world,

@@ -185,6 +185,26 @@ def test_a_generator_batch_of_fillers_is_worth_nothing(maker, samples, small_mod
     torch.testing.assert_close(again, loss, rtol=1e-5, atol=0)
 
 
+def test_histories_of_texts_hold_the_items_texts_and_targets_stay_ids(maker_of, book_of, samples, items, tokenizer):
+    maker = maker_of(book_of(), history="texts", item_tokens=6, max_tokens=64)
+    batch, with_ids = maker.recommender_batch(samples, epoch=1), maker_of(book_of()).recommender_batch(samples, epoch=1)
+    assert torch.equal(batch.labels_BT, with_ids.labels_BT)
+    some_cut = False
+    for row, sample in enumerate(samples):
+        before, after = maker.prompts.segments[maker._template(sample, 1)]
+        texts = [items.tokens(item)[:6].tolist() for item in sample.history]
+        room = 64 - len(before) - len(after) - 1
+        while sum(map(len, texts)) + (len(texts) - 1) * len(maker.prompts.separator) > room:
+            texts, some_cut = texts[1:], True
+        told = [token for text in texts for token in (*maker.prompts.separator, *text)][len(maker.prompts.separator) :]
+        assert row_of(batch, row) == [*before, *told, *after, EOS] and len(texts) > 0
+    assert some_cut, "whole oldest items are dropped"
+    other = maker_of(book_of([f"frost {row}" for row in range(len(items))]), history="texts", item_tokens=6)
+    assert row_of(other.recommender_batch(samples[:1], 1), 0) == row_of(batch, 0), "no ID stands in a prompt"
+    with pytest.raises(AssertionError, match="soft IDs"):
+        maker.generator_batch(samples, epoch=1)
+
+
 def test_pad_rows_and_text_batch():
     assert pad_rows([[1, 2], []], -1, 4).tolist() == [[1, 2, -1, -1], [-1] * 4]
     assert pad_rows([[]], 0).shape == (1, 8) and pad_rows([[1] * 9], 0).shape == (1, 16)
@@ -192,3 +212,6 @@ def test_pad_rows_and_text_batch():
     assert batch.input_ids_BS[:, :2].tolist() == [[7, EOS], [0, 0]]
     assert batch.mask_BS.sum(1).tolist() == [2, 1], "a filler keeps one position, or attention would be NaN"
     assert batch.labels_BT.tolist() == [[3, 4, EOS] + [IGNORED] * 5, [IGNORED] * 8]
+    assert batch.keys_B is None and batch.to(torch.device("cpu")).keys_B is None
+    keyed = text_batch([[7, EOS], []], [[3], []], EOS, [-(1 << 63), 5]).to(torch.device("cpu"))
+    assert keyed.keys_B is not None and keyed.keys_B.tolist() == [-(1 << 63), 5]

@@ -9,6 +9,7 @@ from launchers.ids_config import IdsConfig
 from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig, SearchConfig
 from pretrain.config_dict import from_dict
 from pretrain.ids.config import IdConfig
+from pretrain.soft_ids_config import SoftIdConfig
 from zeroshot.config import EvaluateConfig
 
 
@@ -22,8 +23,12 @@ from zeroshot.config import EvaluateConfig
             recommender=ModelConfig(start_from="t5"),
             schedule=ScheduleConfig(rounds=3),
             ids=IdConfig(groups=7),
-            prompt=PromptConfig(max_tokens=99), engine=EngineConfig(zero_stage=3, precision="bf16"), generator_lr=1e-8, tracking_uri="sqlite:///x",
-            search=SearchConfig(50, 30, 0.5),
+            prompt=PromptConfig(max_tokens=99), engine=EngineConfig(zero_stage=3, precision="bf16"), generator_lr=1e-8,
+            tracking_uri="sqlite:///x", search=SearchConfig(50, 30, 0.5), dropout=0.1,
+            soft_ids=SoftIdConfig(0.5, True, 32),
+        ),
+        PretrainConfig(
+            "s", "o", prompt=PromptConfig(history="texts", item_tokens=8), schedule=ScheduleConfig(generator_epochs=0.0)
         ),
         IdsConfig("generator", "shards", "out", catalogue="Beauty", ids=IdConfig(penalty_max=0.5)),
         EvaluateConfig("run", "shards", "out", tasks=("Beauty", "Yelp"), max_users=5),
@@ -47,11 +52,17 @@ def test_round_trip_through_json(config):
         ({"recommender_lr": "fast"}, "recommender_lr must be float"),
         ({"schedule": 3}, "schedule must be an object"),
         ({"ids": {"groups": None}}, "IdConfig.groups must be int"),
-        ({"zero_stage": 3}, "zero_stage is 3; allowed: 0, 1, 2"),
+        ({"engine": {"zero_stage": 4}}, "zero_stage is 4; allowed: 0, 1, 2, 3"),
         ({"tracking_uri": 5}, "tracking_uri"),
         ({"recommender": {"start_from": 5}}, "start_from"),
         ({"batch_size": 0}, "batch_size is 0; it must be at least 1"),
         ({"recommender": {"d_model": 10, "num_heads": 4}}, "d_model 10 is not divisible"),
+        ({"dropout": 1.0}, "dropout is 1.0; it must be at least 0 and below 1"),
+        ({"prompt": {"history": "words"}}, "PromptConfig.history is 'words'; allowed: ids, texts"),
+        ({"prompt": {"item_tokens": 0}}, "prompt.item_tokens is 0; it must be at least 1"),
+        ({"prompt": {"history": "texts"}}, "set schedule.generator_epochs to 0, or prompt.history to ids"),
+        ({"soft_ids": {"temperature": 0}}, "soft_ids.temperature is 0.0; it must be above 0"),
+        ({"soft_ids": {"top_k": 0}}, "soft_ids.top_k is 0; it must be at least 1"),
     ],
 )
 def test_mistakes_are_named(values, message):

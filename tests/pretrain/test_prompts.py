@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretrain.config import PromptConfig
-from pretrain.prompts import PromptBuilder
+from pretrain.prompts import PromptBuilder, told_items
 from pretrain.templates import SEPARATOR, TEMPLATES, tokenizer_lines
 
 HISTORIES = st.lists(st.lists(st.integers(3, 90), min_size=1, max_size=9), max_size=12)
@@ -78,3 +78,16 @@ def test_the_separator_and_segments_are_known_to_the_tokenizer(tokenizer):
 def test_a_prompt_without_room_is_refused(tokenizer):
     with pytest.raises(ValueError, match="prompt.max_tokens is 4; the templates alone need"):
         PromptBuilder(tokenizer, PromptConfig(max_tokens=4))
+    with pytest.raises(ValueError, match="one text of prompt.item_tokens need"):
+        PromptBuilder(tokenizer, PromptConfig(max_tokens=64, history="texts", item_tokens=60))
+
+
+def test_items_are_told_by_their_ids_or_by_the_beginning_of_their_texts(items, book_of):
+    ids = book_of().token_ids
+    assert told_items(PromptConfig(), ids, None) is ids
+    told = told_items(PromptConfig(history="texts", item_tokens=5), ids, items)
+    assert len(told) == len(items)
+    for row, tokens in enumerate(told):
+        assert tokens.tolist() == items.tokens(row)[:5].tolist() != []
+    with pytest.raises(AssertionError, match="same catalogue"):
+        told_items(PromptConfig(history="texts"), ids[:3], items)

@@ -54,6 +54,29 @@ def test_only_candidates_are_listed_and_they_compete_among_themselves(recommende
     assert set(without.items_NK[0]) == {1, 7, 15, -1} and set(without.items_NK[1]) == {1, 4, 7, 15, -1}
 
 
+def test_histories_of_texts_are_ranked_by_texts_and_lists_hold_items(small_model, tokenizer, book_of, items):
+    ids, prompt = book_of().token_ids, PromptConfig(history="texts", item_tokens=4)
+    histories = [np.array([3, 5, 3]), np.array([0]), np.arange(20)]
+
+    def rank(token_ids, table):
+        search = SearchConfig(len(ids))
+        model = GenerativeRecommender("tiny", small_model(3), tokenizer, token_ids, prompt, search, items=table)
+        inputs = [model.prompts.build([model.told[row] for row in history], 0).tokens_S for history in histories]
+        lists = model.rank(histories, exclude_history=False)
+        assert lists.items_NK is not None and (np.sort(lists.items_NK) == np.arange(len(ids))).all()
+        return np.take_along_axis(lists.scores_NK, np.argsort(lists.items_NK), 1), inputs
+
+    scores_NI, inputs = rank(ids, items)
+    for history, tokens in zip(histories, inputs, strict=True):
+        text = items.tokens(history[-1])[:4].tolist()
+        assert any(tokens[at : at + len(text)].tolist() == text for at in range(len(tokens)))
+    backwards_NI, same = rank(ids[::-1], items)
+    assert all(np.array_equal(a, b) for a, b in zip(inputs, same, strict=True)), "prompts do not hold IDs"
+    np.testing.assert_allclose(backwards_NI, scores_NI[:, ::-1], atol=1e-4)
+    with pytest.raises(AssertionError, match="catalogue"):
+        GenerativeRecommender("tiny", small_model(3), tokenizer, ids, prompt, SearchConfig(2))
+
+
 def validate_on_ranks(world, config):
     from pathlib import Path
 

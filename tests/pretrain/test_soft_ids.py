@@ -1,16 +1,20 @@
 """The generator's loss: one-hot soft IDs are the discrete ones, weights are probabilities, one model is frozen."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
+from pretrain import fused
 from pretrain.batches import IGNORED, BatchMaker
 from pretrain.config import PromptConfig
 from pretrain.fused import expected_embeddings
 from pretrain.models import content_hash, frozen_copy
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder
-from pretrain.soft_ids import insert
+from pretrain.soft_ids import insert, soft_ids
+from pretrain.soft_ids_config import SoftIdConfig
 from shards.records import Sample
 
 
@@ -96,6 +100,102 @@ def test_the_recommender_is_no_part_of_the_module(objective):
     assert all(name.startswith("model.") for name in objective.state_dict())
     objective.train()
     assert not objective.recommender.training and objective.model.training
+
+
+def tensors(rows=23, vocab=97, width=12, other=7):
+    draw = torch.Generator().manual_seed(0)
+    make = lambda *shape: torch.randn(*shape, generator=draw, dtype=torch.float64)  # noqa: E731
+    labels = torch.randint(0, vocab, (rows,), generator=draw)
+    return make(rows, width).requires_grad_(), make(vocab, width).requires_grad_(), make(vocab, other), labels
+
+
+def value_and_gradients(soft, *inputs):
+    weight = torch.randn(soft.shape, generator=torch.Generator().manual_seed(2), dtype=soft.dtype)
+    return soft.detach(), *torch.autograd.grad((soft * weight).sum(), inputs)
+
+
+def assert_equal(one, other):
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.fixture(params=[1 << 9, 1 << 12, 16 << 20], ids=["one row", "few rows", "all rows"])
+def chunked(request, monkeypatch):
+    monkeypatch.setitem(fused.CHUNK_BYTES, "cpu", request.param)
+
+
+@pytest.mark.usefixtures("chunked")
+@pytest.mark.parametrize("k", [1, 5, 97])
+def test_top_k_is_the_softmax_over_the_largest_logits(k):
+    hidden, head, embedding, labels = tensors()
+    found = soft_ids(hidden, head, embedding, labels, SoftIdConfig(top_k=k))
+    top, tokens = (hidden @ head.T).topk(k)
+    plain = (torch.softmax(top, -1)[..., None] * embedding[tokens]).sum(1)
+    ours = value_and_gradients(found, hidden, head)
+    assert_equal(ours, value_and_gradients(plain, hidden, head))
+    if k == 97:
+        assert_equal(ours, value_and_gradients(expected_embeddings(hidden, head, embedding), hidden, head))
+    soft_ids(hidden, head.detach(), embedding, labels, SoftIdConfig(top_k=k)).sum().backward()
+    assert hidden.grad is not None and head.grad is None
+
+
+def test_top_k_comes_nearer_to_the_whole_softmax_as_k_grows():
+    hidden, head, embedding, labels = tensors()
+    whole = value_and_gradients(expected_embeddings(hidden, head, embedding), hidden)
+    distances = []
+    for k in (2, 8, 32, 96):
+        some = value_and_gradients(soft_ids(hidden, head, embedding, labels, SoftIdConfig(top_k=k)), hidden)
+        distances.append([float((a - b).norm() / b.norm()) for a, b in zip(some, whole, strict=True)])
+    assert distances == sorted(distances, reverse=True)
+    assert all(one > two for first, second in pairwise(distances) for one, two in zip(first, second, strict=True))
+    assert distances[0][0] > 0.05 and max(distances[-1]) < 0.01
+
+
+@pytest.mark.parametrize("k", [None, 5])
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_temperature_divides_the_logits(temperature, k):
+    hidden, head, embedding, labels = tensors()
+    found = soft_ids(hidden, head, embedding, labels, SoftIdConfig(temperature, top_k=k))
+    top, tokens = (hidden @ head.T / temperature).topk(k or 97)
+    plain = (torch.softmax(top, -1)[..., None] * embedding[tokens]).sum(1)
+    assert_equal(value_and_gradients(found, hidden, head), value_and_gradients(plain, hidden, head))
+
+
+@pytest.mark.parametrize("rest", [{}, {"temperature": 0.7}, {"top_k": 5}])
+def test_straight_through_is_the_assigned_token_forward_and_the_soft_one_backward(rest):
+    hidden, head, embedding, labels = tensors()
+    value, *gradients = value_and_gradients(
+        soft_ids(hidden, head, embedding, labels, SoftIdConfig(straight_through=True, **rest)), hidden, head
+    )
+    assert torch.equal(value, embedding[labels])
+    soft = soft_ids(hidden, head, embedding, labels, SoftIdConfig(**rest))
+    assert_equal(gradients, value_and_gradients(soft, hidden, head)[1:])
+
+
+def test_straight_through_has_the_discrete_loss_and_teaches_the_whole_generator(batch, small_model):
+    recommender = frozen_copy(small_model(6))
+    objective = GeneratorObjective(small_model(5), recommender, SoftIdConfig(straight_through=True))
+    loss, count = objective(batch)
+    hard, same = RecommenderObjective(recommender)(batch.prompt)
+    assert count == same
+    torch.testing.assert_close(loss, hard, rtol=1e-6, atol=0)
+    soft, _ = GeneratorObjective(small_model(5), recommender)(batch)
+    assert abs(soft / hard - 1) > 1e-4
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in objective.model.parameters())
+
+
+def test_the_objective_takes_the_options(batch, small_model):
+    def loss(**options):
+        with torch.no_grad():
+            return GeneratorObjective(small_model(5), frozen_copy(small_model(6)), SoftIdConfig(**options))(batch)[0]
+
+    plain, vocab = loss(), small_model(5).config.vocab_size
+    assert torch.equal(loss(temperature=1.0), plain)
+    torch.testing.assert_close(loss(top_k=vocab), plain, rtol=1e-6, atol=0)
+    assert len({loss(**options).item() for options in ({}, {"temperature": 0.3}, {"top_k": 3})}) == 3
+    with pytest.raises(ValueError, match=f"soft_ids.top_k is {vocab + 1}; the vocabulary has {vocab} tokens"):
+        loss(top_k=vocab + 1)
 
 
 def test_only_a_frozen_recommender_is_taken(small_model):

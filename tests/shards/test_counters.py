@@ -1,6 +1,6 @@
 import numpy as np
 
-from shards.counters import generator
+from shards.counters import generator, number
 
 
 def draw(*key):
@@ -35,4 +35,13 @@ def test_numbers_stay_what_they_are():
     assert generator(0, "pinned", 1, "a").integers(0, 1000, size=4).tolist() == PINNED
 
 
+def test_single_numbers_are_drawn_from_the_same_counters_over_the_whole_range():
+    keys = [(seed, "key", epoch, name) for seed in (0, 1) for epoch in range(100) for name in ("1", 1, 2)]
+    found = [number(*key) for key in keys]
+    assert found == [number(*key) for key in keys] and len(set(found)) == len(keys)
+    assert -(1 << 63) <= min(found) < -(1 << 62) < 1 << 62 < max(found) < 1 << 63
+    assert number(0, "pinned", 1, "a") == PINNED_NUMBER
+
+
+PINNED_NUMBER = -6055817798388306138
 PINNED = [853, 324, 366, 154]

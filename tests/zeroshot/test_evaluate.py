@@ -1,0 +1,50 @@
+"""A checkpoint is judged with the prompts of its own run."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pretrain import checkpoint
+from pretrain.config import PromptConfig, SearchConfig
+from pretrain.ids.book import Book, canonical
+from pretrain.world import World
+from shards.tables import load_items
+from zeroshot.config import EvaluateConfig
+from zeroshot.evaluate import generative
+from zeroshot.harness import load_checkpoint
+
+
+def train_and_validate(world, config):
+    from pretrain.reporter import Silent
+    from pretrain.train import train
+
+    return str(train(config, world, Silent()))
+
+
+@pytest.mark.parametrize("prompt", [PromptConfig(), PromptConfig(history="texts", item_tokens=6, max_tokens=80)])
+def test_the_judge_tells_histories_as_the_run_did(run_ranks, train_config, manifest, tokenizer, prompt):
+    config = train_config(f"judged-{prompt.history}")
+    schedule = dataclasses.replace(config.schedule, generator_epochs=0.0, teaching_epochs=0.1)
+    config = dataclasses.replace(config, prompt=prompt, schedule=schedule)
+    [folder] = run_ranks(train_and_validate, 1, config)
+    state = checkpoint.verify(Path(folder))
+    assert 0 <= state["validation"]["NDCG@10"] <= 1
+    evaluation = EvaluateConfig(folder, config.shards, "out")
+    world = World(0, 1, torch.device("cpu"))
+    judged = load_checkpoint(Path(folder), Path(config.out), state, evaluation, world)
+    assert judged.prompt == prompt
+    items = load_items(config.shards, manifest, "Gifts")
+    normal, encoded = canonical(tokenizer, [f"frost {row}" for row in range(len(items))])
+    zeros = np.zeros(len(items), dtype=np.int32)
+    ids = [np.array(tokens, dtype=np.int32) for tokens in encoded]
+    book = Book(items.items, normal, ids, zeros, zeros, zeros.astype(bool), "g", "t")
+    model = generative(judged, "idgenrec", book, items, SearchConfig(beam=10))
+    history = np.array([4, 9, 2])
+    expected = [items.tokens(row)[:6] if prompt.history == "texts" else ids[row] for row in history]
+    told = [model.told[row].tolist() for row in history]
+    assert told == [tokens.tolist() for tokens in expected]
+    ranking = model.rank([history], exclude_history=True)
+    assert ranking.items_NK is not None and not set(ranking.items_NK[0].tolist()) & {4, 9, 2}
