@@ -89,7 +89,14 @@ class Engine:
             "zero_force_ds_cpu_optimizer": False,  # torch's AdamW also where it is offloaded: the same numbers
             "optimizer": {
                 "type": "AdamW",
-                "params": {"lr": 0.0, "betas": [0.9, 0.999], "weight_decay": config.weight_decay, "torch_adam": True},
+                # Fused: one pass over the weights; on the CPU the plain one takes a tenth of a step of 64 samples.
+                "params": {
+                    "lr": 0.0,
+                    "betas": [0.9, 0.999],
+                    "weight_decay": config.weight_decay,
+                    "torch_adam": True,
+                    "fused": True,
+                },
             },
             "steps_per_print": 2**31,
         } | ({"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}} if low else {})
