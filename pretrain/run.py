@@ -7,6 +7,7 @@ another number of ranks or another ZeRO stage it goes on.
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,7 +200,9 @@ class Run:
         weights = {name.removeprefix("model."): weight.clone() for name, weight in engine.weights()}
         engine.close()
         self.models[self.trains(kind)] = filled(outlined, weights)
+        del engine
         self.engine = self.engine_kind = self.outline = None
+        gc.collect()  # DeepSpeed's engine and optimiser refer to each other
 
     @property
     def shapes(self) -> tuple[object, object]:
