@@ -114,7 +114,7 @@ def validation_task(run: Run, member: Member) -> Task:
 
 
 def judged(run: Run, name: str) -> dict[str, dict[str, np.ndarray]]:
-    """Ranks of the users, by role of the data and recommender: those of the run's models under `name`, those of popularity."""
+    """Ranks of the users, by role of the data and recommender: of the run under `name`, and of popularity."""
     found: dict[str, dict[str, list[np.ndarray]]] = {}
     config, recommender = run.config, run.models["recommender"]
     assert run.book is not None
@@ -133,9 +133,9 @@ def judged(run: Run, name: str) -> dict[str, dict[str, np.ndarray]]:
     return {role: {side: np.concatenate(ranks) for side, ranks in sides.items()} for role, sides in found.items()}
 
 
-def effect(start: Run, run: Run) -> dict[str, float]:
-    """What the generator phase between `start` and `run` did: to the IDs, to its own loss, and to the loss of the
-    recommender that it was trained for."""
+def effect(start: Run, run: Run) -> list[float]:
+    """What the generator phase between `start` and `run` did, as EFFECTS names it: to the IDs, to its own loss, and to
+    the loss of the recommender that it was trained for."""
     assert start.book is not None and run.book is not None
     recommender = frozen_copy(start.models["recommender"])
     samples = [
@@ -160,7 +160,7 @@ def effect(start: Run, run: Run) -> dict[str, float]:
             sums += [loss.item() for loss, _ in found]
     losses = [line["generator/loss"] for line in read_lines(run.folder / "metrics.jsonl") if "generator/loss" in line]
     changed = run.book.difference(start.book).share_changed
-    return dict(zip(EFFECTS, [changed, np.mean(losses[:5]), np.mean(losses[-5:]), *sums / len(samples)], strict=True))
+    return [changed, *map(float, (np.mean(losses[:5]), np.mean(losses[-5:]), *sums / len(samples)))]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class Seen:
     """Of one seed: ranks by role of the data, arm and user; effects of the generator phases; the plan in words."""
 
     ranks: dict[str, dict[str, np.ndarray]]
-    effects: dict[str, dict[str, float]]
+    effects: dict[str, list[float]]
     plan: str
 
 
@@ -225,7 +225,7 @@ def section(seen: list[Seen]) -> list[str]:
     rows = []
     for number, one in enumerate(seen, 1):
         for name, found in one.effects.items():
-            rows.append([f"{name.rpartition(' ')[2]}, run {number}", *(f"{value:.3f}" for value in found.values())])
+            rows.append([f"{name.rpartition(' ')[2]}, run {number}", *(f"{value:.3f}" for value in found)])
     return [*lines, told, "", *table(["generator's rate", *EFFECTS], rows)]
 
 
