@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.decoding import table
-from benchmarks.training import real_batch
+from benchmarks.training import Setting
+from benchmarks.training_generator import real_batches
 from pretrain.batches import IGNORED, GeneratorBatch
 from pretrain.models import frozen_copy, load_model
-from pretrain.objectives import GeneratorObjective, head_inputs
+from pretrain.objectives import GeneratorObjective
 from pretrain.soft_ids import soft_ids
 from pretrain.soft_ids_config import SoftIdConfig
-from shards.manifest import TOKENIZER_FOLDER
-from shards.tokenizer import load_tokenizer
 
 TEMPERATURES = (1.0, 0.5)
 MOVED = 0.03
@@ -78,17 +77,12 @@ def distances(one_ND: Tensor, other_ND: Tensor) -> Tensor:
 
 def rows_of(options: argparse.Namespace) -> tuple[list[list[str]], int, int]:
     """The table, the number of distinct items and of ID tokens."""
-    generator = load_model(options.model, load_tokenizer(Path(options.shards) / TOKENIZER_FOLDER))
-    batch = real_batch(options.shards, options.batch)
+    setting = Setting.of(options)
+    generator = load_model(options.model, setting.tokenizer)
+    (batch,) = real_batches(setting, options, options.batch)
     objective = GeneratorObjective(generator, frozen_copy(generator))
     with torch.no_grad():
-        hidden_ME = torch.cat([
-            head_inputs(
-                generator, batch.item_mask_IU[at:end, :width], batch.id_labels_IT[at:end],
-                batch.item_ids_IU[at:end, :width],
-            )
-            for at, end, width in batch.parts
-        ])  # fmt: skip
+        hidden_ME = objective.id_states(batch)
         hidden_NE = hidden_ME[batch.id_labels_IT.flatten() != IGNORED]
         logits_NV = hidden_NE @ generator.lm_head.weight.T
     rows = []

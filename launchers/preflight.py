@@ -74,7 +74,7 @@ class Outlook:
         )  # fmt: skip
         return costs.memory(
             kind, self.recommender.num_parameters, self.generator.num_parameters, self.ranks, zero_stage,
-            self.precision, self.offload and zero_stage > 0, kept, self.machine.is_gpu,
+            self.precision, self.offload and zero_stage > 0, kept,
         )  # fmt: skip
 
     def host(self, kind: Kind, zero_stage: int) -> float:

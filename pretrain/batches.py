@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pretrain.ids.book import Book
+from pretrain.parts import parts_of
 from pretrain.prompts import Prompt, PromptBuilder, told_items
 from pretrain.templates import TEMPLATES
 from shards.counters import generator as counter_generator
@@ -59,7 +60,8 @@ class TextBatch:
     @property
     def padded_tokens(self) -> int:
         """Tokens that are computed, padding included."""
-        return self.mask_BS.numel() + self.labels_BT.numel()
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # a rank's
+        return sum(part.tokens for part in parts_of(self.mask_BS, self.labels_BT, device))
 
 
 @dataclass(frozen=True)

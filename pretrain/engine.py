@@ -75,7 +75,11 @@ class Engine:
 
     def _settings(self, config: PretrainConfig) -> dict[str, Any]:
         options = self.options
-        zero: dict[str, Any] = {"stage": options.zero_stage}
+        # By default a bucket is 500 million elements, 2 GB, however small the model is.
+        bucket = min(500_000_000, sum(parameter.numel() for parameter in self.objective.parameters()))
+        zero: dict[str, Any] = {
+            "stage": options.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket
+        }  # fmt: skip
         if options.offload:
             zero["offload_optimizer"] = {"device": "cpu"}
         low = options.precision == "bf16"
@@ -89,7 +93,14 @@ class Engine:
             "zero_force_ds_cpu_optimizer": False,  # torch's AdamW also where it is offloaded: the same numbers
             "optimizer": {
                 "type": "AdamW",
-                "params": {"lr": 0.0, "betas": [0.9, 0.999], "weight_decay": config.weight_decay, "torch_adam": True},
+                # Fused: one pass over the weights; on the CPU the plain one takes a tenth of a step of 64 samples.
+                "params": {
+                    "lr": 0.0,
+                    "betas": [0.9, 0.999],
+                    "weight_decay": config.weight_decay,
+                    "torch_adam": True,
+                    "fused": True,
+                },
             },
             "steps_per_print": 2**31,
         } | ({"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}} if low else {})

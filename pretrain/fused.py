@@ -67,6 +67,7 @@ class _CrossEntropy(torch.autograd.Function):
             torch.mm(grad_NV, head_VE, out=grad_ME[rows])
             if grad_VE is not None:
                 grad_VE.addmm_(grad_NV.T, hidden_ME[rows])
+            del grad_NV  # or it stands beside the next chunk's
         return grad_ME, grad_VE, None
 
 
@@ -80,6 +81,7 @@ class _ExpectedEmbeddings(torch.autograd.Function):
             normaliser_M[rows] = torch.logsumexp(logits_NV, dim=-1)
             weights_NV = logits_NV.sub_(normaliser_M[rows, None]).exp_().to(hidden_ME.dtype)
             torch.mm(weights_NV, embedding_VD, out=mean_MD[rows])
+            del logits_NV, weights_NV  # or they stand beside the next chunk's
         ctx.save_for_backward(hidden_ME, head_VE, embedding_VD, normaliser_M, mean_MD)
         return mean_MD
 
@@ -98,6 +100,7 @@ class _ExpectedEmbeddings(torch.autograd.Function):
             torch.mm(grad_NV, head_VE, out=grad_ME[rows])
             if grad_VE is not None:
                 grad_VE.addmm_(grad_NV.T, hidden_ME[rows])
+            del weights_NV, grad_NV
         return grad_ME, grad_VE, None
 
 

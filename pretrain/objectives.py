@@ -7,6 +7,8 @@ the label -100 and is in neither. The engine divides by the global number of tar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import T5ForConditionalGeneration
@@ -14,6 +16,7 @@ from transformers import T5ForConditionalGeneration
 from pretrain.batches import IGNORED, GeneratorBatch, TextBatch
 from pretrain.dropout import key_dropout, keyed
 from pretrain.fused import cross_entropy
+from pretrain.parts import parts_of
 from pretrain.soft_ids import check, insert, soft_ids
 from pretrain.soft_ids_config import SoftIdConfig
 
@@ -23,16 +26,20 @@ def decoder_inputs(model: T5ForConditionalGeneration, labels_BT: Tensor) -> Tens
     return model.prepare_decoder_input_ids_from_labels(labels=labels_BT)
 
 
+def embedded(model: T5ForConditionalGeneration, tables: Sequence[Tensor]) -> list[Tensor]:
+    """The embeddings of several tables of token ids, by one look-up: each has a gradient as large as the vocabulary."""
+    flat = model.shared(torch.cat([table.flatten() for table in tables]))
+    rows = flat.split([table.numel() for table in tables])
+    return [found.view(*table.shape, -1) for found, table in zip(rows, tables, strict=True)]
+
+
 def head_inputs(
-    model: T5ForConditionalGeneration, mask_BS: Tensor, labels_BT: Tensor, input_ids_BS: Tensor | None = None,
-    inputs_BSE: Tensor | None = None,
+    model: T5ForConditionalGeneration, inputs_BSE: Tensor, mask_BS: Tensor, targets_BTE: Tensor
 ) -> Tensor:  # fmt: skip
-    """What the head sees at every label, [B * T, E], from token ids or from embeddings; teacher-forced."""
-    encoded_BSE = model.encoder(
-        input_ids=input_ids_BS, inputs_embeds=inputs_BSE, attention_mask=mask_BS
-    ).last_hidden_state
+    """What the head sees at every label, [B * T, E], from the embeddings of both sides; teacher-forced."""
+    encoded_BSE = model.encoder(inputs_embeds=inputs_BSE, attention_mask=mask_BS).last_hidden_state
     hidden_BTE = model.decoder(
-        input_ids=decoder_inputs(model, labels_BT),
+        inputs_embeds=targets_BTE,
         encoder_hidden_states=encoded_BSE,
         encoder_attention_mask=mask_BS,
         use_cache=False,
@@ -40,6 +47,27 @@ def head_inputs(
     if model.config.scale_decoder_outputs:  # a head tied to the embeddings (T5 v1.0)
         hidden_BTE = hidden_BTE * model.model_dim**-0.5
     return hidden_BTE.flatten(0, 1)
+
+
+def text_loss(
+    model: T5ForConditionalGeneration, batch: TextBatch, soft_ME: Tensor | None = None, slot_BS: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy and number of labels; rows of like lengths are computed together.
+
+    With soft IDs, place (b, s) of the prompt takes row `slot_BS[b, s]` of `soft_ME` where that is not -1.
+    """
+    parts = parts_of(batch.mask_BS, batch.labels_BT)
+    labels = [batch.labels_BT[part.rows_N, : part.num_labels] for part in parts]
+    prompts = [batch.input_ids_BS[part.rows_N, : part.width] for part in parts]
+    found = embedded(model, [*prompts, *(decoder_inputs(model, labels_NT) for labels_NT in labels)])
+    hidden = []
+    for part, inputs_NSE, targets_NTE in zip(parts, found[: len(parts)], found[len(parts) :], strict=True):
+        if soft_ME is not None and slot_BS is not None:
+            inputs_NSE = insert(inputs_NSE, soft_ME, slot_BS[part.rows_N, : part.width])
+        with keyed(model, None if batch.keys_B is None else batch.keys_B[part.rows_N]):
+            hidden.append(head_inputs(model, inputs_NSE, batch.mask_BS[part.rows_N, : part.width], targets_NTE))
+    labels_M = torch.cat([labels_NT.flatten() for labels_NT in labels])
+    return cross_entropy(torch.cat(hidden), model.lm_head.weight, labels_M)
 
 
 class RecommenderObjective(nn.Module):
@@ -55,9 +83,7 @@ class RecommenderObjective(nn.Module):
         self.model = model
 
     def forward(self, batch: TextBatch) -> tuple[Tensor, Tensor]:
-        with keyed(self.model, batch.keys_B):
-            hidden_ME = head_inputs(self.model, batch.mask_BS, batch.labels_BT, batch.input_ids_BS)
-        return cross_entropy(hidden_ME, self.model.lm_head.weight, batch.labels_BT.flatten())
+        return text_loss(self.model, batch)
 
 
 class GeneratorObjective(nn.Module):
@@ -88,22 +114,24 @@ class GeneratorObjective(nn.Module):
         return self._frozen[0]
 
     def forward(self, batch: GeneratorBatch) -> tuple[Tensor, Tensor]:
-        ids_IU, mask_IU, labels_IT = batch.item_ids_IU, batch.item_mask_IU, batch.id_labels_IT
-        hidden = []
-        for at, end, width in batch.parts:
-            with keyed(self.model, batch.item_keys_I[at:end]):
-                hidden.append(
-                    head_inputs(self.model, mask_IU[at:end, :width], labels_IT[at:end], ids_IU[at:end, :width])
-                )
-        hidden_ME, labels_M = torch.cat(hidden), labels_IT.flatten()
+        labels_M, embedding_VE = batch.id_labels_IT.flatten(), self.recommender.shared.weight
         real_N = (labels_M != IGNORED).nonzero().squeeze(1)
-        embedding_VE = self.recommender.shared.weight
-        soft_NE = soft_ids(hidden_ME[real_N], self.model.lm_head.weight, embedding_VE, labels_M[real_N], self.options)
-        soft_ME = soft_NE.new_zeros(len(hidden_ME), embedding_VE.shape[1]).index_copy(0, real_N, soft_NE)
+        hidden_NE = self.id_states(batch)[real_N]
+        soft_NE = soft_ids(hidden_NE, self.model.lm_head.weight, embedding_VE, labels_M[real_N], self.options)
+        soft_ME = soft_NE.new_zeros(len(labels_M), embedding_VE.shape[1]).index_copy(0, real_N, soft_NE)
         return self.loss_from_embeddings(batch, soft_ME)
+
+    def id_states(self, batch: GeneratorBatch) -> Tensor:
+        """What the generator's head sees at every place of the distinct items' IDs, [I * T, E]."""
+        texts = [batch.item_ids_IU[at:end, :width] for at, end, width in batch.parts]
+        labels = [batch.id_labels_IT[at:end] for at, end, _ in batch.parts]
+        found = embedded(self.model, [*texts, *(decoder_inputs(self.model, labels_NT) for labels_NT in labels)])
+        inputs, targets, hidden = found[: len(texts)], found[len(texts) :], []
+        for (at, end, width), inputs_NUE, targets_NTE in zip(batch.parts, inputs, targets, strict=True):
+            with keyed(self.model, batch.item_keys_I[at:end]):
+                hidden.append(head_inputs(self.model, inputs_NUE, batch.item_mask_IU[at:end, :width], targets_NTE))
+        return torch.cat(hidden)
 
     def loss_from_embeddings(self, batch: GeneratorBatch, soft_ME: Tensor) -> tuple[Tensor, Tensor]:
         """The recommender's loss with the prompt's ID tokens replaced by embeddings, one row per place of an ID."""
-        inputs_BSE = insert(self.recommender.shared.weight[batch.prompt.input_ids_BS], soft_ME, batch.slot_BS)
-        hidden_ME = head_inputs(self.recommender, batch.prompt.mask_BS, batch.prompt.labels_BT, inputs_BSE=inputs_BSE)
-        return cross_entropy(hidden_ME, self.recommender.lm_head.weight, batch.prompt.labels_BT.flatten())
+        return text_loss(self.recommender, batch.prompt, soft_ME, batch.slot_BS)

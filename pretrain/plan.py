@@ -82,13 +82,11 @@ def memory(
     precision: str,
     offload: bool,
     activations: float,
-    whole_bucket: bool,
 ) -> Memory:
     """Bytes of one rank in a phase of this kind; `recommender` and `generator` are numbers of parameters.
 
     ZeRO (Rajbhandari et al. 2020, section 5) shares out over ranks: 1 optimiser state, 2 and gradients, 3 and weights.
-    `offload` keeps master weights and moments in the host's memory, so they are not counted here. `whole_bucket`: an
-    empty bucket costs its full size, as on a GPU; the CPU gives memory when it is written to.
+    `offload` keeps master weights and moments in the host's memory, so they are not counted here.
     """
     trained = recommender if kind == "recommender" else generator
     width = 2 if precision == "bf16" else 4
@@ -98,7 +96,7 @@ def memory(
     gradients = 4 * trained / (ranks if zero_stage >= 2 else 1)  # accumulated in float32 at either precision
     master = 0 if zero_stage == 0 else MASTER
     optimiser = 0.0 if offload else (master + MOMENTS) * trained / (ranks if zero_stage else 1)
-    bucket = width * (BUCKET if whole_bucket else min(BUCKET, trained)) if zero_stage in (1, 2) else 0
+    bucket = width * min(BUCKET, trained) if zero_stage in (1, 2) else 0
     resting = 4 * (generator if kind == "recommender" else recommender)
     frozen = 4 * recommender if kind == "generator" else 0
     return Memory(weights, gradients, optimiser, bucket, resting + frozen, activations)

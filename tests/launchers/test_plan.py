@@ -112,13 +112,14 @@ def test_what_fits_is_not_refused_and_what_does_not_is(config, on_machine):
 
 
 def test_a_gpu_is_measured_by_its_own_memory(config, on_machine):
-    """There 2 GB of an empty bucket count, and neither libraries nor copies."""
-    on_machine(memory=3 * GB, gpu=True)
+    """There neither libraries nor copies count."""
+    on_machine(memory=GB, gpu=True)
     outlook = look(config, 1)
-    assert 2 * GB < outlook.needed(1)[0] < 2.1 * GB and outlook.needed(0)[0] < 0.1 * GB
+    needed, _ = outlook.needed(1)
+    assert 0 < needed < 0.1 * GB
     refuse_what_cannot_fit(outlook)
-    on_machine(memory=1 * GB, gpu=True)
-    with pytest.raises(ValueError, match=r"has 1\.0 GB \(H200\); try --engine.zero-stage 3 or smaller models"):
+    on_machine(memory=int(needed) - 1, gpu=True)
+    with pytest.raises(ValueError, match=r"has .* \(H200\); try "):
         refuse_what_cannot_fit(look(config, 1))
 
 

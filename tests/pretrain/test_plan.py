@@ -74,7 +74,7 @@ def test_memory_of_adam_in_float32_and_what_zero_shares_out():
     million, ranks = 10**6, 4
 
     def bytes_a_parameter(stage, precision="fp32", offload=False):
-        found = costs.memory("recommender", million, 2 * million, ranks, stage, precision, offload, 0, False)
+        found = costs.memory("recommender", million, 2 * million, ranks, stage, precision, offload, 0)
         assert found.others == 4 * 2 * million and found.activations == 0
         return found.weights / million, found.gradients / million, found.optimiser / million, found.buckets / million
 
@@ -83,10 +83,10 @@ def test_memory_of_adam_in_float32_and_what_zero_shares_out():
     assert bytes_a_parameter(2) == (4, 1, 12 / 4, 4)
     assert bytes_a_parameter(3) == (1 + 4, 1, 12 / 4, 0), "few enough to stay whole within a step"
     assert bytes_a_parameter(2, "bf16", offload=True) == (2, 1, 0, 2)
-    huge = costs.memory("recommender", 11 * 10**9, 0, 8, 3, "bf16", False, 0, True)
+    huge = costs.memory("recommender", 11 * 10**9, 0, 8, 3, "bf16", False, 0)
     assert huge.weights == 2 * (11 / 8 + 1) * 10**9, "a billion at a time"
-    assert costs.memory("recommender", million, 0, 1, 1, "fp32", False, 0, True).buckets == 4 * costs.BUCKET
-    frozen = costs.memory("generator", 3 * million, million, ranks, 1, "fp32", False, 7, False)
+    assert costs.memory("recommender", 10**9, 0, 1, 1, "fp32", False, 0).buckets == 4 * costs.BUCKET
+    frozen = costs.memory("generator", 3 * million, million, ranks, 1, "fp32", False, 7)
     assert frozen.others == 2 * 4 * 3 * million, "the recommender and its frozen replica"
     assert frozen.total == frozen.weights + frozen.gradients + frozen.optimiser + frozen.buckets + frozen.others + 7
 

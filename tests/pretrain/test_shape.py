@@ -69,13 +69,12 @@ def kept_by_torch(config, rows, source, target, frozen):
         return tensor
 
     ids = torch.randint(3, 90, (rows, source))
-    labels, mask = torch.randint(3, 90, (rows, target)), torch.ones(rows, source, dtype=torch.long)
+    targets, mask = torch.randint(3, 90, (rows, target)), torch.ones(rows, source, dtype=torch.long)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        inputs = model.shared(ids)
         if frozen:
-            inputs = model.shared(ids).detach().requires_grad_()
-            head_inputs(model, mask, labels, inputs_BSE=inputs)
-        else:
-            head_inputs(model, mask, labels, ids)
+            inputs = inputs.detach().requires_grad_()
+        head_inputs(model, inputs, mask, model.shared(targets))
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / 4
 
 

@@ -26,8 +26,9 @@ def test_padding_is_no_work(batch, small_model):
     for _ in watch.waiting([1, 2]):
         watch.count([batch])
     report = watch.report()
-    assert (batch.input_tokens, batch.real_tokens, batch.padded_tokens) == (12, 17, 2 * 16 + 2 * 8)
-    assert report["padding_share"] == pytest.approx(1 - 17 / 48)
+    padded = 2 * 16 + 2 * 8 if torch.cuda.is_available() else 2 * 9 + 2 * 3  # a GPU's rows are aligned
+    assert (batch.input_tokens, batch.real_tokens, batch.padded_tokens) == (12, 17, padded)
+    assert report["padding_share"] == pytest.approx(1 - 17 / padded)
     assert "model_flops_utilisation" not in report, "the peak of a CPU is not known"
     again = watch.report()
     assert again["tokens_per_second"] == 0 and again["padding_share"] == 0, "a report begins anew"
@@ -73,7 +74,8 @@ def test_a_generator_batch_counts_both_models(small_model):
     shape = small_model().config
     prompt = text_batch([[5] * 7 + [1]], [[7]], 1)
     ids, labels = torch.full((1, 8), 5), torch.tensor([[7, 8] + [IGNORED] * 6])
-    batch = GeneratorBatch(prompt, ids, torch.ones_like(ids), labels, torch.full((1, 8), -1), ((0, 1, 8),))
+    nowhere, keys = torch.full((1, 8), -1), torch.zeros(1, dtype=torch.long)
+    batch = GeneratorBatch(prompt, ids, torch.ones_like(ids), labels, nowhere, ((0, 1, 8),), keys)
     source, target, head = token_weights(shape)
     writing = 6 * (8 * source + 2 * (target + head))
     soft, frozen = 4 * 2 * shape.vocab_size * shape.d_model, 4 * (8 * source + 2 * (target + head))
