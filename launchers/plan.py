@@ -155,9 +155,11 @@ def _stages(outlook: Outlook) -> list[str]:
         if stage == 0 and (engine.precision == "bf16" or engine.offload):
             continue  # DeepSpeed has neither there
         needed, _ = outlook.needed(stage)
-        sent = [
-            size(costs.traffic(outlook.trained(kind), outlook.ranks, stage, outlook.precision, micro)) for kind in kinds
-        ]
+        sent = []
+        for kind in kinds:
+            calls = max(1, len(outlook.batches[kind].runs))
+            traffic = costs.traffic(outlook.trained(kind), outlook.ranks, stage, outlook.precision, micro, calls)
+            sent.append(size(traffic))
         fits = "yes" if needed <= outlook.machine.memory else "no"
         rows.append([f"{stage}{' (this run)' if stage == outlook.zero_stage else ''}", size(needed), fits, *sent])
     title = "ZeRO stages: memory of a rank in its largest phase, bytes that a rank sends in a step"

@@ -109,20 +109,26 @@ def host_copies(trained: int, ranks: int, zero_stage: int, offload: bool) -> tup
     return 4 * trained + offloaded, 4 * trained + MOMENTS * trained / ranks
 
 
-def traffic(trained: int, ranks: int, zero_stage: int, precision: str, micro_batches: int) -> float:
+def traffic(
+    trained: int, ranks: int, zero_stage: int, precision: str, micro_batches: int, text_runs: float = 1
+) -> float:
     """Bytes that one rank sends in an optimiser step, by ring collectives: an all-reduce sends 2 (N-1)/N of its bytes,
     a reduce-scatter or an all-gather half of that.
 
-    As DeepSpeed 0.19 does it: stages 1 and 2 all-reduce gradients (`use_multi_rank_bucket_allreduce`) and gather the
-    new weights; stage 1 reduces once a step, stages 2 and 3 with every micro-batch; stage 3 scatters gradients and
-    gathers the weights twice for every micro-batch.
+    As DeepSpeed 0.19 does it (counted: docs/benchmarks/traffic.md): stages 1 and 2 all-reduce gradients
+    (`use_multi_rank_bucket_allreduce`) and gather the new weights; stage 1 reduces once a step, stage 2 with every
+    micro-batch. Stage 3 scatters gradients and gathers the weights with every micro-batch: once as far as it leaves
+    them whole between forward and backward pass (GATHERED), twice beyond; and beyond, in a generator phase, anew for
+    each of the `text_runs` calls that encode texts.
     """
     whole = (2 if precision == "bf16" else 4) * trained * (ranks - 1) / ranks
+    released = max(0.0, 1 - GATHERED / trained)
+    gathers = text_runs + released if released else 1
     return {
         0: 2 * whole,
         1: 2 * whole + whole,
         2: 2 * whole * micro_batches + whole,
-        3: (2 * whole + whole) * micro_batches,
+        3: (whole + gathers * whole) * micro_batches,
     }[zero_stage]
 
 
