@@ -18,8 +18,8 @@ import tyro
 from launchers.book_command import Book
 from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
+from launchers.pretrain_command import Pretrain, with_recipe
 from launchers.shard_commands import Shard
-from pretrain.config import PretrainConfig
 from zeroshot.config import EvaluateConfig
 
 
@@ -45,22 +45,6 @@ class Demo:
 
         folder = Path(self.out) if self.out else next_folder(Path("runs"))
         run_demo(folder, self.seed, self.transfer, self.processes, Console())
-
-
-@dataclass(frozen=True)
-class Pretrain:
-    """Train recommender and ID generator in turn. The same command takes an interrupted run up again.
-
-    Example: idgenrec pretrain --shards shards --out runs/first --recommender.start-from t5 --generator.start-from t5
-    """
-
-    config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
-    processes: int = 1
-    """Local processes (ranks)."""
-
-    def run(self) -> None:
-        self.config.micro_batches(self.processes)
-        _launch("pretrain", self.config, self.processes)
 
 
 @dataclass(frozen=True)
@@ -136,7 +120,7 @@ Command = (
 DESCRIPTION = "Pretrain and judge the IDGenRec foundation recommender: textual item IDs, zero-shot recommendation."
 
 
-def _launch(task: str, config: PretrainConfig | IdsConfig | EvaluateConfig, processes: int) -> None:
+def _launch(task: str, config: IdsConfig | EvaluateConfig, processes: int) -> None:
     from launchers.local import launch
 
     launch(task, dataclasses.asdict(config), processes)
@@ -146,7 +130,11 @@ def main() -> None:
     """The console script."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        tyro.cli(Command, prog="idgenrec", description=DESCRIPTION).run()  # type: ignore[union-attr,arg-type]
+        words = sys.argv[1:]
+        # As the default of the whole, a recipe's values become those of `pretrain`; other commands have none.
+        default = with_recipe(words[1:]) if words[:1] == ["pretrain"] else None
+        options = {} if default is None else {"default": default}
+        tyro.cli(Command, prog="idgenrec", description=DESCRIPTION, **options).run()  # type: ignore[union-attr,arg-type]
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -8,13 +8,14 @@ one line on standard error of rank 0 and exit status 2.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 SPEAK_AFTER = 10.0
 
@@ -78,10 +79,19 @@ def cli() -> None:
     try:
         main(sys.argv[1])
     except ValueError as error:
-        if os.environ.get("RANK", "0") != "0":
-            time.sleep(SPEAK_AFTER)  # rank 0 mostly finds the same mistake; its failure stops us before we repeat it
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _give_up(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" for {error.filename}" if error.filename else ""
+        _give_up(f"no space left{where}; make room and give the same command again")
+
+
+def _give_up(why: str) -> NoReturn:
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(SPEAK_AFTER)  # rank 0 mostly finds the same mistake; its failure stops us before we repeat it
+    print(f"error: {why}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

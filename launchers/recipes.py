@@ -1,13 +1,27 @@
 """Named runs as functions that return configurations.
 
 Enters: folders and the few values a person changes. Leaves: complete, frozen configurations. Must hold: nothing is
-read or
-written here.
+read or written here.
+
+Presets differ where the paper and we do (docs/training.md): `paper` follows its text, section 3.2; `clean`, ours, warms
+the recommender before the generator gets its first signal and gives the generator a learning rate that moves it. Both
+have the same number of epochs, so that they can be compared.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Literal
+
 from pretrain.config import ModelConfig, PretrainConfig, ScheduleConfig
+
+Preset = Literal["paper", "clean"]
+Trained = Literal["both", "recommender", "generator"]
+
+RECOMMENDER_START = ModelConfig(start_from="google-t5/t5-small")
+"""Section 2.6: the standard pretrained T5."""
+GENERATOR_START = ModelConfig(start_from="nandakishormpai/t5-small-machine-articles-tag-generation")
+"""Section 2.6: a T5 small that writes tags of articles."""
 
 DEMO_SHAPE = ModelConfig(d_model=64, d_ff=128, num_layers=1, num_heads=4)
 
@@ -28,4 +42,64 @@ def demo(shards: str, out: str, seed: int) -> PretrainConfig:
         generator_lr=1e-4,
         teaching_lr=3e-3,
         seed=seed,
+    )
+
+
+def foundation(shards: str, out: str, preset: Preset = "clean") -> PretrainConfig:
+    """Experiment 2 (section 3.5): one epoch over all pretraining categories, which the shards hold (the paper's 19).
+
+    The paper found that more than one epoch harms the zero-shot results.
+    """
+    schedule = {
+        "paper": ScheduleConfig(warmup_epochs=0.0, rounds=1, generator_epochs=1.0, recommender_epochs=1.0),
+        "clean": ScheduleConfig(warmup_epochs=0.5, rounds=1, generator_epochs=1.0, recommender_epochs=0.5),
+    }[preset]
+    return _run(shards, out, preset, schedule)
+
+
+def standard(shards: str, out: str, preset: Preset = "clean", train: Trained = "both") -> PretrainConfig:
+    """Experiment 1 (section 3.4): one data set, 3 epochs of the generator and 30 of the recommender, in three rounds.
+
+    `train`: Table 5's columns with as many epochs of the one that is trained. "recommender": the IDs of the generator
+    as it starts. "generator": the recommender stays as it starts.
+    """
+    schedule = {
+        "paper": ScheduleConfig(warmup_epochs=0.0, rounds=3, generator_epochs=1.0, recommender_epochs=10.0),
+        "clean": ScheduleConfig(warmup_epochs=7.5, rounds=3, generator_epochs=1.0, recommender_epochs=7.5),
+    }[preset]
+    if train == "recommender":
+        schedule = dataclasses.replace(schedule, generator_epochs=0.0)
+    if train == "generator":
+        schedule = dataclasses.replace(schedule, warmup_epochs=0.0, recommender_epochs=0.0)
+    return _run(shards, out, preset, schedule)
+
+
+def finetune(shards: str, out: str, checkpoint: str, preset: Preset = "clean") -> PretrainConfig:
+    """Both models of a checkpoint trained on, on one data set: one round of the standard experiment, 10 epochs.
+
+    `checkpoint`: a folder with `recommender` and `generator`. The paper has no such run; `paper` means its order of
+    phases and its learning rates.
+    """
+    schedule = {
+        "paper": ScheduleConfig(warmup_epochs=0.0, rounds=1, generator_epochs=1.0, recommender_epochs=10.0),
+        "clean": ScheduleConfig(warmup_epochs=5.0, rounds=1, generator_epochs=1.0, recommender_epochs=5.0),
+    }[preset]
+    return dataclasses.replace(
+        _run(shards, out, preset, schedule),
+        recommender=ModelConfig(start_from=f"{checkpoint}/recommender"),
+        generator=ModelConfig(start_from=f"{checkpoint}/generator"),
+    )
+
+
+def _run(shards: str, out: str, preset: Preset, schedule: ScheduleConfig) -> PretrainConfig:
+    return PretrainConfig(
+        shards=shards,
+        out=out,
+        recommender=RECOMMENDER_START,
+        generator=GENERATOR_START,
+        schedule=schedule,
+        batch_size=64,
+        micro_batch_size=32,
+        recommender_lr=1e-3,
+        generator_lr={"paper": 1e-8, "clean": 1e-5}[preset],
     )

@@ -16,6 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from pretrain.reporter import SILENT, Reporter
 from pretrain.world import World
 
@@ -63,8 +65,8 @@ class Saver:
         error, hashes = None, {}
         try:
             hashes = work.result()
-        except OSError as problem:  # said below, once all ranks know; anything else is a fault of ours
-            error = f"rank {self.world.rank}: {problem.strerror or problem}"
+        except (OSError, SafetensorError) as problem:  # said below, once all ranks know; others are faults of ours
+            error = f"rank {self.world.rank}: {getattr(problem, 'strerror', None) or problem}"
         parts = self.world.gather((error, hashes))
         errors = [text for text, _ in parts if text]
         if errors:

@@ -86,6 +86,7 @@ class ScheduleConfig:
 
     `teaching_epochs`: a generator from scratch first learns to write an item's most informative words (epochs over the
     items). `warmup_epochs`: the recommender trains before the generator gets its first signal (0 = the paper's order).
+    A number of steps, where given, takes the place of the epochs beside it; 0 leaves the phase out.
     """
 
     teaching_epochs: float = 10.0
@@ -100,12 +101,36 @@ class ScheduleConfig:
     """Epochs of the generator per round."""
     recommender_epochs: float = 1.0
     """Epochs of the recommender per round."""
+    teaching_steps: int | None = None
+    """Optimiser steps instead of teaching_epochs."""
+    warmup_steps: int | None = None
+    """Optimiser steps instead of warmup_epochs."""
+    generator_steps: int | None = None
+    """Optimiser steps per round instead of generator_epochs."""
+    recommender_steps: int | None = None
+    """Optimiser steps per round instead of recommender_epochs."""
+    refresh_ids: Literal["phase", "never"] = "phase"
+    """"phase": the ID book is made anew after every phase that changed the generator. "never": the first book stays."""
     validation_users: int = 256
     """Users of the pretraining categories that pick the checkpoint."""
+    validation_steps: int | None = None
+    """Steps between validations inside a recommender phase; none = at its end only."""
+    patience: int | None = None
+    """Validations in a row without a better NDCG@10 that end the run; none = it runs to its end."""
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ValueError(f"rounds is {self.rounds}; at least one round is needed")
+        for kind in ("teaching", "warmup", "generator", "recommender"):
+            epochs, steps = getattr(self, f"{kind}_epochs"), getattr(self, f"{kind}_steps")
+            if not (math.isfinite(epochs) and epochs >= 0):
+                raise ValueError(f"{kind}_epochs is {epochs}; it must be a number of at least 0")
+            if steps is not None and steps < 0:
+                raise ValueError(f"{kind}_steps is {steps}; it must be at least 0")
+        for name in ("validation_users", "validation_steps", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,11 @@ class Engine:
 
     def _settings(self, config: PretrainConfig) -> dict[str, Any]:
         options = self.options
-        zero: dict[str, Any] = {"stage": options.zero_stage}
+        # By default a bucket is 500 million elements, 2 GB, however small the model is.
+        bucket = min(500_000_000, sum(parameter.numel() for parameter in self.objective.parameters()))
+        zero: dict[str, Any] = {
+            "stage": options.zero_stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket
+        }  # fmt: skip
         if options.offload:
             zero["offload_optimizer"] = {"device": "cpu"}
         low = options.precision == "bf16"

@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import T5Config, T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.config import ModelConfig
+from pretrain.config import EngineConfig, ModelConfig
 from shards.tokenizer import EOS_ID, PAD_ID, padded_vocab_size
 
 
@@ -62,6 +62,15 @@ def on_device(model: T5ForConditionalGeneration, device: torch.device) -> T5ForC
     """The model, moved to `device`."""
     torch.nn.Module.to(model, device)
     return model
+
+
+def prepare(model: T5ForConditionalGeneration, options: EngineConfig) -> None:
+    """Set a model up for training as the engine's options say; neither changes what it computes."""
+    if options.activation_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if options.compile:
+        for stack in (model.encoder, model.decoder):
+            stack.compile(dynamic=True)
 
 
 def frozen_copy(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration:

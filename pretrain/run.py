@@ -7,6 +7,7 @@ another number of ranks or another ZeRO stage it goes on.
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from pretrain.identity import differences, identity
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import discard
-from pretrain.models import build_model, filled, frozen_copy, load_model, on_device, outline, save_model
+from pretrain.models import build_model, filled, frozen_copy, load_model, on_device, outline, prepare, save_model
 from pretrain.moments import Moments
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder
@@ -169,9 +170,11 @@ class Run:
         model = self.models[self.trains(kind)]
         self.outline = outline(model)
         if kind == "generator":
-            objective = GeneratorObjective(model, frozen_copy(self.models["recommender"]))
+            frozen = frozen_copy(self.models["recommender"])
+            objective = GeneratorObjective(model, frozen, self.config.soft_ids, self.config.dropout)
         else:
-            objective = RecommenderObjective(model)
+            objective = RecommenderObjective(model, self.config.dropout)
+        prepare(model, self.config.engine)
         objective.train()
         self.engine, self.engine_kind = Engine(objective, self.config, self.world, self._weights_before()), kind
         if self.last_checkpoint and (self.last_checkpoint / "engines" / kind).is_dir():
@@ -197,7 +200,9 @@ class Run:
         weights = {name.removeprefix("model."): weight.clone() for name, weight in engine.weights()}
         engine.close()
         self.models[self.trains(kind)] = filled(outlined, weights)
+        del engine
         self.engine = self.engine_kind = self.outline = None
+        gc.collect()  # DeepSpeed's engine and optimiser refer to each other
 
     @property
     def shapes(self) -> tuple[object, object]:
@@ -218,7 +223,7 @@ class Run:
     def _filler(self, kind: Kind) -> TextBatch | GeneratorBatch:
         """A batch without targets."""
         if kind == "teaching":
-            return text_batch([[]], [[]], EOS_ID)
+            return text_batch([[]], [[]], EOS_ID, [0])
         maker = self._maker()
         return maker.generator_batch([None], 0) if kind == "generator" else maker.recommender_batch([None], 0)
 

@@ -1,13 +1,13 @@
 """The alternation (section 2.5) as a pure state machine: no torch, no files, no clock.
 
 Enters: the schedule's configuration and the sizes of the data. Leaves: a plan, a tuple of phases, and for every state
-the
-next one, the learning rate and whether to refresh IDs or validate. Must hold: the state is two integers, so that a run
-can be taken up again anywhere.
+the next one, the learning rate, and whether to refresh IDs, validate or stop. Must hold: the state is a few numbers
+that survive JSON, so that a run can be taken up again anywhere and stops where the run never interrupted stops.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +19,8 @@ Kind = Literal["teaching", "recommender", "generator"]
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of optimiser steps of one objective. `refresh_ids`: the ID book is made anew before its first step."""
+    """A stretch of optimiser steps of one objective. `refresh_ids`: the ID book is made anew before its first step.
+    `validate`: the recommender is judged after its last step."""
 
     name: str
     kind: Kind
@@ -30,37 +31,51 @@ class Phase:
 
 @dataclass(frozen=True)
 class State:
-    """Phase index and steps done in it. The run is over when `phase == len(plan)`."""
+    """Phase index and steps done in it. The run is over when `phase == len(plan)`.
+
+    `best`: the best NDCG@10 seen so far. `stale`: validations in a row that were not better. `left_undone`: planned
+    steps that an early stop has cut off.
+    """
 
     phase: int = 0
     step: int = 0
+    best: float | None = None
+    stale: int = 0
+    left_undone: int = 0
 
 
 def make_plan(
     config: ScheduleConfig, samples: int, items: int, batch_size: int, from_scratch: bool
 ) -> tuple[Phase, ...]:
-    """Phases in order.
+    """Phases in order; one without steps is left out. Raises ValueError where none is left.
 
     A generator from scratch is taught first; then comes an optional recommender warm-up; then `rounds` times a
-    generator phase and a recommender phase. The book is made before the first phase that needs IDs and after every
-    phase that changed the generator.
+    generator phase and a recommender phase. The book is made before the first phase that needs IDs and, unless
+    `refresh_ids` says never, after every phase that changed the generator.
     """
 
-    def steps(epochs: float, size: int) -> int:
-        return math.ceil(epochs * size / batch_size)
+    def steps(fixed: int | None, epochs: float, size: int) -> int:
+        return math.ceil(epochs * size / batch_size) if fixed is None else fixed
 
+    teaching = steps(config.teaching_steps, config.teaching_epochs, items)
+    warmup = steps(config.warmup_steps, config.warmup_epochs, samples)
+    generator = steps(config.generator_steps, config.generator_epochs, samples)
+    recommender = steps(config.recommender_steps, config.recommender_epochs, samples)
     drafts: list[tuple[str, Kind, int]] = []
     if from_scratch:
-        drafts.append(("teach generator", "teaching", steps(config.teaching_epochs, items)))
-    drafts.append(("warm-up recommender", "recommender", steps(config.warmup_epochs, samples)))
+        drafts.append(("teach generator", "teaching", teaching))
+    drafts.append(("warm-up recommender", "recommender", warmup))
     for number in range(1, config.rounds + 1):
-        drafts.append((f"round {number} generator", "generator", steps(config.generator_epochs, samples)))
-        drafts.append((f"round {number} recommender", "recommender", steps(config.recommender_epochs, samples)))
+        drafts.append((f"round {number} generator", "generator", generator))
+        drafts.append((f"round {number} recommender", "recommender", recommender))
     drafts = [draft for draft in drafts if draft[2] > 0]
-    phases, stale = [], True
+    if not drafts:
+        raise ValueError("the schedule has no phase with a step; raise its epochs or steps")
+    phases, stale, made = [], True, False
     for name, kind, count in drafts:
-        refresh = stale and kind != "teaching"
+        refresh = kind != "teaching" and stale and not (made and config.refresh_ids == "never")
         phases.append(Phase(name, kind, count, refresh, validate=kind == "recommender"))
+        made = made or refresh
         stale = (stale and not refresh) or kind != "recommender"
     return tuple(phases)
 
@@ -68,12 +83,31 @@ def make_plan(
 def advance(plan: tuple[Phase, ...], state: State) -> State:
     """The state after one more optimiser step."""
     step = state.step + 1
-    return State(state.phase + 1, 0) if step == plan[state.phase].steps else State(state.phase, step)
+    ended = step == plan[state.phase].steps
+    return dataclasses.replace(state, phase=state.phase + ended, step=0 if ended else step)
+
+
+def validation_due(config: ScheduleConfig, plan: tuple[Phase, ...], state: State) -> bool:
+    """Whether to validate now, between two steps of a phase. (`Phase.validate` says it for the end of a phase.)"""
+    every = config.validation_steps
+    if every is None or state.phase == len(plan) or state.step == 0:
+        return False
+    return plan[state.phase].validate and state.step % every == 0
+
+
+def judged(config: ScheduleConfig, plan: tuple[Phase, ...], state: State, ndcg: float) -> State:
+    """The state after a validation, `ndcg` its NDCG@10. With no patience left the run is over."""
+    better = state.best is None or ndcg > state.best
+    state = dataclasses.replace(state, best=ndcg if better else state.best, stale=0 if better else state.stale + 1)
+    if config.patience is None or state.stale < config.patience or state.phase == len(plan):
+        return state
+    left = sum(phase.steps for phase in plan[state.phase :]) - state.step
+    return dataclasses.replace(state, phase=len(plan), step=0, left_undone=left)
 
 
 def global_step(plan: tuple[Phase, ...], state: State) -> int:
     """Optimiser steps done since the start of the run, all phases together."""
-    return sum(phase.steps for phase in plan[: state.phase]) + state.step
+    return sum(phase.steps for phase in plan[: state.phase]) + state.step - state.left_undone
 
 
 def learning_rate(plan: tuple[Phase, ...], state: State, peak: float, warmup_share: float) -> float:

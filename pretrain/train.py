@@ -17,7 +17,7 @@ from pretrain.config import PretrainConfig
 from pretrain.policy import BadStep, reason
 from pretrain.reporter import Reporter
 from pretrain.run import Run
-from pretrain.schedule import advance, global_step, learning_rate
+from pretrain.schedule import Phase, advance, global_step, judged, learning_rate, validation_due
 from pretrain.tracking import Tracker
 from pretrain.validation import validate
 from pretrain.watch import Watch
@@ -52,8 +52,11 @@ def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
 
 
 def train_phase(run: Run, tracker: Tracker | None) -> None:
-    """From the current step of the current phase to its end. Raises BadStep when the policy says so."""
+    """From the current step of the current phase to its end, or to a validation inside it. Raises BadStep when the
+    policy says so."""
     phase, config, first = run.phase, run.config, run.state.step
+    if first:
+        run.finish_save()  # the engine takes up what it holds
     if phase.refresh_ids and first == 0:
         log(run, tracker, "ids", run.refresh_ids())
     engine, started = run.start_engine(), time.monotonic()
@@ -76,11 +79,11 @@ def train_phase(run: Run, tracker: Tracker | None) -> None:
                 figures = {"loss": result.loss, "lr": rate, "samples_per_second": speed}
                 figures |= {} if result.grad_norm is None else {"grad_norm": result.grad_norm}
                 log(run, tracker, phase.kind, figures | watch.report())
-        if done == phase.steps:
-            break
+        if done == phase.steps or validation_due(config.schedule, run.plan, run.state):
+            break  # the rest of the phase goes on as a resumed run does
         if done % config.checkpoint_steps == 0:
             run.save()
-    finish_phase(run, tracker)
+    finish_phase(run, phase, tracker)
 
 
 def judge(run: Run, place: tuple[str, int, int]) -> Callable[[float], bool]:
@@ -99,11 +102,11 @@ def judge(run: Run, place: tuple[str, int, int]) -> Callable[[float], bool]:
     return accept
 
 
-def finish_phase(run: Run, tracker: Tracker | None) -> None:
-    """What follows the last step: how much has moved, validation, a checkpoint, the end of the engine."""
-    engine, kind, plan = run.engine, run.engine_kind, run.plan
+def finish_phase(run: Run, phase: Phase, tracker: Tracker | None) -> None:
+    """What follows the last step, or the one before a validation: how much has moved, validation, a checkpoint, the end
+    of the engine."""
+    engine, kind = run.engine, run.engine_kind
     assert engine is not None and kind is not None
-    phase = plan[run.state.phase - 1]
     moved = run.world.gather(engine.share_moved())[0]
     log(run, tracker, kind, {"share_of_weights_moved": moved})
     if moved < HARDLY:
@@ -123,6 +126,12 @@ def finish_phase(run: Run, tracker: Tracker | None) -> None:
         )
         log(run, tracker, "validation", run.validation)
         run.reporter.line("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in run.validation.items()))
+        run.state = judged(run.config.schedule, run.plan, run.state, run.validation["NDCG@10"])
+        if run.state.left_undone:
+            run.reporter.line(
+                f"early stop: {run.state.stale} validations were no better than NDCG@10 {run.state.best:.4f}; "
+                f"{run.state.left_undone:,} planned steps are left undone"
+            )
     run.save(write)
 
 

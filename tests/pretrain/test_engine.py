@@ -21,7 +21,7 @@ def train_steps(world, shards, book_texts, changes, kind="recommender", steps=ST
     from pretrain.engine import Engine
     from pretrain.feed import interaction_steps
     from pretrain.ids.book import Book, canonical
-    from pretrain.models import build_model, content_hash, frozen_copy
+    from pretrain.models import build_model, content_hash, frozen_copy, prepare
     from pretrain.objectives import GeneratorObjective, RecommenderObjective
     from pretrain.prompts import PromptBuilder
     from shards.manifest import Manifest
@@ -40,7 +40,11 @@ def train_steps(world, shards, book_texts, changes, kind="recommender", steps=ST
     shape = ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2)
     model, other = build_model(shape, tokenizer, 1), build_model(shape, tokenizer, 2)
     frozen, before = frozen_copy(other), content_hash(other)
-    objective = RecommenderObjective(model) if kind == "recommender" else GeneratorObjective(model, frozen)
+    if kind == "recommender":
+        objective = RecommenderObjective(model, config.dropout)
+    else:
+        objective = GeneratorObjective(model, frozen, config.soft_ids, config.dropout)
+    prepare(model, config.engine)
     engine = Engine(objective, config, world)
     stream = Stream(shards, manifest, 0, world.rank, world.size)
     maker = BatchMaker(PromptBuilder(tokenizer, config.prompt), book, items, 24, 0)
@@ -163,6 +167,33 @@ def test_equals_plain_pytorch(learn, shard_folder, manifest, tokenizer, items, b
     np.testing.assert_allclose(engine["losses"], losses, rtol=0, atol=1e-5)
     assert gradient_error(gradients, engine["gradients"]) < 1e-6
     assert engine["norms"] == pytest.approx(norms, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["recommender", "generator"])
+def test_dropout_knows_no_ranks(learn, kind):
+    """A sample's mask is its own: ranks and micro-batches change nothing, another rate does."""
+    (alone,), (none,) = learn(1, steps=4, kind=kind, dropout=0.2), learn(1, steps=4, kind=kind)
+    for ranks in (learn(2, steps=4, kind=kind, dropout=0.2), learn(1, steps=4, kind=kind, dropout=0.2,
+                                                                   micro_batch_size=3)):  # fmt: skip
+        for rank in ranks:
+            np.testing.assert_allclose(alone["losses"], rank["losses"], rtol=0, atol=1e-5)
+            assert gradient_error(alone["gradients"], rank["gradients"]) < 1e-5
+    assert np.abs(np.subtract(alone["losses"], none["losses"])).max() > 1e-3
+
+
+@pytest.mark.parametrize("stage", [1, 3])
+def test_activation_checkpointing_changes_no_gradient(learn, stage):
+    (plain,) = learn(1, steps=4, dropout=0.2)
+    (again,) = learn(1, steps=4, dropout=0.2, engine=EngineConfig(zero_stage=stage, activation_checkpointing=True))
+    np.testing.assert_allclose(plain["losses"], again["losses"], rtol=0, atol=1e-5)
+    assert gradient_error(plain["gradients"], again["gradients"]) < 1e-5
+
+
+def test_compiled_models_learn_the_same(learn):
+    (plain,) = learn(1, steps=2)
+    (compiled,) = learn(1, steps=2, engine=EngineConfig(compile=True))
+    np.testing.assert_allclose(plain["losses"], compiled["losses"], rtol=0, atol=1e-5)
+    assert gradient_error(plain["gradients"], compiled["gradients"]) < 1e-5
 
 
 def test_a_generator_step_on_two_ranks(learn):

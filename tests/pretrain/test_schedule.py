@@ -1,13 +1,14 @@
 """The alternation as values: order of phases, when IDs are made, learning rates, steps."""
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pretrain.config import ScheduleConfig
-from pretrain.schedule import State, advance, global_step, learning_rate, make_plan
+from pretrain.schedule import State, advance, global_step, judged, learning_rate, make_plan, validation_due
 
 epochs = st.sampled_from([0.0, 0.25, 1.0, 2.0])
 plans = st.builds(
@@ -80,7 +81,7 @@ def test_every_step_is_visited_once_and_the_rate_rises_then_falls(plan, warmup_s
     state, visited, rates = State(), [], {}
     while state.phase < len(plan):
         visited.append(global_step(plan, state))
-        assert state == State(**dataclasses.asdict(state)), "two integers say everything"
+        assert state == State(**dataclasses.asdict(state)), "a few numbers say everything"
         rates.setdefault(plan[state.phase].kind, []).append(learning_rate(plan, state, 2.0, warmup_share))
         state = advance(plan, state)
     total = sum(phase.steps for phase in plan)
@@ -104,6 +105,102 @@ def test_one_rate_schedule_over_all_phases_of_a_kind():
     assert learning_rate(plan, State(1, 0), 1.0, 0.05) == 1.0, "another kind has its own"
 
 
-def test_at_least_one_round():
-    with pytest.raises(ValueError, match="rounds is 0"):
-        ScheduleConfig(rounds=0)
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"rounds": 0}, "rounds is 0"),
+        ({"warmup_epochs": -1.0}, "warmup_epochs is -1.0"),
+        ({"generator_epochs": float("nan")}, "generator_epochs is nan"),
+        ({"recommender_steps": -3}, "recommender_steps is -3"),
+        ({"validation_steps": 0}, "validation_steps is 0"),
+        ({"patience": 0}, "patience is 0"),
+        ({"validation_users": 0}, "validation_users is 0"),
+    ],
+)
+def test_what_no_schedule_can_be(values, message):
+    with pytest.raises(ValueError, match=message):
+        ScheduleConfig(**values)
+
+
+def test_a_schedule_without_steps():
+    config = ScheduleConfig(warmup_epochs=0.0, generator_epochs=0.0, recommender_epochs=0.0)
+    with pytest.raises(ValueError, match="no phase with a step"):
+        make_plan(config, 10, 10, 2, from_scratch=False)
+
+
+def test_steps_take_the_place_of_epochs():
+    config = ScheduleConfig(teaching_steps=7, warmup_steps=0, rounds=2, generator_steps=3, recommender_epochs=1.0)
+    plan = make_plan(config, samples=100, items=30, batch_size=8, from_scratch=True)
+    assert [(phase.kind, phase.steps) for phase in plan] == [
+        ("teaching", 7), ("generator", 3), ("recommender", 13), ("generator", 3), ("recommender", 13),
+    ]  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(plans, st.integers(1, 3))
+def test_ids_made_once_where_they_never_change(plan, rounds):
+    config = ScheduleConfig(rounds=rounds, refresh_ids="never")
+    fixed = make_plan(config, 20, 10, 4, from_scratch=len(plan) % 2 == 0)
+    reads = [index for index, phase in enumerate(fixed) if phase.kind != "teaching"]
+    assert [index for index, phase in enumerate(fixed) if phase.refresh_ids] == reads[:1]
+
+
+def run(config, plan, scores, state=None):
+    """The machine as the loop drives it: (state at the end, steps done, global steps of the validations)."""
+    state, steps, seen = state or State(), 0, []
+    while state.phase < len(plan):
+        phase = plan[state.phase]
+        state, steps = advance(plan, state), steps + 1
+        ended = state.step == 0
+        if (ended and phase.validate) or validation_due(config, plan, state):
+            seen.append(global_step(plan, state))
+            state = judged(config, plan, state, scores(global_step(plan, state)))
+    return state, steps, seen
+
+
+def test_validations_inside_recommender_phases_and_at_their_ends():
+    config = ScheduleConfig(warmup_steps=5, generator_steps=6, recommender_steps=4, validation_steps=2)
+    plan = make_plan(config, 100, 10, 8, from_scratch=False)
+    state, steps, seen = run(config, plan, lambda step: 0.1)
+    assert seen == [2, 4, 5, 13, 15] and steps == 15, "none in the generator's steps 6 to 11, none twice at an end"
+    assert state == State(3, 0, best=0.1, stale=4)
+
+
+def test_patience_ends_the_run_in_the_middle_of_a_phase():
+    config = ScheduleConfig(warmup_steps=20, generator_steps=5, recommender_steps=5, validation_steps=4, patience=2)
+    plan = make_plan(config, 100, 10, 8, from_scratch=False)
+    scores = {4: 0.1, 8: 0.3, 12: 0.2, 16: 0.3}
+    state, steps, seen = run(config, plan, scores.__getitem__)
+    assert seen == [4, 8, 12, 16] and steps == 16, "as good is not better"
+    assert state.phase == len(plan) and state.best == 0.3 and state.left_undone == 14
+    assert global_step(plan, state) == 16, "a step that was not done does not count"
+
+
+def test_patience_is_renewed_by_a_better_value_and_none_runs_to_the_end():
+    config = ScheduleConfig(warmup_steps=4, generator_steps=4, recommender_steps=4, rounds=3, patience=2)
+    plan = make_plan(config, 100, 10, 8, from_scratch=False)
+    values = iter([0.1, 0.05, 0.2, 0.1])
+    assert run(config, plan, lambda step: next(values))[1] == sum(phase.steps for phase in plan)
+    patient = dataclasses.replace(config, patience=None)
+    assert run(patient, plan, lambda step: -step)[1] == sum(phase.steps for phase in plan)
+    assert run(config, plan, lambda step: -step)[1] == 4 + 8 + 8, "warm-up, then two rounds that are no better"
+
+
+@settings(max_examples=80, deadline=None)
+@given(plans, st.integers(1, 6), st.integers(1, 3), st.integers(0, 10**6), st.data())
+def test_taken_up_anywhere_it_stops_at_the_same_step(plan, every, patience, seed, data):
+    config = ScheduleConfig(validation_steps=every, patience=patience)
+
+    def score(step):
+        return ((step + 1) * 7919 + seed) % 101 / 101
+
+    whole, steps, seen = run(config, plan, score)
+    cut = data.draw(st.integers(0, max(0, steps - 1)))
+    state = State()
+    for _ in range(cut):  # as the loop, but the state goes through JSON after every step
+        phase, state = plan[state.phase], advance(plan, state)
+        if (state.step == 0 and phase.validate) or validation_due(config, plan, state):
+            state = judged(config, plan, state, score(global_step(plan, state)))
+        state = State(**json.loads(json.dumps(dataclasses.asdict(state))))
+    assert run(config, plan, score, state) == (whole, steps - cut, [step for step in seen if step > cut])
+    assert global_step(plan, whole) == steps

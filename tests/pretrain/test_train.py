@@ -69,7 +69,7 @@ def test_a_run_of_one_epoch_saves_its_checkpoints(trained_run, manifest, items, 
     folder = checkpoint.newest(Path(out))
     assert folder is not None and folder.name == f"step-{sum(phase.steps for phase in plan):07d}"
     state = checkpoint.verify(folder)
-    assert state["finished"] and state["state"] == {"phase": len(plan), "step": 0}
+    assert state["finished"] and (state["state"]["phase"], state["state"]["step"]) == (len(plan), 0)
     assert 0 <= state["validation"]["NDCG@10"] <= state["validation"]["HR@10"] <= 1
     assert state["manifest_sha256"] == manifest.sha256() and state["world_size"] == 1
     engines = {path.name for path in (folder / "engines").iterdir()}
@@ -265,3 +265,40 @@ def test_small_batches_and_uneven_lanes(train_config, run_ranks):
     config = train_config("small", batch_size=3, micro_batch_size=2, schedule=schedule, checkpoint_steps=1000)
     [(result, steps, _)] = run_ranks(train_until, 1, config, None)
     assert Path(result).is_dir() and steps > 30
+
+
+def test_validation_inside_phases_and_early_stop(train_config, run_ranks, tokenizer):
+    """Validations change nothing of what is learned, and patience stops where the curve without it says."""
+    schedule = dataclasses.replace(
+        train_config("x").schedule, teaching_steps=2, warmup_steps=6, generator_steps=1, recommender_steps=6
+    )
+    often = dataclasses.replace(schedule, validation_steps=2)
+    outcomes, curves = {}, {}
+    for name, changed in (
+        ("once", schedule), ("often", often), ("patient", dataclasses.replace(often, patience=2)),
+    ):  # fmt: skip
+        config = train_config(name, schedule=changed)
+        [(result, steps, said)] = run_ranks(train_until, 1, config, None)
+        outcomes[name] = (Path(result), steps, said)
+        lines = read_lines(Path(config.out) / "metrics.jsonl")
+        curves[name] = [
+            (line["step"], line["validation/NDCG_at_10"]) for line in lines if "validation/NDCG_at_10" in line
+        ]
+    assert [step for step, _ in curves["once"]] == [8, 15]
+    assert [step for step, _ in curves["often"]] == [4, 6, 8, 11, 13, 15]
+    assert set(curves["once"]) <= set(curves["often"])
+    once, many = (outcome(outcomes[name][0], tokenizer) for name in ("once", "often"))
+    assert {key: once[key] for key in ("recommender", "generator", "book", "positions")} == {
+        key: many[key] for key in ("recommender", "generator", "book", "positions")
+    }
+    best, stale, stop = -1.0, 0, 15
+    for step, value in curves["often"]:
+        best, stale = max(best, value), 0 if value > best else stale + 1
+        if stale == 2:
+            stop = step
+            break
+    folder, steps, said = outcomes["patient"]
+    assert steps == stop and folder.name == f"step-{stop:07d}" and checkpoint.verify(folder)["finished"]
+    assert stop < 15, "choose another seed: this curve rises to its end"
+    assert curves["patient"] == [(step, value) for step, value in curves["often"] if step <= stop]
+    assert f"{15 - stop} planned steps are left undone" in said[-1]

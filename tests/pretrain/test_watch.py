@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from pretrain.batches import IGNORED, GeneratorBatch, text_batch
-from pretrain.flops import batch_flops, token_weights
+from pretrain.flops import batch_flops
+from pretrain.shape import token_weights
 from pretrain.watch import Watch
 from pretrain.world import World
 
@@ -73,7 +74,8 @@ def test_a_generator_batch_counts_both_models(small_model):
     shape = small_model().config
     prompt = text_batch([[5] * 7 + [1]], [[7]], 1)
     ids, labels = torch.full((1, 8), 5), torch.tensor([[7, 8] + [IGNORED] * 6])
-    batch = GeneratorBatch(prompt, ids, torch.ones_like(ids), labels, torch.full((1, 8), -1), ((0, 1, 8),))
+    nowhere, keys = torch.full((1, 8), -1), torch.zeros(1, dtype=torch.long)
+    batch = GeneratorBatch(prompt, ids, torch.ones_like(ids), labels, nowhere, ((0, 1, 8),), keys)
     source, target, head = token_weights(shape)
     writing = 6 * (8 * source + 2 * (target + head))
     soft, frozen = 4 * 2 * shape.vocab_size * shape.d_model, 4 * (8 * source + 2 * (target + head))
