@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.decoding import table
 from benchmarks.training import Setting
-from benchmarks.training_generator import real_batches
+from benchmarks.training_generator import real_batch
 from pretrain.batches import IGNORED, GeneratorBatch
 from pretrain.models import frozen_copy, load_model
 from pretrain.objectives import GeneratorObjective
@@ -79,7 +79,7 @@ def rows_of(options: argparse.Namespace) -> tuple[list[list[str]], int, int]:
     """The table, the number of distinct items and of ID tokens."""
     setting = Setting.of(options)
     generator = load_model(options.model, setting.tokenizer)
-    (batch,) = real_batches(setting, options, options.batch)
+    batch = real_batch(setting, options)
     objective = GeneratorObjective(generator, frozen_copy(generator))
     with torch.no_grad():
         hidden_ME = objective.id_states(batch)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -24,7 +25,7 @@ from transformers import T5ForConditionalGeneration
 
 from benchmarks.decoding import table
 from benchmarks.training import Setting, memory
-from pretrain.batches import IGNORED, BatchMaker, GeneratorBatch
+from pretrain.batches import IGNORED, BatchMaker, GeneratorBatch, TextBatch
 from pretrain.config import PromptConfig
 from pretrain.fused import CHUNK_BYTES, expected_embeddings
 from pretrain.models import frozen_copy, load_model
@@ -37,13 +38,26 @@ from shards.stream import Stream
 TEXT_TOKENS = 256
 
 
-def real_batches(setting: Setting, options: argparse.Namespace, size: int) -> list[GeneratorBatch]:
-    """The first samples of the stream in batches of `size`."""
+def real_batch(setting: Setting, options: argparse.Namespace) -> GeneratorBatch:
+    """The first samples of the stream."""
     prompts = PromptBuilder(setting.tokenizer, PromptConfig())
     maker = BatchMaker(prompts, setting.book, setting.items, TEXT_TOKENS, 0)
     stream = Stream(options.shards, setting.manifest, 0, 0, 1)
     _, samples = next(iter(stream.batches(stream.start(), options.batch)))
-    return [maker.generator_batch(samples[at : at + size], 0) for at in range(0, len(samples), size)]
+    return maker.generator_batch(samples, 0)
+
+
+def slices(batch: GeneratorBatch, size: int) -> list[GeneratorBatch]:
+    """The batch, `size` prompts at a time, as wide as it was."""
+    prompt, rows = batch.prompt, range(0, len(batch.slot_BS), size)
+    return [
+        replace(
+            batch,
+            slot_BS=batch.slot_BS[at : at + size],
+            prompt=TextBatch(*(t[at : at + size] for t in (prompt.input_ids_BS, prompt.mask_BS, prompt.labels_BT))),
+        )
+        for at in rows
+    ]
 
 
 def plain_generator_loss(
@@ -78,10 +92,8 @@ def generator(options: argparse.Namespace) -> list[str]:
         "plain": partial(plain_generator_loss, plain, recommender),
         "ours": lambda batch: objective(batch)[0],
     }
-    batches = {
-        "plain": real_batches(setting, options, options.slice),
-        "ours": real_batches(setting, options, options.batch),
-    }
+    batch = real_batch(setting, options)
+    batches = {"plain": slices(batch, options.slice), "ours": [batch]}
     found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in losses}
     for loss_of in losses.values():  # warms up, and makes the gradients that memory is counted above
         loss_of(batches["plain"][0]).backward()
@@ -107,10 +119,10 @@ def generator(options: argparse.Namespace) -> list[str]:
     return [
         "## Generator step", "",
         f"{options.batch} samples of {setting.members}, forward and backward, median of {options.repeats}, sides in "
-        f"turns. The plain way needs too much memory for all samples at once, so it computes {options.slice} at a time "
-        f"and adds up the gradients. Losses equal within {abs(loss):.0e}, the gradient of every weight within "
-        f"{worst:.0e} of its norm. Memory is what the process grew by above both models and their gradients (plain: of "
-        f"{options.slice} samples); tokens include padding.", "",
+        "turns. The plain way needs too much memory for all samples at once, so it computes "
+        f"{options.slice} at a time, padded as the whole batch, and adds up the gradients. Losses equal within "
+        f"{abs(loss):.0e}, the gradient of every weight within {worst:.0e} of its norm. Memory is what the process "
+        f"grew by above both models and their gradients (plain: of {options.slice} samples); tokens include padding.", "",
         *table(["", "seconds", "core seconds", "times", "MB", "items encoded", "text tokens", "prompt tokens"], rows),
     ]  # fmt: skip
 
@@ -146,7 +158,7 @@ def encoded(name: str, batches: list[GeneratorBatch]) -> tuple[int, int, int]:
 
 def soft(options: argparse.Namespace) -> list[str]:
     """Memory and time of `softmax(h W^T) E` alone, forward and backward, each side in a process of its own."""
-    (batch,) = real_batches(Setting.of(options), options, options.batch)
+    batch = real_batch(Setting.of(options), options)
     tokens = int((batch.id_labels_IT != IGNORED).sum())
     rows, base = [], None
     for side in ("plain", "ours"):
