@@ -109,8 +109,8 @@ def measure(ranks: list[int]) -> str:
     begun = "; ".join(f"stage {stage} {made:.1f}, then {first:.1f}" for stage, [(made, first), *_] in starts.items())
     parts += [
         "\n## What is not in the tables\n",
-        f"Our own sums (loss, number of targets; double precision): {ours[0]} to {ours[-1]} bytes a rank and step. Once "
-        "a phase, when the engine is made, and in its first step, in the same units (fp32, one micro-batch, "
+        f"Our own sums (loss, number of targets; double precision): {ours[0]} to {ours[-1]} bytes a rank and step. "
+        "Once a phase, when the engine is made, and in its first step, in the same units (fp32, one micro-batch, "
         f"{ranks[0]} ranks): {begun}"
         ". Stage 3 records in its first two steps in which order modules run, and gathers more in them; it begins anew "
         "where a micro-batch calls the generator another number of times than the one before.",

@@ -118,9 +118,7 @@ def memory_rows(kind: Kind, ranks: int) -> list[list[str]]:
                 kind, batch_of(kind, model.rows), model.shape, model.shape, model.precision(stage), model.recomputed,
                 CHUNK_BYTES["cuda"],
             )  # fmt: skip
-            parts = memory(
-                kind, model.parameters, model.parameters, ranks, stage, model.precision(stage), False, kept, True
-            )
+            parts = memory(kind, model.parameters, model.parameters, ranks, stage, model.precision(stage), False, kept)
             cells.append(gigabytes(parts.total))
             if stage == model.stage:
                 chosen = [parts.weights, parts.gradients, parts.optimiser, parts.buckets, parts.others, kept]

@@ -36,6 +36,8 @@ from pretrain.soft_ids import insert
 from shards.stream import Stream
 
 TEXT_TOKENS = 256
+Step = tuple[float, float, float, float]
+"""Loss, seconds, core seconds, megabytes."""
 
 
 def real_batch(setting: Setting, options: argparse.Namespace) -> GeneratorBatch:
@@ -85,51 +87,56 @@ def plain_generator_loss(
 def generator(options: argparse.Namespace) -> list[str]:
     """A generator step, forward and backward."""
     setting = Setting.of(options)
-    generator = load_model(options.model, setting.tokenizer)
-    recommender, plain = frozen_copy(generator), copy.deepcopy(generator)
-    objective = GeneratorObjective(generator, recommender)
-    losses = {
-        "plain": partial(plain_generator_loss, plain, recommender),
-        "ours": lambda batch: objective(batch)[0],
-    }
-    batch = real_batch(setting, options)
-    batches = {"plain": slices(batch, options.slice), "ours": [batch]}
-    found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in losses}
-    for loss_of in losses.values():  # warms up, and makes the gradients that memory is counted above
-        loss_of(batches["plain"][0]).backward()
-    for _ in range(options.repeats):
-        for name, model in (("plain", plain), ("ours", generator)):
-            model.zero_grad(set_to_none=False)
-            found[name].append(timed_step(losses[name], batches[name]))
-            print(f"  {name}: {found[name][-1]}", flush=True)
-    loss = found["ours"][0][0] / found["plain"][0][0] - 1
-    worst = max(
-        float((a.grad - b.grad).norm() / b.grad.norm())
-        for a, b in zip(generator.parameters(), plain.parameters(), strict=True)
-        if a.grad is not None and b.grad is not None
-    )
-    if abs(loss) > 1e-4 or worst > 1e-3:
-        raise SystemExit(f"the two ways differ: losses by {loss:.1e}, gradients by {worst:.1e}")
+    batch, model = real_batch(setting, options), load_model(options.model, setting.tokenizer)
+    parts = {"plain": slices(batch, options.slice), "ours": [batch]}
+    exact, _ = compared(copy.deepcopy(model).double(), dict.fromkeys(parts, parts["plain"][:1]), 1)
+    if max(exact) > 1e-8:
+        raise SystemExit(f"the two ways differ in float64: loss and gradient by {exact}")
+    rounding, found = compared(model, parts, options.repeats)
+    if rounding[0] > 1e-4 or rounding[1] > 1e-2:
+        raise SystemExit(f"the two ways differ: loss and gradient by {rounding}")
     rows = []
-    for name in losses:
+    for name in found:
         took, cores, grown = (median(step[at] for step in found[name]) for at in (1, 2, 3))
         faster = median(step[1] for step in found["plain"]) / took
-        counts = (f"{number:,}" for number in encoded(name, batches[name]))
+        counts = (f"{number:,}" for number in encoded(name, parts[name]))
         rows.append([name, f"{took:.1f}", f"{cores:.1f}", f"{faster:.2f}", f"{grown:,.0f}", *counts])
     return [
         "## Generator step", "",
         f"{options.batch} samples of {setting.members}, forward and backward, median of {options.repeats}, sides in "
         "turns. The plain way needs too much memory for all samples at once, so it computes "
-        f"{options.slice} at a time, padded as the whole batch, and adds up the gradients. Losses equal within "
-        f"{abs(loss):.0e}, the gradient of every weight within {worst:.0e} of its norm. Memory is what the process "
-        f"grew by above both models and their gradients (plain: of {options.slice} samples); tokens include padding.", "",
+        f"{options.slice} at a time, padded as the whole batch, and adds up the gradients. Losses are equal within "
+        f"{rounding[0]:.0e}, gradients within {rounding[1]:.0e} of their norm; on {options.slice} samples in float64 "
+        f"within {exact[0]:.0e} and {exact[1]:.0e}. Memory is what the process grew by above both models and their "
+        f"gradients (plain: of {options.slice} samples); tokens include padding.", "",
         *table(["", "seconds", "core seconds", "times", "MB", "items encoded", "text tokens", "prompt tokens"], rows),
     ]  # fmt: skip
 
 
-def timed_step(
-    loss_of: Callable[[GeneratorBatch], Tensor], batches: list[GeneratorBatch]
-) -> tuple[float, float, float, float]:
+def compared(
+    model: T5ForConditionalGeneration, parts: dict[str, list[GeneratorBatch]], repeats: int
+) -> tuple[tuple[float, float], dict[str, list[Step]]]:
+    """Relative difference of the losses and of the whole gradients of both ways, and what each step took."""
+    recommender, plain = frozen_copy(model), copy.deepcopy(model)
+    objective = GeneratorObjective(model, recommender)
+    models = {"plain": plain, "ours": model}
+    losses = {"plain": partial(plain_generator_loss, plain, recommender), "ours": lambda batch: objective(batch)[0]}
+    for loss_of in losses.values():  # warms up, and makes the gradients that memory is counted above
+        loss_of(parts["plain"][0]).backward()
+    found: dict[str, list[Step]] = {name: [] for name in models}
+    for _ in range(repeats):
+        for name, side in models.items():
+            side.zero_grad(set_to_none=False)
+            found[name].append(timed_step(losses[name], parts[name]))
+            print(f"  {name}: {found[name][-1]}", flush=True)
+    ours, theirs = (
+        torch.cat([p.grad.flatten() for p in side.parameters() if p.grad is not None]) for side in (model, plain)
+    )
+    loss = abs(found["ours"][0][0] / found["plain"][0][0] - 1)
+    return (loss, float((ours - theirs).norm() / theirs.norm())), found
+
+
+def timed_step(loss_of: Callable[[GeneratorBatch], Tensor], batches: list[GeneratorBatch]) -> Step:
     """Forward and backward of all batches: loss, seconds, core seconds, megabytes."""
     before, total, started = peak_begins(), 0.0, (time.perf_counter(), time.process_time())
     for batch in batches:

@@ -137,7 +137,9 @@ def recommender(options: argparse.Namespace) -> list[str]:
     batches = [batch for step in steps_of(setting, alone, config, options.samples) for batch in step]
     samples = [row for batch in batches for row in rows_of(batch)]
     tokens = sum(len(inputs) + len(labels) for inputs, labels in samples)
-    mine = {f"ours, {ranks} rank(s) of {options.cores // ranks} thread(s)": ranks for ranks in {options.cores, 1}}
+    mine = {
+        f"ours, {ranks} rank(s) of {options.cores // ranks} thread(s)": ranks for ranks in sorted({1, options.cores})
+    }
     found: dict[str, list[dict]] = {name: [] for name in (*THEIRS, *mine)}
     for _ in range(options.rounds):
         for name in found:
