@@ -183,7 +183,8 @@ def paper() -> str:
         "samples/s, nothing hidden",
     ]
     lines: list[str] = []
-    for kind, ranks in ((KINDS[1], GPUS), (KINDS[1], most), (KINDS[0], most)):
+    phases: list[tuple[Kind, int]] = [("generator", GPUS), ("generator", most), ("recommender", most)]
+    for kind, ranks in phases:
         lines += [f"\n### Memory of a rank in GB, {kind} phase, {ranks} ranks\n"]
         lines += table(["", "million", *stages, "chosen", *parts], memory_rows(kind, ranks))
     lines += [f"\n### Sent by a rank in a step of {SAMPLES} samples a rank, {most} ranks\n"]
