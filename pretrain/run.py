@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import T5ForConditionalGeneration
 
 from pretrain import checkpoint, policy, snapshot
 from pretrain.batches import BatchMaker, GeneratorBatch, TextBatch, text_batch
 from pretrain.config import PretrainConfig
-from pretrain.engine import Engine
+from pretrain.engine import DTYPES, Engine
 from pretrain.feed import Step, interaction_steps, teaching_steps
 from pretrain.identity import differences, identity
 from pretrain.ids.book import Book
@@ -171,6 +172,7 @@ class Run:
         self.outline = outline(model)
         if kind == "generator":
             frozen = frozen_copy(self.models["recommender"])
+            torch.nn.Module.to(frozen, DTYPES[self.config.engine.precision])  # soft IDs come at that precision
             objective = GeneratorObjective(model, frozen, self.config.soft_ids, self.config.dropout)
         else:
             objective = RecommenderObjective(model, self.config.dropout)

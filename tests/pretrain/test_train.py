@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pretrain import checkpoint
+from pretrain.config import EngineConfig
 from pretrain.ids.book import Book
 from pretrain.models import content_hash, load_model
 from pretrain.schedule import make_plan
@@ -302,3 +303,11 @@ def test_validation_inside_phases_and_early_stop(train_config, run_ranks, tokeni
     assert stop < 15, "choose another seed: this curve rises to its end"
     assert curves["patient"] == [(step, value) for step, value in curves["often"] if step <= stop]
     assert f"{15 - stop} planned steps are left undone" in said[-1]
+
+
+def test_all_phases_in_bf16(train_config, run_ranks):
+    config = train_config("bf16", engine=EngineConfig(zero_stage=2, precision="bf16"))
+    for result, steps, _ in run_ranks(train_until, 2, config, None):
+        assert Path(result).is_dir() and steps > 10
+    kinds = {line["group"] for line in read_lines(Path(config.out) / "metrics.jsonl")}
+    assert {"teaching", "recommender", "generator", "validation"} <= kinds
