@@ -15,7 +15,7 @@ from launchers.machine import Machine, disk_free, this_machine
 from launchers.starting_models import shape_of
 from pretrain import plan as costs
 from pretrain.config import PretrainConfig
-from pretrain.identity import differences, identity
+from pretrain.identity import identity, refuse_another
 from pretrain.schedule import Kind, Phase, make_plan
 from pretrain.shape import Shape
 from pretrain.workload import Batch, Data, batch_of, count
@@ -150,15 +150,8 @@ def check_resumed(config: PretrainConfig, manifest: Manifest) -> None:
         return
     from pretrain import checkpoint
 
-    newest = checkpoint.newest(run)
-    if newest is None:
-        return
-    saved = checkpoint.read_state(newest)
-    changed = differences(saved["config"], identity(config))
-    if saved["manifest_sha256"] != manifest.sha256():
-        changed.append("other shards")
-    if changed:
-        raise ValueError(f"{newest} was made with {'; '.join(changed)}: give another --out, or the values of that run")
+    for folder, saved in checkpoint.sound(run)[-1:]:
+        refuse_another(folder, saved, identity(config), manifest.sha256())
 
 
 def read_data(config: PretrainConfig, manifest: Manifest) -> Data:

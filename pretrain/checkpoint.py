@@ -24,6 +24,7 @@ from pretrain.world import World
 MARKER = "COMPLETE"
 DAMAGED = "DAMAGED"
 FILES = "files.json"
+STATE = "state.json"
 
 
 def checkpoints_of(run: Path) -> list[Path]:
@@ -126,22 +127,29 @@ def remove_drafts(run: Path) -> list[str]:
 
 
 def _prune(run: Path, keep: int) -> None:
-    complete = checkpoints_of(run)
-    begun = [folder for folder in complete if read_state(folder).get("state", {}).get("step") == 0]
-    for folder in complete[:-keep]:
-        if folder not in (best(run), *begun[-1:]):
+    begun = [folder for folder, state in sound(run) if _place(state)[1] == 0]
+    kept = {best(run), *begun[-1:]}
+    for folder in checkpoints_of(run)[:-keep]:
+        if folder not in kept:
             (folder / MARKER).unlink()  # a kill in the middle of the removal leaves no checkpoint that looks whole
             shutil.rmtree(folder)
 
 
-def verify(folder: Path) -> dict[str, Any]:
-    """Check marker and hashes and return `state.json`. Raises ValueError naming the first file that is wrong."""
+def _place(state: dict[str, Any]) -> tuple[int, int]:
+    """Phase and step of a `state.json`."""
+    return state["state"]["phase"], state["state"]["step"]
+
+
+def verify(folder: Path, only: str | None = None) -> dict[str, Any]:
+    """Check marker and hashes, of one file `only` if so wished, and return `state.json`. Raises ValueError naming the
+    first file that is wrong."""
     marker, files = folder / MARKER, folder / FILES
     if not marker.is_file() or not files.is_file():
         raise ValueError(f"{folder} is not a complete checkpoint (no {MARKER} marker); give another one")
     if marker.read_text() != _sha256(files):
         raise ValueError(f"{files} does not have the hash in {MARKER}; the checkpoint is damaged")
-    for name, expected in json.loads(files.read_text()).items():
+    hashes = json.loads(files.read_text())
+    for name, expected in hashes.items() if only is None else [(only, hashes.get(only))]:
         path = folder / name
         if not path.is_file() or _sha256(path) != expected:
             raise ValueError(f"{path} is {'damaged' if path.is_file() else 'missing'}; the checkpoint cannot be used")
@@ -150,7 +158,18 @@ def verify(folder: Path) -> dict[str, Any]:
 
 def read_state(folder: Path) -> dict[str, Any]:
     """`state.json` of a checkpoint, unverified."""
-    return json.loads((folder / "state.json").read_text())
+    return json.loads((folder / STATE).read_text())
+
+
+def sound(run: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Complete checkpoints whose `state.json` has its hash, oldest first, with what it says. Weights are not read."""
+    found = []
+    for folder in checkpoints_of(run):
+        try:
+            found.append((folder, verify(folder, only=STATE)))
+        except ValueError:  # `newest_good` names it when a run would take it up
+            continue
+    return found
 
 
 def newest(run: Path) -> Path | None:
@@ -180,22 +199,20 @@ def newest_good(run: Path, reporter: Reporter = SILENT) -> Path | None:
 
 def best(run: Path) -> Path | None:
     """The complete checkpoint with the highest validation NDCG@10 (the newest one where none was validated)."""
-    complete = checkpoints_of(run)
-    scored = [(read_state(folder).get("validation") or {}).get("NDCG@10") for folder in complete]
-    candidates = [(score, index) for index, score in enumerate(scored) if score is not None]
-    return complete[max(candidates)[1]] if candidates else newest(run)
+    scored = [((state.get("validation") or {}).get("NDCG@10"), folder) for folder, state in sound(run)]
+    candidates = [(score, folder) for score, folder in scored if score is not None]
+    return max(candidates)[1] if candidates else newest(run)
 
 
 def phase_start(run: Path, phase: int) -> Path | None:
     """The checkpoint between phase `phase` and the one before it, if it is there; unverified."""
-    wanted = {"phase": phase, "step": 0}
-    return next((folder for folder in checkpoints_of(run) if read_state(folder).get("state") == wanted), None)
+    return next((folder for folder, state in sound(run) if _place(state) == (phase, 0)), None)
 
 
 def resolve(path: Path) -> Path:
     """A checkpoint folder given as itself or as its run folder (then the best one). Raises ValueError when there is
     none."""
-    if (path / "state.json").is_file():
+    if (path / STATE).is_file():
         return path
     found = best(path)
     if found is None:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 from pretrain.config import PretrainConfig
 
+VERSION = 2
+"""Of `state.json` (docs/contracts.md)."""
 FREE = (
     "out",
     "shards",
@@ -35,6 +38,19 @@ def identity(config: PretrainConfig) -> dict[str, Any]:
     values["ids"] = config.ids.options()
     values["engine"] = {"precision": config.engine.precision}
     return {key: value for key, value in values.items() if key not in FREE}
+
+
+def refuse_another(folder: Path, saved: dict[str, Any], ours: dict[str, Any], manifest_sha256: str) -> None:
+    """Raise ValueError where the checkpoint `folder`, whose `state.json` says `saved`, is one of another run."""
+    if saved["version"] != VERSION:
+        raise ValueError(
+            f"{folder} is version {saved['version']}, this code reads version {VERSION}; give another --out"
+        )
+    changed = differences(saved["config"], ours)
+    if saved["manifest_sha256"] != manifest_sha256:
+        changed.append("other shards")
+    if changed:
+        raise ValueError(f"{folder} was made with {'; '.join(changed)}: give another --out, or the values of that run")
 
 
 def differences(saved: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> list[str]:

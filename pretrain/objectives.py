@@ -33,9 +33,7 @@ def embedded(model: T5ForConditionalGeneration, tables: Sequence[Tensor]) -> lis
     return [found.view(*table.shape, -1) for found, table in zip(rows, tables, strict=True)]
 
 
-def head_inputs(
-    model: T5ForConditionalGeneration, inputs_BSE: Tensor, mask_BS: Tensor, targets_BTE: Tensor
-) -> Tensor:  # fmt: skip
+def head_inputs(model: T5ForConditionalGeneration, inputs_BSE: Tensor, mask_BS: Tensor, targets_BTE: Tensor) -> Tensor:
     """What the head sees at every label, [B * T, E], from the embeddings of both sides; teacher-forced."""
     encoded_BSE = model.encoder(inputs_embeds=inputs_BSE, attention_mask=mask_BS).last_hidden_state
     hidden_BTE = model.decoder(

@@ -118,12 +118,12 @@ def traffic(
     As DeepSpeed 0.19 does it (counted: docs/benchmarks/traffic.md): stages 1 and 2 all-reduce gradients
     (`use_multi_rank_bucket_allreduce`) and gather the new weights; stage 1 reduces once a step, stage 2 with every
     micro-batch. Stage 3 scatters gradients and gathers the weights with every micro-batch: once as far as it leaves
-    them whole between forward and backward pass (GATHERED), twice beyond; and beyond, in a generator phase, anew for
-    each of the `text_runs` calls that encode texts.
+    them whole between forward and backward pass (GATHERED), twice beyond; and beyond, in a generator phase, once more
+    for each of several `text_runs`, calls that encode texts.
     """
     whole = (2 if precision == "bf16" else 4) * trained * (ranks - 1) / ranks
     released = max(0.0, 1 - GATHERED / trained)
-    gathers = text_runs + released if released else 1
+    gathers = 1 + released + (text_runs if released and text_runs > 1 else 0)
     return {
         0: 2 * whole,
         1: 2 * whole + whole,

@@ -22,7 +22,7 @@ from pretrain.batches import BatchMaker, GeneratorBatch, TextBatch, text_batch
 from pretrain.config import PretrainConfig
 from pretrain.engine import DTYPES, Engine
 from pretrain.feed import Step, interaction_steps, teaching_steps
-from pretrain.identity import differences, identity
+from pretrain.identity import identity
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import discard
@@ -35,7 +35,6 @@ from pretrain.schedule import Kind, Phase, State, global_step, make_plan
 from pretrain.tracking import Tracker, default_uri
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
-from shards.records import Position
 from shards.store import local_copy
 from shards.stream import Stream
 from shards.tables import load_items
@@ -91,7 +90,7 @@ class Run:
         if self.last_checkpoint is None:
             self._begin()
         else:
-            self._resume(self.last_checkpoint)
+            snapshot.put_back(self, self.last_checkpoint)
         for model in self.models.values():
             on_device(model, self.world.device)
 
@@ -104,29 +103,6 @@ class Run:
         if self.world.is_main:  # the judge's controls: both models before training
             for name, model in self.models.items():
                 save_model(model, self.tokenizer, self.folder / "untrained" / name)
-
-    def _resume(self, folder: Path) -> None:
-        saved = checkpoint.read_state(folder)
-        changed = differences(saved["config"], self.identity)
-        if saved["manifest_sha256"] != self.manifest.sha256():
-            changed.append("other shards")
-        if changed:
-            raise ValueError(
-                f"{folder} was made with {'; '.join(changed)}: give another --out, or the values of that run"
-            )
-        self.state = State(**saved["state"])
-        self.positions = {kind: Position.from_json(value) for kind, value in saved["positions"].items()}
-        self.engine_steps = saved["engine_steps"]
-        self.recent_losses.extend(saved["recent_losses"])
-        self.left_out = self.left_out or [tuple(place) for place in saved["left_out"]]
-        self.validation, self.run_id = saved["validation"], saved["run_id"]
-        self.models = {name: load_model(str(folder / name), self.tokenizer) for name in ("recommender", "generator")}
-        if (folder / "book.arrow").is_file():
-            self.book = Book.load(folder / "book.arrow", self.tokenizer)
-        ranks, stage = self.world.size, self.config.engine.zero_stage
-        elsewhere = (saved["world_size"], saved["zero_stage"]) != (ranks, stage)
-        was = f", written by {saved['world_size']} ranks at ZeRO stage {saved['zero_stage']}" if elsewhere else ""
-        self.reporter.line(f"resuming from {folder}{was}")
 
     @property
     def phase(self) -> Phase:

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: copied out of a running engine first, written afterwards.
+"""What a checkpoint holds: copied out of a running engine, written afterwards, and put back into a run.
 
 Enters: a run between two steps. Leaves: a call that writes this rank's files from copies, so that it may run in a
 thread while training goes on. Must hold: the folder is a complete state of the run, whatever ranks and ZeRO stage take
@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pretrain import moments
-from pretrain.models import filled, save_model
+from pretrain import checkpoint, moments
+from pretrain.identity import VERSION, refuse_another
+from pretrain.ids.book import Book
+from pretrain.models import filled, load_model, save_model
+from pretrain.schedule import State
+from shards.records import Position
 
 if TYPE_CHECKING:
     from pretrain.run import Run
@@ -66,7 +70,7 @@ def take(run: Run) -> Write:
 def state_of(run: Run) -> dict[str, Any]:
     """What `state.json` says."""
     return {
-        "version": 2,
+        "version": VERSION,
         "state": dataclasses.asdict(run.state),
         "positions": {name: position.to_json() for name, position in run.positions.items()},
         "engine_steps": run.engine_steps,
@@ -81,3 +85,23 @@ def state_of(run: Run) -> dict[str, Any]:
         "zero_stage": run.config.engine.zero_stage,
         "finished": run.finished,
     }
+
+
+def put_back(run: Run, folder: Path) -> None:
+    """Bring a run into the state of a checkpoint, whose files have been verified; moments go into the engine when it is
+    made. Raises ValueError where it is a checkpoint of another run."""
+    saved = checkpoint.read_state(folder)
+    refuse_another(folder, saved, run.identity, run.manifest.sha256())
+    run.state = State(**saved["state"])
+    run.positions = {kind: Position.from_json(value) for kind, value in saved["positions"].items()}
+    run.engine_steps = saved["engine_steps"]
+    run.recent_losses.extend(saved["recent_losses"])
+    run.left_out = run.left_out or [tuple(place) for place in saved["left_out"]]
+    run.validation, run.run_id = saved["validation"], saved["run_id"]
+    run.models = {name: load_model(str(folder / name), run.tokenizer) for name in ("recommender", "generator")}
+    if (folder / "book.arrow").is_file():
+        run.book = Book.load(folder / "book.arrow", run.tokenizer)
+    ranks, stage = run.world.size, run.config.engine.zero_stage
+    elsewhere = (saved["world_size"], saved["zero_stage"]) != (ranks, stage)
+    was = f", written by {saved['world_size']} ranks at ZeRO stage {saved['zero_stage']}" if elsewhere else ""
+    run.reporter.line(f"resuming from {folder}{was}")

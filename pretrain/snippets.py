@@ -13,7 +13,17 @@ from pretrain.templates import SEPARATOR, TEMPLATES
 
 EXAMPLE_TEXT = "title: red desk lamp; brand: acme; categories: home, lighting"
 
-_BOTH = Template("""\
+_WRITE_ID = """\
+inputs = tokenizer(text, truncation=True, max_length=$text_tokens, return_tensors="pt")
+tokens = generator.generate(**inputs)[0]
+words = tokenizer.decode(tokens, skip_special_tokens=True).split()
+if tokens[-1] != tokenizer.eos_token_id:
+    words = words[:-1]  # cut at the cap: the last word may be half a word
+print("ID:", " ".join(re.findall(r"\\w+", " ".join(words).lower())))
+"""
+
+_BOTH = Template(
+    """\
 import re
 
 import pyarrow as pa
@@ -26,13 +36,9 @@ recommender = AutoModelForSeq2SeqLM.from_pretrained(f"{FOLDER}/recommender")
 
 # The text of an item becomes an ID: the first wish of the generator. A book settles who gets it.
 text = $text
-inputs = tokenizer(text, truncation=True, max_length=$text_tokens, return_tensors="pt")
-tokens = generator.generate(**inputs)[0]
-words = tokenizer.decode(tokens, skip_special_tokens=True).split()
-if tokens[-1] != tokenizer.eos_token_id:
-    words = words[:-1]  # cut at the cap: the last word may be half a word
-print("ID:", " ".join(re.findall(r"\\w+", " ".join(words).lower())))
-
+"""
+    + _WRITE_ID
+    + """
 # A history becomes the next item: beam search over the IDs of its category and nothing else.
 with pa.memory_map(f"{FOLDER}/book.arrow") as file:
     book = [row for row in pa.ipc.open_file(file).read_all().to_pylist() if row["item"].startswith($category)]
@@ -56,9 +62,11 @@ found = recommender.generate(
 for path, score in zip(found.sequences.tolist(), found.sequences_scores.tolist()):
     path = tuple(path[: path.index(eos) + 1])
     print(f"next: {item_of[path]}: {tokenizer.decode(path, skip_special_tokens=True)} ({score:.3f})")
-""")
+"""
+)
 
-_GENERATOR = Template("""\
+_GENERATOR = Template(
+    """\
 import re
 
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -67,13 +75,9 @@ FOLDER = "."  # the folder of this card
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 generator = AutoModelForSeq2SeqLM.from_pretrained(FOLDER)
 text = $text
-inputs = tokenizer(text, truncation=True, max_length=$text_tokens, return_tensors="pt")
-tokens = generator.generate(**inputs)[0]
-words = tokenizer.decode(tokens, skip_special_tokens=True).split()
-if tokens[-1] != tokenizer.eos_token_id:
-    words = words[:-1]  # cut at the cap: the last word may be half a word
-print("ID:", " ".join(re.findall(r"\\w+", " ".join(words).lower())))
-""")
+"""
+    + _WRITE_ID
+)
 
 _RECOMMENDER = Template("""\
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer

@@ -25,23 +25,6 @@ def test_python_m_help():
     assert "HEAVY []" in found.stdout, "help does not wait for heavy libraries"
 
 
-@pytest.fixture
-def idgenrec(monkeypatch, capfd):
-    """`idgenrec(*words)`: (exit status, standard output, standard error), of the ranks too."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["idgenrec", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capfd.readouterr()
-        return status, captured.out, captured.err
-
-    return run
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command(idgenrec, command):
     status, out, err = idgenrec(command, "--help")

@@ -1,30 +1,9 @@
 """`idgenrec export`: from a run to folders that the other commands take."""
 
-import sys
 from pathlib import Path
 
-import pytest
-
-from launchers import cli
 from pretrain import checkpoint
 from pretrain.ids.book import Book
-
-
-@pytest.fixture
-def idgenrec(monkeypatch, capfd):
-    """`idgenrec(*words)`: (exit status, standard output, standard error), of the ranks too."""
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["idgenrec", *map(str, words)])
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as end:
-            status = end.code or 0
-        captured = capfd.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_what_is_exported_writes_the_ids_of_another_catalogue(idgenrec, trained_run, tokenizer, tmp_path):

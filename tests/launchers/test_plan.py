@@ -13,6 +13,7 @@ from launchers import cli, local, preflight
 from launchers.machine import Machine, disk_free, measured_flops, memory_limit, this_machine
 from launchers.plan import plan_lines
 from launchers.preflight import look, refuse_what_cannot_fit, size
+from pretrain import checkpoint
 from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
 from pretrain.models import save_model
 from pretrain.schedule import make_plan
@@ -250,6 +251,12 @@ def test_a_run_of_another_shape_or_other_shards_is_not_taken_up(trained_run, tmp
     with pytest.raises(ValueError, match="made with other shards"):
         look(dataclasses.replace(config, shards=str(other)), 1)
     look(dataclasses.replace(config, log_steps=77), 1)
+    copy = tmp_path / "copy"
+    shutil.copytree(config.out, copy)
+    newest = checkpoint.newest(copy)
+    assert newest is not None
+    (newest / "state.json").write_text("{")
+    look(dataclasses.replace(config, out=str(copy)), 1)  # the run itself names it and passes it over
 
 
 def test_a_plan_waits_for_no_torch(shard_folder, tmp_path):

@@ -25,7 +25,8 @@ def save(tmp_path):
             if fail:
                 raise OSError(errno.ENOSPC, "No space left on device")
             validation = None if score is None else {"NDCG@10": score}
-            (folder / "state.json").write_text(json.dumps({"step": step, "validation": validation}))
+            state = {"state": {"phase": step // 10, "step": step % 10}, "validation": validation}
+            (folder / "state.json").write_text(json.dumps(state))
 
         saver = checkpoint.Saver(tmp_path, ALONE, keep)
         saver.begin(step, write)
@@ -37,7 +38,7 @@ def save(tmp_path):
 def test_what_was_saved_is_there(save, tmp_path):
     folder = save(7)
     assert folder == tmp_path / "checkpoints" / "step-0000007"
-    assert checkpoint.verify(folder) == {"step": 7, "validation": None}
+    assert checkpoint.verify(folder) == {"state": {"phase": 0, "step": 7}, "validation": None}
     files = json.loads((folder / "files.json").read_text())
     assert set(files) == {"engines/recommender/rank0.safetensors", "recommender/weights", "state.json"}
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000007"], "no draft is left"
@@ -90,6 +91,28 @@ def test_newest_best_and_how_many_are_kept(save, tmp_path):
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == [f"step-{n:07d}" for n in left]
 
 
+def test_the_start_of_a_phase_is_kept_while_the_phase_lasts(save, tmp_path):
+    for step in (8, 10, 11, 12, 13):
+        save(step, keep=1)
+    left = [int(folder.name[5:]) for folder in checkpoint.checkpoints_of(tmp_path)]
+    assert left == [10, 13] and checkpoint.phase_start(tmp_path, 1) == tmp_path / "checkpoints" / "step-0000010"
+    assert checkpoint.phase_start(tmp_path, 2) is None
+    for step in (20, 21):
+        save(step, keep=1)
+    assert [int(folder.name[5:]) for folder in checkpoint.checkpoints_of(tmp_path)] == [20, 21]
+
+
+def test_an_old_checkpoint_with_a_damaged_state_stops_nothing(save, tmp_path):
+    """It is not the best and no phase's start, and it goes when its time has come."""
+    save(1, 0.9)
+    save(2, 0.5)
+    (tmp_path / "checkpoints" / "step-0000001" / "state.json").write_text("{")
+    assert checkpoint.best(tmp_path) == tmp_path / "checkpoints" / "step-0000002"
+    assert [folder.name for folder, _ in checkpoint.sound(tmp_path)] == ["step-0000002"]
+    save(3, 0.1, keep=1)
+    assert [int(folder.name[5:]) for folder in checkpoint.checkpoints_of(tmp_path)] == [2, 3]
+
+
 def test_without_validation_the_newest_is_the_best(save, tmp_path):
     save(1)
     save(2)
@@ -123,7 +146,7 @@ def save_on_two_ranks(world, folder):
     def write(own):
         (own / f"rank{world.rank}").write_text("x")
         if world.is_main:
-            (own / "state.json").write_text("{}")
+            (own / "state.json").write_text('{"state": {"phase": 0, "step": 5}}')
 
     saver = checkpoint.Saver(Path(folder), world, 1)
     saver.begin(5, write)
@@ -134,4 +157,4 @@ def save_on_two_ranks(world, folder):
 
 def test_all_ranks_write_into_one_checkpoint(run_ranks, tmp_path):
     names = ["COMPLETE", "files.json", "rank0", "rank1", "state.json"]
-    assert run_ranks(save_on_two_ranks, 2, str(tmp_path)) == [(names, {})] * 2
+    assert run_ranks(save_on_two_ranks, 2, str(tmp_path)) == [(names, {"state": {"phase": 0, "step": 5}})] * 2
