@@ -102,7 +102,7 @@ def main() -> None:
         found = makers[section](options)
         print("\n".join(found), flush=True)
         lines += found
-    options.out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+        options.out.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

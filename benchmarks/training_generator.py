@@ -36,6 +36,8 @@ from pretrain.soft_ids import insert
 from shards.stream import Stream
 
 TEXT_TOKENS = 256
+EXACT = 2
+"""Samples that are compared in float64."""
 Step = tuple[float, float, float, float]
 """Loss, seconds, core seconds, megabytes."""
 
@@ -89,7 +91,8 @@ def generator(options: argparse.Namespace) -> list[str]:
     setting = Setting.of(options)
     batch, model = real_batch(setting, options), load_model(options.model, setting.tokenizer)
     parts = {"plain": slices(batch, options.slice), "ours": [batch]}
-    exact, _ = compared(copy.deepcopy(model).double(), dict.fromkeys(parts, parts["plain"][:1]), 1)
+    few = real_batch(setting, argparse.Namespace(**vars(options) | {"batch": EXACT}))
+    exact, _ = compared(copy.deepcopy(model).double(), dict.fromkeys(parts, [few]), 1)
     if max(exact) > 1e-8:
         raise SystemExit(f"the two ways differ in float64: loss and gradient by {exact}")
     rounding, found = compared(model, parts, options.repeats)
@@ -106,7 +109,7 @@ def generator(options: argparse.Namespace) -> list[str]:
         f"{options.batch} samples of {setting.members}, forward and backward, median of {options.repeats}, sides in "
         "turns. The plain way needs too much memory for all samples at once, so it computes "
         f"{options.slice} at a time, padded as the whole batch, and adds up the gradients. Losses are equal within "
-        f"{rounding[0]:.0e}, gradients within {rounding[1]:.0e} of their norm; on {options.slice} samples in float64 "
+        f"{rounding[0]:.0e}, gradients within {rounding[1]:.0e} of their norm; on {EXACT} samples in float64 "
         f"within {exact[0]:.0e} and {exact[1]:.0e}. Memory is what the process grew by above both models and their "
         f"gradients (plain: of {options.slice} samples); tokens include padding.", "",
         *table(["", "seconds", "core seconds", "times", "MB", "items encoded", "text tokens", "prompt tokens"], rows),
