@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--samples", type=int, default=512, help="samples of a pass of the recommender")
     parser.add_argument("--rounds", type=int, default=1, help="passes of each side of the recommender")
-    parser.add_argument("--repeats", type=int, default=1, help="generator steps of each side")
+    parser.add_argument("--repeats", type=int, default=3, help="generator steps of each side")
     parser.add_argument("--slice", type=int, default=8, help="samples that the plain generator step computes at a time")
     parser.add_argument("--out", type=Path, default=Path("docs/benchmarks/training.md"))
     options = parser.parse_intermixed_args()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pretrain.ids.book import Book
-from pretrain.parts import parts_of
+from pretrain.parts import MOST, cut, parts_of
 from pretrain.prompts import Prompt, PromptBuilder, told_items
 from pretrain.templates import TEMPLATES
 from shards.counters import generator as counter_generator
@@ -24,6 +24,8 @@ from shards.records import Sample
 from shards.tables import ItemTable
 
 IGNORED = -100
+SAMPLES_PER_PART = 4
+"""Samples for each part in which the items of a generator batch are encoded."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,12 @@ class GeneratorBatch:
         return self.prompt.padded_tokens + texts + self.id_labels_IT.numel()
 
 
-def _parts(lengths: list[int]) -> Iterator[tuple[int, int, int]]:
-    """Runs of rising lengths, each padded to its longest: a few, so that little is padding and no call is tiny."""
-    bounds = np.unique(np.linspace(0, len(lengths), min(8, -(-len(lengths) // 16)) + 1).round().astype(int))
-    for first, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        yield first, end, -(-lengths[end - 1] // 8) * 8
+def _parts(lengths: list[int], number: int) -> Iterator[tuple[int, int, int]]:
+    """`number` runs of rising lengths, each padded to its longest, so that little is padding."""
+    widths = -(-np.array(lengths) // 8) * 8
+    bounds = cut(widths, number)
+    for first, end in zip(bounds[:-1], bounds[1:], strict=True):
+        yield first, end, int(widths[end - 1])
 
 
 def pad_rows(rows: Sequence[np.ndarray | list[int]], fill: int, multiple: int = 8) -> np.ndarray:
@@ -170,18 +173,22 @@ class BatchMaker:
         prompts = self._prompts(samples, epoch)
         histories = [sample.history if sample else np.empty(0, dtype=np.int32) for sample in samples]
         used = [history[np.unique(p.item_S[p.item_S >= 0])] for history, p in zip(histories, prompts, strict=True)]
-        rows = np.unique(np.concatenate(used)).astype(np.int64)
-        rows = rows if len(rows) else np.zeros(1, dtype=np.int64)
+        distinct = np.unique(np.concatenate(used)).astype(np.int64)
+        # As many parts on every rank, whatever their items: ZeRO stage 3 gathers weights in every call.
+        number = max(1, min(MOST, len(samples) // SAMPLES_PER_PART))
+        unused = max(0, number - len(distinct))
+        rows = np.concatenate([distinct, np.zeros(unused, dtype=np.int64)])
         texts = [self._item_text(row) for row in rows.tolist()]
         order = np.argsort([len(text) for text in texts], kind="stable")
         index_of = np.argsort(order)
         item_ids_IU = pad_rows([texts[index] for index in order], -1)
-        id_labels_IT = pad_rows([self.book.token_ids[rows[index]] for index in order], IGNORED)
+        ids = [*(self.book.token_ids[row] for row in distinct), *[np.empty(0, dtype=np.int64)] * unused]
+        id_labels_IT = pad_rows([ids[index] for index in order], IGNORED)
         slots = []
         for history, prompt in zip(histories, prompts, strict=True):
             slot_S = np.full(len(prompt.item_S), -1, dtype=np.int64)
             at = prompt.item_S >= 0
-            index = index_of[np.searchsorted(rows, history[prompt.item_S[at]])]
+            index = index_of[np.searchsorted(distinct, history[prompt.item_S[at]])]
             slot_S[at] = index * id_labels_IT.shape[1] + prompt.offset_S[at]
             slots.append(slot_S)
         return GeneratorBatch(
@@ -190,7 +197,7 @@ class BatchMaker:
             torch.from_numpy(item_ids_IU >= 0).long(),
             torch.from_numpy(id_labels_IT),
             torch.from_numpy(pad_rows(slots, -1)),
-            tuple(_parts([len(texts[index]) for index in order])),
+            tuple(_parts([len(texts[index]) for index in order], number)),
             torch.tensor([self._item_key(epoch, slot, int(rows[index])) for index in order]),
         )
 

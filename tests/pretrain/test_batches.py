@@ -126,13 +126,26 @@ def test_parts_hold_every_item_with_all_of_its_text(maker_of, book_of, items):
     maker = maker_of(book_of(), max_history=30)
     everything = np.arange(len(items), dtype=np.int32)
     samples = [Sample("Garden/000000001", 20, part[:-1], int(part[-1]), 0) for part in np.array_split(everything, 2)]
-    batch = maker.generator_batch(samples, epoch=0)
+    batch = maker.generator_batch(samples * 6, epoch=0)
     lengths = batch.item_mask_IU.sum(1).tolist()
-    assert lengths == sorted(lengths) and len(batch.parts) == -(-len(lengths) // 16) == 3
+    assert lengths == sorted(lengths) and len(batch.parts) == 3
     assert [at for at, _, _ in batch.parts] == [0, *(end for _, end, _ in batch.parts[:-1])]
     assert batch.parts[-1][1] == len(lengths)
     for at, end, width in batch.parts:
         assert width % 8 == 0 and lengths[end - 1] <= width < lengths[end - 1] + 8 and end > at
+
+
+def test_as_many_parts_on_every_rank(maker_of, book_of):
+    """ZeRO stage 3 gathers weights in every call: the number of calls must not depend on which items a rank has."""
+    maker = maker_of(book_of())
+    one = Sample("Garden/000000001", 3, np.array([4], dtype=np.int32), 5, 0)
+    for samples in ([one] * 12, [None] * 12, [one] + [None] * 11):
+        batch = maker.generator_batch(samples, epoch=0)
+        assert len(batch.parts) == 3 and all(end > first for first, end, _ in batch.parts)
+        written = (batch.id_labels_IT != IGNORED).any(1)
+        assert int(written.sum()) == (samples[0] is not None), "what fills up has no ID"
+        for place in batch.slot_BS[batch.slot_BS >= 0].tolist():
+            assert written[place // batch.id_labels_IT.shape[1]]
 
 
 def test_a_new_book_is_in_the_next_batch(maker_of, book_of, samples, items):

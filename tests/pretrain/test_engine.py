@@ -196,9 +196,10 @@ def test_compiled_models_learn_the_same(learn):
     assert gradient_error(plain["gradients"], compiled["gradients"]) < 1e-5
 
 
-def test_a_generator_step_on_two_ranks(learn):
+@pytest.mark.parametrize("stage", [1, 3])
+def test_a_generator_step_on_two_ranks(learn, stage):
     (alone,) = learn(1, steps=4, kind="generator")
-    ranks = learn(2, steps=4, kind="generator")
+    ranks = learn(2, steps=4, kind="generator", engine=EngineConfig(zero_stage=stage))
     for rank in ranks:
         np.testing.assert_allclose(alone["losses"], rank["losses"], rtol=0, atol=1e-5)
         assert gradient_error(alone["gradients"], rank["gradients"]) < 1e-5
