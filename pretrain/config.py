@@ -201,6 +201,8 @@ class PretrainConfig:
     """CPU threads per rank."""
     length_window: int = 0
     """Samples of a lane sorted by history length together, so that batches are of like lengths (0 = not sorted)."""
+    prefix_run: int = 1
+    """Prefixes of a history that stay together, so that a generator batch has fewer items to encode (1 = none do)."""
     stream_workers: int = 0
     """Processes per rank that read shards ahead (0 = the rank reads them itself); they change no batch."""
     checkpoint_steps: int = 500
@@ -226,12 +228,14 @@ class PretrainConfig:
     """MLflow experiment."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "micro_batch_size", "threads", "checkpoint_steps", "log_steps"):
+        for name in ("batch_size", "micro_batch_size", "threads", "prefix_run", "checkpoint_steps", "log_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("length_window", "stream_workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        if self.prefix_run > 1 and self.length_window:
+            raise ValueError("prefix_run and length_window exclude each other; set one of them only")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
         if self.prompt.history == "texts" and self.schedule.generator_epochs > 0:

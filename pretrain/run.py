@@ -61,6 +61,7 @@ class Run:
             world.size,
             workers=config.stream_workers,
             length_window=config.length_window,
+            prefix_run=config.prefix_run,
         )
         self.prompts = PromptBuilder(self.tokenizer, config.prompt)
         self.plan = make_plan(

@@ -41,9 +41,12 @@ class Group:
     bytes_read: int
 
 
-def load_group(folder: str | Path, tars: Sequence[LaneTar], seed: int, epoch: int, lane: int, group: int) -> Group:
+def load_group(
+    folder: str | Path, tars: Sequence[LaneTar], seed: int, epoch: int, lane: int, group: int, prefix_run: int = 1
+) -> Group:
     """Reads, checks and permutes one group of tars; a pure function of the files and its arguments.
 
+    prefix_run: so many consecutive prefixes of a record stay together (`in_runs`).
     ValueError names a tar that is missing or is not what the manifest promises.
     """
     keys: list[str] = []
@@ -59,5 +62,20 @@ def load_group(folder: str | Path, tars: Sequence[LaneTar], seed: int, epoch: in
     record = np.repeat(np.arange(len(keys), dtype=np.int32), lengths_R - 1)
     first_sample = offsets[:-1] - np.arange(len(keys))
     prefix_end = (np.arange(len(record)) - first_sample[record] + 1).astype(np.int32)
-    order = generator(seed, "samples", epoch, lane, group).permutation(len(record))
+    draw = generator(seed, "samples", epoch, lane, group)
+    order = draw.permutation(len(record)) if prefix_run == 1 else in_runs(record, prefix_end, prefix_run, draw)
     return Group(keys, offsets, np.concatenate(items), record[order], prefix_end[order], size)
+
+
+def in_runs(record_S: np.ndarray, prefix_end_S: np.ndarray, length: int, draw: np.random.Generator) -> np.ndarray:
+    """A random order of S samples in which up to `length` consecutive prefixes of a record stand together, rising.
+
+    Prefixes of one record share their items: a batch with whole runs holds fewer distinct ones, each encoded once.
+    Where a record's runs begin is drawn, so that no prefix comes first in its run in every epoch.
+    """
+    shift_R = draw.integers(length, size=int(record_S[-1]) + 1)
+    part_S = (prefix_end_S + shift_R[record_S]) // length
+    first_S = np.ones(len(record_S), dtype=bool)
+    first_S[1:] = (record_S[1:] != record_S[:-1]) | (part_S[1:] != part_S[:-1])
+    run_S = np.cumsum(first_S) - 1
+    return np.argsort(draw.permutation(int(run_S[-1]) + 1)[run_S], kind="stable")

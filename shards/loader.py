@@ -39,10 +39,10 @@ class Loader:
         return self.executor is not None
 
     def begin(
-        self, folder: str | Path, tars: Sequence[LaneTar], seed: int, epoch: int, lane: int, group: int
+        self, folder: str | Path, tars: Sequence[LaneTar], seed: int, epoch: int, lane: int, group: int, prefix_run: int
     ) -> Callable[[], Group]:
         """Starts loading where somebody else does it. The call returned waits for the group and raises its errors."""
-        work = partial(load_group, folder, tars, seed, epoch, lane, group)
+        work = partial(load_group, folder, tars, seed, epoch, lane, group, prefix_run)
         if self.executor is None:
             return work
         try:

@@ -24,7 +24,7 @@ HOLDOUT_SCHEMA = pa.schema(
         ("test", pa.int32()),
     ]
 )
-POSITION_VERSION = 2
+POSITION_VERSION = 3
 
 
 def record_key(category: str, number: int) -> str:
@@ -63,13 +63,15 @@ class Sample:
 class Position:
     """A place in the stream, the same on every rank: `slot` is the first slot of `epoch` not yet consumed.
 
-    length_window: that of the stream (0 = none); another window is another order, in which the slot means nothing.
+    length_window, prefix_run: those of the stream (0 and 1 = none); another one is another order, in which the slot
+    means nothing.
     """
 
     seed: int
     epoch: int = 0
     slot: int = 0
     length_window: int = 0
+    prefix_run: int = 1
     version: int = POSITION_VERSION
 
     def __post_init__(self) -> None:
@@ -83,6 +85,8 @@ class Position:
                 f"position: epoch {self.epoch}, slot {self.slot} and length_window {self.length_window} must not be "
                 "negative"
             )
+        if self.prefix_run < 1:
+            raise ValueError(f"position: prefix_run {self.prefix_run} must be at least 1")
 
     def to_json(self) -> dict[str, int]:
         """The JSON object of docs/contracts.md."""

@@ -1,10 +1,10 @@
 """The stream: training samples in one global order, each exactly once per epoch, for any number of ranks.
 
 Enter a shard folder (or URL), its manifest, a seed, rank and world size; leave batches of samples with the position
-after each. It must hold (docs/contracts.md): the order is a function of (seed, epoch, lane, length_window) alone; slot
-`n` is sample `n // lanes` of lane `n % lanes`, or a filler (None, weight zero) where the lane has ended; rank `r` owns
-the slots with `n % world_size == r`. Resuming at a position, at any world size and with any number of workers, goes on
-in the same order.
+after each. It must hold (docs/contracts.md): the order is a function of (seed, epoch, lane, length_window, prefix_run)
+alone; slot `n` is sample `n // lanes` of lane `n % lanes`, or a filler (None, weight zero) where the lane has ended;
+rank `r` owns the slots with `n % world_size == r`. Resuming at a position, at any world size and with any number of
+workers, goes on in the same order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,8 @@ class Stream:
 
     workers: processes that load groups of `shuffle_tars` tars ahead; 0 loads in the caller, where a group is due (from
     a URL: ahead, in threads). prefetch: groups under way per lane beside the one in use. length_window: places of a
-    lane that are sorted by history length together (`lane.py`), 0 for none. `bytes_read` counts the tars received.
+    lane that are sorted by history length together (`lane.py`), 0 for none. prefix_run: prefixes of a record that stay
+    together (`group.in_runs`), 1 for none; it excludes a length window. `bytes_read` counts the tars received.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Stream:
         workers: int = 0,
         prefetch: int = 1,
         length_window: int = 0,
+        prefix_run: int = 1,
     ) -> None:
         if world_size < 1 or not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} of {world_size} is impossible; ranks run from 0 to world_size - 1")
@@ -54,11 +56,17 @@ class Stream:
                 f"workers is {workers}, length_window {length_window} (both at least 0) and prefetch {prefetch} (at "
                 "least 1); change what is too small"
             )
+        if prefix_run < 1 or (prefix_run > 1 and length_window):
+            raise ValueError(
+                f"prefix_run is {prefix_run} and length_window {length_window}: a run has at least 1 prefix, and its "
+                "prefixes are not of like lengths, so set one of the two only"
+            )
         if not manifest.num_samples:
             raise ValueError(f"{folder} has no training samples; build it with train data sets")
         self.folder, self.manifest, self.seed = folder, manifest, seed
         self.rank, self.world_size = rank, world_size
-        self.workers, self.prefetch, self.length_window = workers, prefetch, length_window
+        self.workers, self.prefetch = workers, prefetch
+        self.length_window, self.prefix_run = length_window, prefix_run
         self.lanes = _lanes(folder, manifest)
         self.lengths = [sum(part.tar.samples for part in lane) for lane in self.lanes]
         self.bytes_read = 0
@@ -70,7 +78,7 @@ class Stream:
 
     def start(self) -> Position:
         """The first position of the first epoch."""
-        return Position(seed=self.seed, length_window=self.length_window)
+        return Position(seed=self.seed, length_window=self.length_window, prefix_run=self.prefix_run)
 
     def batches(self, position: Position, global_batch_size: int) -> Batches:
         """From `position` to the end of its epoch: (position after the batch, THIS rank's entries in slot order).
@@ -86,11 +94,10 @@ class Stream:
             )
         if position.seed != self.seed:
             raise ValueError(f"the position has seed {position.seed}, the stream {self.seed}; give both the same seed")
-        if position.length_window != self.length_window:
-            raise ValueError(
-                f"the position has length_window {position.length_window}, the stream {self.length_window}; give both "
-                "the same"
-            )
+        for name in ("length_window", "prefix_run"):
+            theirs, ours = getattr(position, name), getattr(self, name)
+            if theirs != ours:
+                raise ValueError(f"the position has {name} {theirs}, the stream {ours}; give both the same")
         end = self.slots_per_epoch
         if position.slot >= end:
             raise ValueError(
@@ -111,7 +118,7 @@ class Stream:
                     k, number = divmod(slot, self.manifest.lanes)
                     entries.append(lanes[number].sample(k, slot) if slot < end else None)
                 epoch, slot = (position.epoch, stop) if stop < end else (position.epoch + 1, 0)
-                yield Position(self.seed, epoch, slot, self.length_window), entries
+                yield Position(self.seed, epoch, slot, self.length_window, self.prefix_run), entries
 
     def _open_lanes(self, position: Position, loader: Loader) -> dict[int, Lane]:
         """This rank's lanes in that epoch; where there is somebody to load ahead, they begin at once."""
@@ -128,7 +135,7 @@ class Stream:
 
     def _begin(self, loader: Loader, epoch: int, lane: int) -> Begin:
         def begin(tars: Sequence[LaneTar], group: int):
-            wait = loader.begin(self.folder, tars, self.seed, epoch, lane, group)
+            wait = loader.begin(self.folder, tars, self.seed, epoch, lane, group, self.prefix_run)
 
             def received() -> Group:
                 loaded = wait()

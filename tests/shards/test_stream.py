@@ -19,6 +19,7 @@ from made_folders import histories, make_shards
 
 import shards.group as group_module
 from shards.counters import generator
+from shards.group import in_runs
 from shards.lane import LENGTH_BLOCK, length_order
 from shards.records import Position, record_key
 from shards.stream import Stream, read_amplification
@@ -46,8 +47,9 @@ def drain(folder, manifest, position, world_size, batches, batch_size, **options
     slots, after, expected = {}, position, None
     for rank in range(world_size):
         stream = Stream(
-            folder, manifest, position.seed, rank, world_size, length_window=position.length_window, **options
-        )
+            folder, manifest, position.seed, rank, world_size,
+            length_window=position.length_window, prefix_run=position.prefix_run, **options,
+        )  # fmt: skip
         shapes, here = [], position
         for number, (reached, entries) in enumerate(stream.batches(position, batch_size)):
             if number >= batches:
@@ -94,18 +96,18 @@ def test_the_order_is_the_one_that_runs_were_made_with(small):
     other=st.integers(1, 16),
     batches=st.integers(0, 8),
     per_rank=st.integers(1, 9),
-    window=st.sampled_from([0, 1, 7, 32, 70, 1000]),
+    order=st.sampled_from([(0, 1), (1, 1), (7, 1), (32, 1), (70, 1), (1000, 1), (0, 2), (0, 8)]),
     epoch=st.integers(0, 3),
     seed=st.integers(0, 3),
 )
 def test_exactly_once_in_one_order_and_resumable_at_another_world_size(
-    users, lanes, records_per_tar, shuffle_tars, world_size, other, batches, per_rank, window, epoch, seed
+    users, lanes, records_per_tar, shuffle_tars, world_size, other, batches, per_rank, order, epoch, seed
 ):
     data = histories(seed, users)
     data["Garden"].append([1, 2])  # never without a sample
     with tempfile.TemporaryDirectory() as folder:
         manifest = make_shards(Path(folder), data, lanes, records_per_tar, shuffle_tars)
-        start, over = Position(seed, epoch, 0, window), Position(seed, epoch + 1, 0, window)
+        start, over = Position(seed, epoch, 0, *order), Position(seed, epoch + 1, 0, *order)
         whole, end = drain(folder, manifest, start, 1, 10**9, 64)
         assert sorted(whole.values()) == expected_samples(data)
         assert end == over
@@ -251,6 +253,39 @@ def fill(folder, manifest, window, batch_size):
     return sum(map(sum, lengths)) / sum(max(batch) * len(batch) for batch in lengths)
 
 
+def test_runs_of_prefixes_stand_together_and_share_their_items(wide):
+    """A run is consecutive prefixes of one record, rising, in one lane; where it begins differs between epochs."""
+    folder, manifest = wide
+    found, begins = {}, {}
+    for run in (1, 4):
+        for epoch in (0, 1):
+            slots, _ = drain(folder, manifest, Position(0, epoch, 0, 0, run), 1, 10**9, manifest.lanes * 8)
+            for lane in range(manifest.lanes):
+                column = [slots[slot] for slot in sorted(slots) if slot % manifest.lanes == lane]
+                follows = [
+                    later[0] == earlier[0] and later[1] == earlier[1] + 1
+                    for earlier, later in zip(column, column[1:], strict=False)
+                ]
+                found.setdefault(run, []).append(sum(follows) / len(follows))
+                starts = (row for row, joined in zip(column[1:], follows, strict=True) if not joined)
+                begins.setdefault((run, epoch), set()).update((key, end) for key, end, *_ in starts)
+    assert np.mean(found[4]) > 5 * np.mean(found[1])
+    assert begins[4, 0] != begins[4, 1]
+
+
+def test_a_run_is_never_longer_than_asked():
+    record = np.repeat(np.arange(40, dtype=np.int32), 9)
+    prefix_end = np.tile(np.arange(1, 10, dtype=np.int32), 40)
+    order = in_runs(record, prefix_end, 4, generator(0, "test"))
+    assert sorted(order.tolist()) == list(range(len(record)))
+    longest = current = 1
+    for earlier, later in zip(order, order[1:], strict=False):
+        # Two runs of a record next to each other, in order, are possible but rare: of 40 records none is here.
+        current = current + 1 if later == earlier + 1 and record[later] == record[earlier] else 1
+        longest = max(longest, current)
+    assert longest == 4
+
+
 def test_length_windows_fill_batches(tmp_path):
     manifest = make_shards(tmp_path, histories(5, 3000, longest=40), lanes=8, records_per_tar=64, shuffle_tars=4)
     assert fill(tmp_path, manifest, 0, 64) < 0.4
@@ -343,11 +378,13 @@ def test_errors_name_what_is_wrong(small):
         Stream(folder, manifest, 0).batches(Position(1), 4)
     with pytest.raises(ValueError, match="length_window 8, the stream 0"):
         Stream(folder, manifest, 0).batches(Position(0, length_window=8), 4)
+    with pytest.raises(ValueError, match="prefix_run 1, the stream 4"):
+        Stream(folder, manifest, 0, prefix_run=4).batches(Position(0), 4)
     with pytest.raises(ValueError, match="outside the epoch"):
         Stream(folder, manifest, 0).batches(Position(0, 0, 10**6), 4)
     with pytest.raises(ValueError, match="rank 2 of 2"):
         Stream(folder, manifest, 0, 2, 2)
-    for options in ({"workers": -1}, {"prefetch": 0}, {"length_window": -1}):
+    for options in ({"workers": -1}, {"prefetch": 0}, {"length_window": -1}, {"prefix_run": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(options))} "):
             Stream(folder, manifest, 0, **options)
 
@@ -356,14 +393,15 @@ def test_errors_name_what_is_wrong(small):
     "value",
     [
         {"version": 1, "seed": 0, "epoch": 0, "slot": 0},
-        {"version": 1, "seed": 0, "epoch": 0, "slot": 0, "length_window": 0},
-        {"version": 3, "seed": 0, "epoch": 0, "slot": 0, "length_window": 0},
-        {"version": 2, "seed": 0, "epoch": 0, "length_window": 0},
-        {"version": 2, "seed": 0, "epoch": 0, "slot": 0, "length_window": 0, "rank": 1},
-        {"version": 2, "seed": 0, "epoch": -1, "slot": 0, "length_window": 0},
-        {"version": 2, "seed": 0, "epoch": 0, "slot": 0, "length_window": -1},
-        {"version": 2, "seed": 0, "epoch": 0, "slot": "3", "length_window": 0},
-        {"version": 2, "seed": 0, "epoch": 0, "slot": 0, "length_window": True},
+        {"version": 2, "seed": 0, "epoch": 0, "slot": 0, "length_window": 0, "prefix_run": 1},
+        {"version": 4, "seed": 0, "epoch": 0, "slot": 0, "length_window": 0, "prefix_run": 1},
+        {"version": 3, "seed": 0, "epoch": 0, "length_window": 0, "prefix_run": 1},
+        {"version": 3, "seed": 0, "epoch": 0, "slot": 0, "length_window": 0, "prefix_run": 1, "rank": 1},
+        {"version": 3, "seed": 0, "epoch": -1, "slot": 0, "length_window": 0, "prefix_run": 1},
+        {"version": 3, "seed": 0, "epoch": 0, "slot": 0, "length_window": -1, "prefix_run": 1},
+        {"version": 3, "seed": 0, "epoch": 0, "slot": 0, "length_window": 0, "prefix_run": 0},
+        {"version": 3, "seed": 0, "epoch": 0, "slot": "3", "length_window": 0, "prefix_run": 1},
+        {"version": 3, "seed": 0, "epoch": 0, "slot": 0, "length_window": True, "prefix_run": 1},
         "[1]",
         "nonsense",
     ],
@@ -374,5 +412,5 @@ def test_position_refuses_what_it_does_not_know(value):
 
 
 def test_the_position_is_the_object_of_the_contract():
-    value = {"version": 2, "seed": 0, "epoch": 1, "slot": 4096, "length_window": 512}
+    value = {"version": 3, "seed": 0, "epoch": 1, "slot": 4096, "length_window": 512, "prefix_run": 1}
     assert Position.from_json(value).to_json() == value
