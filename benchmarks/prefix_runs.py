@@ -51,8 +51,8 @@ def main() -> None:
     lines = [
         "# Prefixes of a history kept together", "",
         f"`python -m benchmarks.prefix_runs --shards SHARDS` on {members}, {manifest.num_samples:,} samples in "
-        f"{manifest.lanes} lanes, all of an epoch. An optimiser step of a generator phase over {options.batch} samples: "
-        "items that its prompts name, and items that are encoded, each once on every rank that needs it.", "",
+        f"{manifest.lanes} lanes, all of an epoch. An optimiser step of a generator phase over {options.batch} "
+        "samples: items that its prompts name, and items that are encoded, each once on every rank that needs it.", "",
         *table(["ranks", "`prefix_run`", "items named", "items encoded", "share"], rows),
     ]  # fmt: skip
     print("\n".join(lines))

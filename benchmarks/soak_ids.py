@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.ids_config import IdsConfig
-from launchers.local import RankFailed, environment, free_port, stop, wait_for
+from launchers.local import GRACE_SECONDS, RankFailed, environment, free_port, stop, wait_for
 from pretrain.config import ModelConfig
 from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import Journal
@@ -123,7 +123,7 @@ def killed(ranks: list[subprocess.Popen[bytes]], victim: int, folder: Path, afte
     try:
         wait_for(ranks)
     except RankFailed:
-        stop(ranks)
+        stop(ranks, GRACE_SECONDS)
     return True
 
 

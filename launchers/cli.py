@@ -142,11 +142,11 @@ def main() -> None:
         print("interrupted; the same command takes the run up again", file=sys.stderr)
         sys.exit(130)
     except RuntimeError as error:
-        from launchers.local import RankFailed
+        from launchers.local import STOPPED, RankFailed
 
         if not isinstance(error, RankFailed):
             raise
-        if error.status != 2:  # then the rank itself has said what is wrong
+        if error.status not in (2, STOPPED):  # of these the rank itself has said why
             print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
 

@@ -9,6 +9,7 @@ from pretrain.ids.book import Book
 from pretrain.ids.job import JobReport, make_book
 from pretrain.ids.journal import discard
 from pretrain.ids.quality import measure
+from pretrain.interrupt import Interrupt
 from pretrain.models import load_model, on_device
 from pretrain.reporter import Reporter
 from pretrain.world import World
@@ -30,7 +31,10 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
     old = Book.load(Path(config.extend), tokenizer) if config.extend else None
     generator = on_device(load_model(config.generator, tokenizer), world.device)
     progress = out.with_name(f".{out.name}.progress")
-    book, job = make_book(generator, tokenizer, items, config.ids, world, reporter, journal=progress, old=old)
+    with Interrupt(world) as interrupt:
+        book, job = make_book(
+            generator, tokenizer, items, config.ids, world, reporter, journal=progress, old=old, asked=interrupt.agreed
+        )
     if world.is_main:
         book.save(out)
         discard(progress)

@@ -1,8 +1,8 @@
 """N ranks of a job on this machine.
 
 Enters: a task, its configuration as a dict, the number of processes. Leaves: the task's files. Must hold: when one rank
-fails, the person presses Ctrl-C or the process is asked to end, the others are stopped and none is left behind; each
-rank gets its share of the cores.
+fails, the others are stopped; on Ctrl-C or SIGTERM all are asked to save and stop, and get the time for it; none is
+left behind; each rank gets its share of the cores.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ from pathlib import Path
 from typing import Any
 
 GRACE_SECONDS = 10.0
+"""For ranks whose fellow has failed: they can save nothing any more."""
+STOPPED = 75
+"""Status of a rank that has saved and stopped as asked (`pretrain.interrupt.STATUS`, whose import takes seconds)."""
+SAVING_SECONDS = 600.0
+"""For ranks that are asked to stop: the end of a step and a checkpoint. A second Ctrl-C is a failure."""
 
 
 class RankFailed(RuntimeError):
@@ -44,8 +49,11 @@ def launch(task: str, config: dict[str, Any], processes: int) -> None:
         ]
         try:
             wait_for(ranks)
+        except (KeyboardInterrupt, SystemExit):
+            stop(ranks, SAVING_SECONDS)
+            raise
         finally:
-            stop(ranks)
+            stop(ranks, GRACE_SECONDS)
             signal.signal(signal.SIGTERM, before)
 
 
@@ -74,23 +82,25 @@ def environment(rank: int, processes: int, port: int) -> dict[str, str]:
 
 
 def wait_for(ranks: list[subprocess.Popen[bytes]]) -> None:
-    """Return when all ranks have ended well; raise RankFailed as soon as one has not."""
+    """Return when all ranks have ended well; raise RankFailed as soon as one has not, or when all have stopped as they
+    were asked to."""
     while True:
         codes = [rank.poll() for rank in ranks]
+        ended = all(code is not None for code in codes)
         for index, code in enumerate(codes):
-            if code:
+            if code and (code != STOPPED or ended):
                 raise RankFailed(index, code)
-        if all(code == 0 for code in codes):
+        if ended:
             return
         time.sleep(0.05)
 
 
-def stop(ranks: list[subprocess.Popen[bytes]]) -> None:
-    """Ask the ranks that still run to end, then make them."""
+def stop(ranks: list[subprocess.Popen[bytes]], seconds: float) -> None:
+    """Ask the ranks that still run to end, and make them after so many seconds."""
     for rank in ranks:
         if rank.poll() is None:
             rank.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + GRACE_SECONDS
+    deadline = time.monotonic() + seconds
     for rank in ranks:
         try:
             rank.wait(max(0.1, deadline - time.monotonic()))

@@ -80,11 +80,21 @@ def cli() -> None:
         main(sys.argv[1])
     except ValueError as error:
         _give_up(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" for {error.filename}" if error.filename else ""
         _give_up(f"no space left{where}; make room and give the same command again")
+    except Exception as error:
+        from pretrain.interrupt import STATUS, Interrupted
+
+        if not isinstance(error, Interrupted):
+            raise
+        if os.environ.get("RANK", "0") == "0":
+            print(error, file=sys.stderr)
+        sys.exit(STATUS)
 
 
 def _give_up(why: str) -> NoReturn:

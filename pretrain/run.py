@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,11 +124,14 @@ class Run:
         self.run_id = tracker.run_id
         return tracker
 
-    def refresh_ids(self) -> dict[str, float]:
-        """Make the ID book of the Fusion with the generator as it is now. Returns figures about it."""
+    def refresh_ids(self, asked: Callable[[], int]) -> dict[str, float]:
+        """Make the ID book of the Fusion with the generator as it is now. Returns figures about it.
+
+        `asked`: see `make_book`.
+        """
         book, report = make_book(
             self.models["generator"], self.tokenizer, self.items, self.config.ids, self.world, self.reporter,
-            journal=self.folder / ID_PROGRESS,
+            journal=self.folder / ID_PROGRESS, asked=asked,
         )  # fmt: skip
         self.reporter.line(f"  {book.describe()}")
         figures = book.summary() | {"waves": report.waves, "collisions": report.collisions, "seconds": report.seconds}

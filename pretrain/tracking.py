@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pretrain.interrupt import Interrupted
+
 BATCH = 500
 
 
@@ -85,7 +87,7 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.flush()
-        status = "FINISHED" if kind is None else "KILLED" if kind is KeyboardInterrupt else "FAILED"
+        status = "FINISHED" if kind is None else "KILLED" if kind in (KeyboardInterrupt, Interrupted) else "FAILED"
         self._client.set_terminated(self.run_id, status=status)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pretrain import snapshot
 from pretrain.config import PretrainConfig
+from pretrain.interrupt import Interrupt, Interrupted
 from pretrain.policy import BadStep, reason
 from pretrain.reporter import Reporter
 from pretrain.run import Run
@@ -29,8 +30,15 @@ HARDLY = 0.01
 
 
 def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
-    """Run all phases that are still to be done and return the last checkpoint. Collective."""
-    with Watchdog(Path(config.out), world.rank, world.size, config.hang_minutes * 60, reporter) as watchdog:
+    """Run all phases that are still to be done and return the last checkpoint. Collective.
+
+    Raises Interrupted, after a checkpoint, when the job is asked to stop (`interrupt.SIGNALS`).
+    """
+    limit = config.hang_minutes * 60
+    with (
+        Watchdog(Path(config.out), world.rank, world.size, limit, reporter) as watchdog,
+        Interrupt(world) as interrupt,
+    ):
         run = Run(config, world, watchdog)
         if run.finished:
             assert run.last_checkpoint is not None
@@ -41,7 +49,7 @@ def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
         with tracker or nullcontext():
             while not run.finished:
                 try:
-                    train_phase(run, tracker)
+                    train_phase(run, tracker, interrupt)
                 except BadStep as bad:
                     if config.on_bad_step == "stop":  # the last checkpoint is from before
                         raise ValueError(f"{bad}; the run has stopped before that step (on_bad_step: stop)") from bad
@@ -51,14 +59,14 @@ def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
     return run.last_checkpoint
 
 
-def train_phase(run: Run, tracker: Tracker | None) -> None:
+def train_phase(run: Run, tracker: Tracker | None, interrupt: Interrupt) -> None:
     """From the current step of the current phase to its end, or to a validation inside it. Raises BadStep when the
     policy says so."""
     phase, config, first = run.phase, run.config, run.state.step
     if first:
         run.finish_save()  # the engine takes up what it holds
     if phase.refresh_ids and first == 0:
-        log(run, tracker, "ids", run.refresh_ids())
+        log(run, tracker, "ids", run.refresh_ids(interrupt.agreed))
     engine, started = run.start_engine(), time.monotonic()
     watch = Watch(run.world, config.peak_tflops, run.shapes)
     for position, micro_batches in watch.waiting(run.steps()):
@@ -81,8 +89,12 @@ def train_phase(run: Run, tracker: Tracker | None) -> None:
                 log(run, tracker, phase.kind, figures | watch.report())
         if done == phase.steps or validation_due(config.schedule, run.plan, run.state):
             break  # the rest of the phase goes on as a resumed run does
-        if done % config.checkpoint_steps == 0:
+        asked = interrupt.agreed()
+        if asked or done % config.checkpoint_steps == 0:
             run.save()
+        if asked:
+            run.finish_save()
+            raise Interrupted(asked, f"{run.last_checkpoint} is saved")
     finish_phase(run, phase, tracker)
 
 

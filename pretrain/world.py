@@ -40,6 +40,14 @@ class World:
             dist.all_reduce(total)
         return total.tolist()
 
+    def max(self, value: int) -> int:
+        """The largest value of any rank."""
+        if self.size == 1:
+            return value
+        largest = torch.tensor(value, device=self.device)
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return int(largest)
+
     def gather(self, value: T) -> list[T]:
         """The value of every rank, in rank order, on every rank."""
         if self.size == 1:

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pretrain.ids.book import Book, canonical
 from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import Journal, Written
 from pretrain.ids.write import Writer
+from pretrain.interrupt import Interrupted
 from pretrain.models import content_hash
 from pretrain.reporter import SILENT, Reporter
 from pretrain.world import Traffic, World
@@ -124,12 +126,14 @@ def make_book(
     what: str = "IDs",
     journal: Path | None = None,
     old: Book | None = None,
+    asked: Callable[[], int] = lambda: 0,
 ) -> tuple[Book, JobReport]:
     """Give every item a unique textual ID. Collective: all ranks call it with the same arguments.
 
     With `journal`, a folder that all ranks see, a killed job is taken up where it was. With `old`, a book by the same
     generator, its items keep their IDs and all others get one as if they came after them; ValueError for a book by
-    another generator or with other options.
+    another generator or with other options. `asked()` is called before each wave, on all ranks with the same result:
+    where it gives the number of a signal, the job ends with Interrupted.
     """
     started, training = time.monotonic(), generator.training
     generator.eval()
@@ -153,6 +157,9 @@ def make_book(
         reporter.progress(what, done, len(items), "items", f"wave {job.waves}, {speed}, {collisions:,} collisions")
         if active == 0:
             break
+        number = asked()
+        if number:
+            raise Interrupted(number, f"{job.waves} waves of the ID job are kept")
         job.wave()
     generator.train(training)
     held = {row: entry for part in world.gather(wishes.held()) for row, entry in part.items()}
