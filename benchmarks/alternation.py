@@ -24,10 +24,12 @@ from pretrain.config import PretrainConfig, PromptConfig, ScheduleConfig
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
+from pretrain.interrupt import Interrupt
 from pretrain.metrics import per_user
 from pretrain.models import frozen_copy
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.ranking import GenerativeRecommender
+from pretrain.record import open_tracker
 from pretrain.reporter import SILENT
 from pretrain.run import Run
 from pretrain.schedule import make_plan
@@ -80,11 +82,11 @@ def beauty(folder: Path, source: Path) -> PretrainConfig:
 
 def go_on(run: Run, phases: int) -> Run:
     """Train until so many phases of the plan are done."""
-    tracker = run.open_tracker()
+    tracker = open_tracker(run)
     assert tracker is not None
-    with tracker:
+    with tracker, Interrupt(run.world) as interrupt:
         while run.state.phase < phases:
-            train_phase(run, tracker)
+            train_phase(run, tracker, interrupt)
     return run
 
 

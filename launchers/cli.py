@@ -1,4 +1,5 @@
-"""The command line: `idgenrec demo | shard | pretrain | ids | book | export | zeroshot | report`.
+"""The command line: `idgenrec demo | shard | pretrain | ids | book | export | zeroshot | report |
+track`.
 
 Enters: words. Leaves: what the commands write. Must hold: a mistake of the user is one line on standard error and exit
 status 2; heavy libraries are imported only by the command that needs them.
@@ -20,6 +21,7 @@ from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
 from launchers.pretrain_command import Pretrain, with_recipe
 from launchers.shard_commands import Shard
+from launchers.track_command import Track
 from zeroshot.config import EvaluateConfig
 
 
@@ -114,6 +116,7 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Track, tyro.conf.subcommand("track")]
 )
 
 

@@ -32,7 +32,7 @@ from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder
 from pretrain.reporter import Reporter
 from pretrain.schedule import Kind, Phase, State, global_step, make_plan
-from pretrain.tracking import Tracker, default_uri
+from pretrain.tracking import Tracker
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.store import local_copy
@@ -75,7 +75,8 @@ class Run:
         self.engine: Engine | None = None
         self.engine_kind: Kind | None = None
         self.outline: T5ForConditionalGeneration | None = None
-        self.run_id: str | None = None
+        self.tracker: Tracker | None = None
+        self.tracked_as: str | None = None
         self.left_out: list[tuple[str, int, int]] = []
         self._open()
 
@@ -113,16 +114,10 @@ class Run:
     def finished(self) -> bool:
         return self.state.phase == len(self.plan)
 
-    def open_tracker(self) -> Tracker | None:
-        """MLflow and JSON lines, on rank 0; takes up the run id of the checkpoint."""
-        if not self.world.is_main:
-            return None
-        uri = self.config.tracking_uri or default_uri(self.folder.parent)
-        tracker = Tracker(self.folder, uri, self.config.experiment, self.folder.name, self.run_id)
-        if self.run_id is None:
-            tracker.parameters(self.identity | {"shards": self.config.shards, "world_size": self.world.size})
-        self.run_id = tracker.run_id
-        return tracker
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's name of the run, as far as it is known."""
+        return self.tracker.run_id if self.tracker is not None else self.tracked_as
 
     def refresh_ids(self, asked: Callable[[], int]) -> dict[str, float]:
         """Make the ID book of the Fusion with the generator as it is now. Returns figures about it.
@@ -238,5 +233,7 @@ class Run:
         self.engine.close()
         self.engine = self.engine_kind = self.outline = None
         self.left_out.append(bad.place)
+        if self.tracker is not None:
+            self.tracker.rewound()
         self.reporter.line(f"{bad}: going back to the last checkpoint and leaving that batch out")
         self._open()

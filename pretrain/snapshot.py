@@ -97,7 +97,7 @@ def put_back(run: Run, folder: Path) -> None:
     run.engine_steps = saved["engine_steps"]
     run.recent_losses.extend(saved["recent_losses"])
     run.left_out = run.left_out or [tuple(place) for place in saved["left_out"]]
-    run.validation, run.run_id = saved["validation"], saved["run_id"]
+    run.validation, run.tracked_as = saved["validation"], saved["run_id"]
     run.models = {name: load_model(str(folder / name), run.tokenizer) for name in ("recommender", "generator")}
     if (folder / "book.arrow").is_file():
         run.book = Book.load(folder / "book.arrow", run.tokenizer)

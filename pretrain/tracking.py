@@ -1,22 +1,28 @@
-"""Tracking: JSON lines first, MLflow second, rank 0 only. The only file that imports mlflow.
+"""Tracking: JSON lines first, MLflow second, rank 0 only.
 
-Enters: metrics by step, parameters, artefacts. Leaves: `metrics.jsonl` in the run folder and one MLflow run. Must
-hold: a
-line is on disk before anything goes to MLflow; MLflow is imported only when a run is opened (it takes seconds).
+Enters: metrics by step, parameters, data sets, models, artefacts. Leaves: `metrics.jsonl` and `events.jsonl` in a
+folder, and one MLflow run (`delivery.py`). Must hold: a line is on disk before it goes to MLflow; what happens there
+delays nobody; a point that a resumed job computes again is a line more here, not a second point there.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pretrain.delivery import EVENTS, METRICS, STATE, Address, Courier, Delivery, mend
 from pretrain.interrupt import Interrupted
+from pretrain.reporter import Reporter
+from pretrain.secrets import redacted
 
-BATCH = 500
+PATIENCE, HURRY = 120.0, 10.0
+"""Seconds that a job waits at its end for MLflow, and one that is being taken away."""
+JOB_VARIABLES = {"SLURM_JOB_ID": "slurm.job_id", "SLURM_ARRAY_JOB_ID": "slurm.array_job_id"}
 
 
 def default_uri(folder: Path) -> str:
@@ -24,61 +30,76 @@ def default_uri(folder: Path) -> str:
     return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
 
 
+def tracked_at(folder: Path) -> Address | None:
+    """Where a folder is tracked, if it is."""
+    return Address.load(folder) if (folder / STATE).is_file() else None
+
+
+def artifacts_at(folder: Path, uri: str) -> str | None:
+    """Where a new experiment keeps its artefacts: beside the run of a local store; None = where a server says."""
+    return (folder.parent / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite") else None
+
+
 class Tracker:
-    """Writes metrics of one run; a run id takes up an existing MLflow run. Used as a context manager."""
+    """Writes what happens in one folder. Used as a context manager, which closes the run at its end.
 
-    def __init__(self, folder: Path, uri: str, experiment: str, name: str, run_id: str | None = None) -> None:
-        import logging
+    `owns_run`: the folder is the run's own, so its status and restarts are ours to say; else it only adds to a run.
+    """
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        import mlflow
-        from mlflow.tracking import MlflowClient
-
+    def __init__(
+        self, folder: Path, uri: str, experiment: str, name: str, run_id: str | None, reporter: Reporter,
+        *, key: str | None = None, owns_run: bool = True,
+    ) -> None:  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
-        self.path = folder / "metrics.jsonl"
-        self._client: Any = MlflowClient(tracking_uri=uri)
-        if run_id is None:
-            mlflow.set_tracking_uri(uri)
-            found = self._client.get_experiment_by_name(experiment)
-            if found is None:
-                artifacts = (folder.parent / "mlartifacts").resolve().as_uri() if uri.startswith("sqlite") else None
-                experiment_id = self._client.create_experiment(experiment, artifact_location=artifacts)
-            else:
-                experiment_id = found.experiment_id
-            run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
-        else:
-            self._client.update_run(run_id, status="RUNNING")
-        self.run_id: str = run_id  # type: ignore[assignment]
-        self._pending: list[Any] = []
+        for file in (METRICS, EVENTS):
+            mend(folder / file)
+        self.folder, self.reporter, self.owns_run = folder, reporter, owns_run
+        self._known = {(line["group"], line["step"]) for line in read_lines(folder / METRICS)} if owns_run else set()
+        address = Address.of(folder, uri, experiment, name, run_id, key)
+        address.save(folder)
+        self._delivery = Delivery(Courier(folder, address, artifacts_at(folder, uri)))
+
+    @property
+    def run_id(self) -> str | None:
+        """MLflow's name of the run; None until MLflow has answered."""
+        return self._delivery.courier.address.run_id
+
+    def open(self, tags: Mapping[str, Any]) -> None:
+        """The job has begun, or goes on: tags of this part of it."""
+        restarts = sum(event["event"] == "opened" for event in read_lines(self.folder / EVENTS))
+        job = {tag: os.environ[name] for name, tag in JOB_VARIABLES.items() if name in os.environ}
+        named = {f"idgenrec.{key}": str(value) for key, value in {**tags, "restarts": restarts}.items()}
+        self._event("opened", tags=named | job)
 
     def parameters(self, values: Mapping[str, Any]) -> None:
-        """Log parameters once, nested dicts with dotted names."""
-        from mlflow.entities import Param
+        """Parameters, nested dicts with dotted names. MLflow takes them once: a job that goes on says nothing."""
+        if any(event["event"] == "parameters" for event in read_lines(self.folder / EVENTS)):
+            return
+        self._event("parameters", values={key: redacted(str(value)) for key, value in _flatten(values).items()})
 
-        params = [Param(key, str(value)) for key, value in _flatten(values).items()]
-        self._client.log_batch(self.run_id, params=params)
+    def dataset(self, name: str, digest: str, source: str, context: str, profile: Mapping[str, Any]) -> None:
+        """A data set the run reads: `digest` of its bytes, `context` training or test."""
+        self._event(
+            "dataset", data=name, digest=digest[:36], source=redacted(source), context=context, profile=dict(profile)
+        )
+
+    def model(self, name: str, folder: Path, sha256: str, params: Mapping[str, Any]) -> None:
+        """A model the run has made, by the folder it lies in and the hash of its weights."""
+        self._event("model", model=name, folder=str(folder), sha256=sha256, params=dict(params))
 
     def metrics(self, values: Mapping[str, float], step: int, **labels: Any) -> None:
-        """Log metrics at a step; `labels` go to the JSON line only."""
-        from mlflow.entities import Metric
-
-        now = time.time()
-        with self.path.open("a") as lines:
-            lines.write(json.dumps({"time": round(now, 3), "step": step, **labels, **values}) + "\n")
-        self._pending += [Metric(key, float(value), int(now * 1000), step) for key, value in values.items()]
-        if len(self._pending) >= BATCH:
-            self.flush()
+        """Metrics at a step; `labels`, `group` among them, go to the JSON line only."""
+        again = {"again": True} if (labels.get("group"), step) in self._known else {}
+        named = {key: float(value) for key, value in values.items()}
+        self._write(METRICS, {"time": round(time.time(), 3), "step": step, **again, **labels, **named})
 
     def artifact(self, path: Path) -> None:
         """Attach a file to the run."""
-        self._client.log_artifact(self.run_id, str(path))
+        self._event("artifact", path=str(path.resolve()))
 
-    def flush(self) -> None:
-        """Send what is pending to MLflow."""
-        for start in range(0, len(self._pending), BATCH):
-            self._client.log_batch(self.run_id, metrics=self._pending[start : start + BATCH])
-        self._pending = []
+    def rewound(self) -> None:
+        """Steps are done again with other samples: their points are new ones."""
+        self._known.clear()
 
     def __enter__(self) -> Tracker:
         return self
@@ -86,9 +107,24 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.flush()
-        status = "FINISHED" if kind is None else "KILLED" if kind in (KeyboardInterrupt, Interrupted) else "FAILED"
-        self._client.set_terminated(self.run_id, status=status)
+        taken_away = kind is not None and issubclass(kind, KeyboardInterrupt | Interrupted)
+        if self.owns_run:
+            status = "FINISHED" if kind is None else "KILLED" if taken_away else "FAILED"
+            self._event("closed", status=status, time_ms=int(time.time() * 1000))
+        problem = self._delivery.close(HURRY if taken_away else PATIENCE)
+        if problem is not None:
+            left = self._delivery.courier.waiting
+            self.reporter.line(
+                f"{left:,} lines are not in MLflow yet ({problem}); they are kept: idgenrec track sync {self.folder}"
+            )
+
+    def _event(self, name: str, **fields: Any) -> None:
+        self._write(EVENTS, {"time": round(time.time(), 3), "event": name, **fields})
+
+    def _write(self, file: str, line: dict[str, Any]) -> None:
+        with (self.folder / file).open("a") as lines:
+            lines.write(json.dumps(line) + "\n")
+        self._delivery.wake()
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -102,5 +138,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All JSON lines of a run, oldest first."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    """All JSON lines of a file, oldest first; none where there is no file. Half a line at the end is left out."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

@@ -16,6 +16,7 @@ from pretrain import snapshot
 from pretrain.config import PretrainConfig
 from pretrain.interrupt import Interrupt, Interrupted
 from pretrain.policy import BadStep, reason
+from pretrain.record import open_tracker, record_models
 from pretrain.reporter import Reporter
 from pretrain.run import Run
 from pretrain.schedule import Phase, advance, global_step, judged, learning_rate, validation_due
@@ -44,8 +45,7 @@ def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
             assert run.last_checkpoint is not None
             reporter.line(f"{run.last_checkpoint} is finished; nothing to do")
             return run.last_checkpoint
-        tracker = run.open_tracker()
-        run.run_id = world.gather(run.run_id)[0]
+        tracker = open_tracker(run)
         with tracker or nullcontext():
             while not run.finished:
                 try:
@@ -55,6 +55,8 @@ def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
                         raise ValueError(f"{bad}; the run has stopped before that step (on_bad_step: stop)") from bad
                     run.rewind(bad)
             run.finish_save()
+            if tracker is not None:
+                record_models(run, tracker)
     assert run.last_checkpoint is not None
     return run.last_checkpoint
 

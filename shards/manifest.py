@@ -52,6 +52,12 @@ class Member:
     inputs: Mapping[str, str]
     cleaning: Mapping[str, Any]
 
+    @property
+    def digest(self) -> str:
+        """Of all files of the data set, by their hashes."""
+        hashes = {tar.file: tar.sha256 for tar in self.tars} | dict(self.files)
+        return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+
     def __post_init__(self) -> None:
         if self.role not in ("train", "test"):
             raise ValueError(f"{self.name}: role is train or test, not {self.role!r}")

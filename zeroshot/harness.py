@@ -22,7 +22,7 @@ from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.models import load_model, on_device
 from pretrain.reporter import Reporter
-from pretrain.tracking import Tracker, default_uri, read_lines
+from pretrain.tracking import Tracker, default_uri, read_lines, tracked_at
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.store import local_copy
@@ -94,7 +94,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         )
         results.save(built, out / "results.json")
         html, markdown = write_report(built, ranks, out)
-        publish(built, [html, markdown, out / "results.json"], config, run, state)
+        publish(built, [html, markdown, out / "results.json"], config, run, state, reporter)
     world.barrier()
     return out / "report.html"
 
@@ -162,10 +162,20 @@ def training_section(run: Path) -> dict[str, list[dict[str, Any]]]:
     return {"losses": losses, "validation": validation}
 
 
-def publish(built: dict[str, Any], files: list[Path], config: EvaluateConfig, run: Path, state: dict[str, Any]) -> None:
+def publish(
+    built: dict[str, Any],
+    files: list[Path],
+    config: EvaluateConfig,
+    run: Path,
+    state: dict[str, Any],
+    reporter: Reporter,
+) -> None:
     """Metrics per data set and the report into the MLflow run that trained the checkpoint."""
-    uri = config.tracking_uri or default_uri(run.parent)
-    with Tracker(run, uri, "idgenrec", run.name, state["run_id"]) as tracker:
+    uri, trained = config.tracking_uri or default_uri(run.parent), tracked_at(run)
+    experiment, key = (trained.experiment, trained.key) if trained else ("idgenrec", None)
+    run_id = (trained.run_id if trained else None) or state["run_id"]
+    out = Path(config.out)
+    with Tracker(out, uri, experiment, run.name, run_id, reporter, key=key, owns_run=False) as tracker:
         for row in built["rows"]:
             if row["kind"] == "model" and row["users"] == "all":
                 prefix = f"zeroshot/{row['task']}/{row['recommender']}/{row['protocol']}"

@@ -1,0 +1,63 @@
+"""`idgenrec track sync`: delivers to MLflow what a run has written and MLflow has not got.
+
+Enters: folders of runs or reports. Leaves: their lines in MLflow. Must hold: it may be repeated, also while the run
+goes on; nothing is sent twice.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Sync:
+    """Send the lines that wait in the folders of runs and reports to their MLflow runs.
+
+    A job never waits for MLflow: it writes metrics.jsonl and events.jsonl and sends them when it can. What could not be
+    sent before it ended is sent by this command.
+
+    Example: idgenrec track sync runs/first runs/first-report
+    """
+
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Run folders and report folders."""
+    tracking_uri: str | None = None
+    """MLflow store; none = that of the folder, or MLFLOW_TRACKING_URI where it was written without its password."""
+
+    def run(self) -> None:
+        from pathlib import Path
+
+        from pretrain.delivery import Courier
+        from pretrain.mlflow_store import unreachable
+        from pretrain.secrets import HIDDEN, redacted
+        from pretrain.tracking import artifacts_at, tracked_at
+
+        for folder in map(Path, self.folders):
+            found = tracked_at(folder)
+            if found is None:
+                raise ValueError(f"{folder} has no tracking.json; give the folder of a run or of a report")
+            uri = self.tracking_uri or (os.environ.get("MLFLOW_TRACKING_URI") if HIDDEN in found.uri else found.uri)
+            if not uri:
+                raise ValueError(f"{folder} is tracked at {found.uri}; give the whole URI with --tracking-uri")
+            courier = Courier(folder, found.at(uri), artifacts_at(folder, uri))
+            waiting = courier.waiting
+            try:
+                courier.send()
+            except unreachable() as error:
+                why = str(error).splitlines()[0]
+                raise ValueError(f"{redacted(uri)} does not take the lines of {folder} ({why}); try again") from error
+            print(f"{folder}: {waiting:,} lines sent to run {courier.address.run_id} at {redacted(uri)}")
+
+
+@dataclass(frozen=True)
+class Track:
+    """MLflow: deliver what waits."""
+
+    command: Annotated[Sync, tyro.conf.subcommand("sync")]
+
+    def run(self) -> None:
+        self.command.run()

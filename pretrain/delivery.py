@@ -1,0 +1,180 @@
+"""Delivery: what a tracker has written, sent to MLflow from a thread, each point once, for as long as it takes.
+
+Enters: `metrics.jsonl` and `events.jsonl` of a folder. Leaves: the same in MLflow, and in `tracking.json` how far it
+got. Must hold: the job never waits for MLflow and never stops because of it; after any kill of either side nothing is
+missing and nothing twice, because a line is counted as sent after MLflow has it, and sending it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pretrain.mlflow_store import Store, unreachable
+from pretrain.secrets import redacted
+
+METRICS, EVENTS, STATE = "metrics.jsonl", "events.jsonl", "tracking.json"
+BATCH = 500
+"""Points of one request; MLflow takes 1,000."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+"""Seconds between attempts: doubled after each failure."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a folder is tracked. `key` finds its run again when an answer was lost; `run_id` is what MLflow gave."""
+
+    uri: str
+    experiment: str
+    name: str
+    key: str
+    run_id: str | None = None
+    metrics_bytes: int = 0
+    events_bytes: int = 0
+
+    @staticmethod
+    def of(folder: Path, uri: str, experiment: str, name: str, run_id: str | None, key: str | None = None) -> Address:
+        """The address that the folder has already, at the URI given now, or a new one."""
+        if (folder / STATE).is_file():
+            return Address.load(folder).at(uri)
+        return Address(uri, experiment, name, key or uuid.uuid4().hex, run_id)
+
+    @staticmethod
+    def load(folder: Path) -> Address:
+        """That of a folder that is tracked."""
+        return Address(**json.loads((folder / STATE).read_text()))
+
+    def at(self, uri: str) -> Address:
+        """The same run at a URI with its password."""
+        return replace(self, uri=uri)
+
+    def save(self, folder: Path) -> None:
+        """Durably; a password in the URI is left out."""
+        draft = folder / f".{STATE}.writing"
+        with draft.open("w") as file:
+            json.dump(asdict(replace(self, uri=redacted(self.uri))), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, folder / STATE)
+
+
+class Courier:
+    """Sends what is new in a folder; not safe for several threads."""
+
+    def __init__(self, folder: Path, address: Address, artifacts: str | None) -> None:
+        self.folder, self.address, self.artifacts = folder, address, artifacts
+        self._store: Store | None = None
+
+    def send(self) -> None:
+        """Everything that is there now. Raises what the store raises; what was sent until then is counted."""
+        address = self.address
+        if self._store is None:
+            self._store = Store(
+                address.uri, address.experiment, address.name, address.key, address.run_id, self.artifacts
+            )
+            self._count(run_id=self._store.run_id)
+        # Events up to a point in time come before the metrics behind it; a run's end comes last.
+        events, end = _lines(self.folder / EVENTS, self.address.events_bytes)
+        for at, event in events:
+            if event["event"] == "closed":
+                self._send_metrics(self._store)
+            self._store.event(event)
+            self._count(events_bytes=at)
+        self._send_metrics(self._store)
+
+    def _send_metrics(self, store: Store) -> None:
+        lines, _ = _lines(self.folder / METRICS, self.address.metrics_bytes)
+        points: list[tuple[str, float, int, int]] = []
+        for number, (at, line) in enumerate(lines, 1):
+            if not line.get("again"):
+                when = int(line["time"] * 1000)
+                points += [(key, value, when, line["step"]) for key, value in line.items() if "/" in key]
+            if len(points) >= BATCH or number == len(lines):
+                for start in range(0, len(points), BATCH):
+                    store.points(points[start : start + BATCH])
+                self._count(metrics_bytes=at)
+                points = []
+
+    def _count(self, **changed: Any) -> None:
+        self.address = replace(self.address, **changed)
+        self.address.save(self.folder)
+
+    @property
+    def waiting(self) -> int:
+        """Lines not yet sent."""
+        sent = {METRICS: self.address.metrics_bytes, EVENTS: self.address.events_bytes}
+        return sum(len(_lines(self.folder / name, at)[0]) for name, at in sent.items())
+
+
+class Delivery:
+    """A courier in a thread."""
+
+    def __init__(self, courier: Courier) -> None:
+        self.courier = courier
+        self.problem: str | None = None
+        self._wake, self._closing, self._given_up = threading.Event(), False, False
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something new."""
+        self._wake.set()
+
+    def close(self, patience: float) -> str | None:
+        """Wait until all is sent, at most so many seconds; why it is not, or None. Raises what is a fault of ours."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(patience)
+        self._given_up = True
+        if self._fault is not None:
+            raise self._fault
+        return None if not self._thread.is_alive() else self.problem or f"MLflow has not answered for {patience:.0f} s"
+
+    def _work(self) -> None:
+        pause = FIRST_PAUSE
+        try:
+            while not self._given_up:
+                self._wake.clear()
+                closing = self._closing
+                try:
+                    self.courier.send()
+                except unreachable() as error:  # a tracker that is down stops no training: the lines are kept
+                    self.problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+                    time.sleep(pause)
+                    pause = min(2 * pause, LONGEST_PAUSE) if not self._closing else FIRST_PAUSE
+                    continue
+                self.problem, pause = None, FIRST_PAUSE
+                if closing:
+                    return
+                self._wake.wait()
+        except BaseException as error:
+            self._fault = error
+
+
+def mend(path: Path) -> None:
+    """Take half a line off the end, which a kill has left: what is appended next must be a line of its own."""
+    if path.is_file():
+        with path.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _lines(path: Path, start: int) -> tuple[list[tuple[int, dict[str, Any]]], int]:
+    """Whole lines behind byte `start`, each with the byte behind it; and that of the last."""
+    if not path.is_file():
+        return [], start
+    with path.open("rb") as file:
+        file.seek(start)
+        found = []
+        for line in file:
+            if not line.endswith(b"\n"):  # a kill, or a writer at work; it is whole the next time
+                break
+            start += len(line)
+            found.append((start, json.loads(line)))
+    return found, start
