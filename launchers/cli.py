@@ -93,16 +93,12 @@ class Report:
     """Folder with results.json and ranks.parquet."""
 
     def run(self) -> None:
-        import polars as pl
-
         from zeroshot import results
+        from zeroshot.ranks import load_ranks
         from zeroshot.report import write_report
 
         folder = Path(self.results)
-        ranks = folder / "ranks.parquet"
-        if not ranks.is_file():
-            raise ValueError(f"{ranks} is missing; make it with `idgenrec zeroshot`")
-        print(write_report(results.load(folder / "results.json"), pl.read_parquet(ranks), folder)[0])
+        print(write_report(results.load(folder / "results.json"), load_ranks(folder / "ranks.parquet"), folder)[0])
 
 
 Command = (
