@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from zeroshot.calibration import Bin
 
@@ -102,43 +102,57 @@ def is_model(rows: list[dict[str, Any]], recommender: str) -> bool:
 
 
 def calibration_plot(name: str, bins: list[Bin]) -> str:
-    """Share of users whose first item is right over its probability, both on log axes, each bin with its users."""
+    """Share of users whose first item is right over its probability, log axes; on the line a model is as right as sure.
+
+    A bin without any right item stands as an open mark at the bottom, its interval above it.
+    """
     with matplotlib.rc_context(style(name)):
         figure, axes = canvas(2.9)
-        shares = [value for one in bins for value in (one.probability, one.right, one.low) if value > 0]
-        bottom, top = min(shares) / 2, min(1.0, 2 * max(one.high for one in bins))
-        right = max(top, max(one.probability for one in bins) * 1.5)
-        axes.plot([bottom, right], [bottom, right], color=MUTED, linewidth=1, linestyle="--")
-        for number, one in enumerate(bins):
+        probabilities = [one.probability for one in bins]
+        shares = [one.right for one in bins if one.right > 0]
+        left, right = min(probabilities) / 1.6, min(1.0, max(probabilities) * 1.6)
+        bottom, top = min([*shares, left]) / 1.6, max(min(1.0, 1.3 * max(one.high for one in bins)), right)
+        axes.plot([left, right], [left, right], color=MUTED, linewidth=1.2, linestyle="--")
+        for one in bins:
             axes.plot([one.probability] * 2, [max(one.low, bottom), one.high], color=MODEL, linewidth=1.2)
-            if one.right > 0:
-                axes.plot([one.probability], [one.right], color=MODEL, marker="o", markersize=5)
-            if number % 2 == 0 or len(bins) <= 5:
-                axes.annotate(
-                    f"{one.num_users:,}", (one.probability, one.high), xytext=(0, 3), textcoords="offset points",
-                    ha="center", fontsize=8,
-                )  # fmt: skip
+            face = MODEL if one.right > 0 else "none"
+            axes.plot(
+                [one.probability], [max(one.right, bottom)], color=MODEL, marker="o", markersize=5,
+                markerfacecolor=face, clip_on=False,
+            )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_xlim(bottom, right)
-        axes.set_ylim(bottom, right)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+            axis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(left, right)
+        axes.set_ylim(bottom, top)
         axes.set_xlabel("probability of the first item")
         axes.set_title("share of users for whom it is right")
         return inline_svg(figure, name)
 
 
 def sweep(name: str, rows: list[dict[str, Any]]) -> str:
-    """HR@10 with 95% intervals over the values of one setting, such as the beam."""
+    """HR@10 with 95% intervals over the values of one setting, such as the beam; one line per protocol."""
+    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
+    values = list(dict.fromkeys(row["value"] for row in rows))
     with matplotlib.rc_context(style(name)):
         figure, axes = canvas(2.2)
-        values = [row["metrics"]["HR@10"] for row in rows]
-        axes.plot(range(len(rows)), values, color=MODEL, marker="o", markersize=4, linewidth=1.4)
-        for place, row in enumerate(rows):
-            axes.plot([place, place], row["intervals"]["HR@10"], color=MODEL, linewidth=1.2)
-        axes.set_xticks(range(len(rows)), [str(row["value"]) for row in rows])
+        for number, protocol in enumerate(protocols):
+            mine = [row for row in rows if row["protocol"] == protocol]
+            colour, marker = (MODEL, "o") if number == 0 else (SERIES[number % len(SERIES)], MARKERS[number])
+            places = [values.index(row["value"]) + 0.06 * number for row in mine]
+            heights = [row["metrics"]["HR@10"] for row in mine]
+            axes.plot(places, heights, color=colour, marker=marker, markersize=4, linewidth=1.4, label=protocol)
+            lows, highs = zip(*(row["intervals"]["HR@10"] for row in mine), strict=True)
+            axes.vlines(places, lows, highs, color=colour, linewidth=1.2)
+        axes.set_xticks(range(len(values)), [str(value) for value in values])
+        axes.set_xlim(-0.4, len(values) - 0.5)
         axes.set_ylim(bottom=0)
         axes.set_xlabel(rows[0]["setting"])
         axes.set_title("HR@10")
+        if len(protocols) > 1:
+            figure.legend(loc="outside lower center", ncols=len(protocols))
         return inline_svg(figure, name)
 
 
