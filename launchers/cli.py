@@ -1,4 +1,4 @@
-"""The command line: `idgenrec demo | shard | pretrain | ids | book | export | zeroshot | report`.
+"""The command line: `idgenrec demo | shard | pretrain | ids | book | export | zeroshot | report | compare`.
 
 Enters: words. Leaves: what the commands write. Must hold: a mistake of the user is one line on standard error and exit
 status 2; heavy libraries are imported only by the command that needs them.
@@ -16,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from launchers.book_command import Book
+from launchers.compare_command import Compare
 from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
 from launchers.pretrain_command import Pretrain, with_recipe
@@ -110,6 +111,7 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
 )
 
 

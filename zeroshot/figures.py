@@ -23,6 +23,7 @@ COLOURS = {INK: "--ink", MUTED: "--bar", RULE: "--rule", MODEL: "--accent"} | {
     colour: f"--series-{number}" for number, colour in enumerate(SERIES, start=1)
 }
 MARKERS = ("s", "^", "D", "v", "P")
+SERIES_OF_RUNS = (MODEL, *SERIES)
 STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -153,6 +154,31 @@ def sweep(name: str, rows: list[dict[str, Any]]) -> str:
         axes.set_title("HR@10")
         if len(protocols) > 1:
             figure.legend(loc="outside lower center", ncols=len(protocols))
+        return inline_svg(figure, name)
+
+
+def runs(name: str, points: list[dict[str, Any]]) -> str:
+    """HR@10 with 95% intervals of several runs, grouped by task."""
+    tasks = list(dict.fromkeys(point["task"] for point in points))
+    names = list(dict.fromkeys(point["run"] for point in points))
+    with matplotlib.rc_context(style(name)):
+        figure, axes = canvas(1.0 + len(tasks) * (0.2 + 0.18 * len(names)))
+        for number, run in enumerate(names):
+            mine = [point for point in points if point["run"] == run]
+            places = [-tasks.index(point["task"]) - (number + 0.5) / len(names) * 0.7 + 0.35 for point in mine]
+            colour = SERIES_OF_RUNS[number % len(SERIES_OF_RUNS)]
+            marker = ("o", *MARKERS)[number % (len(MARKERS) + 1)]
+            values = [point["metrics"]["HR@10"] for point in mine]
+            axes.plot(values, places, color=colour, marker=marker, markersize=5, linestyle="", label=run)
+            lows, highs = zip(*(point["intervals"]["HR@10"] for point in mine), strict=True)
+            axes.hlines(places, lows, highs, color=colour, linewidth=1.2)
+        axes.set_yticks([-place for place in range(len(tasks))], tasks)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="y", visible=False)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlim(left=0)
+        axes.set_xlabel("HR@10, with 95% interval")
+        figure.legend(loc="outside lower center", ncols=3)
         return inline_svg(figure, name)
 
 
