@@ -61,7 +61,6 @@ def claims(results: dict[str, Any], users: str = "all") -> list[Claim]:
     found: list[Claim] = []
     chosen = [row for row in results["rows"] if row["users"] == users]
     for row in (row for row in chosen if row["kind"] == "model"):
-        where = (row["task"], row["protocol"])
         against = differences(results, row, METRIC)
         by_strength = sorted(against, key=lambda name: against[name].difference)
         texts = [name for name in by_strength if name.startswith(TEXT_MATCH)]

@@ -116,7 +116,7 @@ def check_comparable(judged: list[Judged]) -> None:
 
 
 def recipes(judged: list[Judged]) -> dict[str, list[Judged]]:
-    """The runs by recipe, named after the first run of each; runs of one seed (judged twice) are no seeds of a recipe."""
+    """The runs by recipe, named after the first run of each; one seed judged twice makes no two seeds of a recipe."""
     found: dict[tuple[str, str], list[Judged]] = {}
     for run in judged:
         found.setdefault((run.found["provenance"]["recipe_sha256"], run.model), []).append(run)
@@ -199,7 +199,7 @@ def pooled(recipe: str, table: pl.DataFrame, seed: int) -> list[dict[str, Any]]:
 
 
 def best_baselines(judged: list[Judged]) -> list[dict[str, Any]]:
-    """The strongest training-free baseline by HR@10 of each task, protocol and group of users, of the first run with it."""
+    """The strongest training-free baseline by HR@10 of each task, protocol and group of users, in the first run."""
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     for run in judged:
         rows = [row for row in run.found["rows"] if row["kind"] == "baseline" and row["task"] in run.protocols]
@@ -207,7 +207,9 @@ def best_baselines(judged: list[Judged]) -> list[dict[str, Any]]:
         for where in mine - found.keys():
             peers = [row for row in rows if (row["task"], row["protocol"], row["users"]) == where]
             best = max(peers, key=lambda row: row["metrics"]["HR@10"])
-            found[where] = {key: best[key] for key in ("task", "protocol", "users", "recommender", "metrics", "intervals")}
+            found[where] = {
+                key: best[key] for key in ("task", "protocol", "users", "recommender", "metrics", "intervals")
+            }
     order = [(task, users) for run in judged for task in run.protocols for users in USERS]
     return sorted(found.values(), key=lambda row: (order.index((row["task"], row["users"])), row["protocol"]))
 

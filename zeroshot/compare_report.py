@@ -78,8 +78,10 @@ def render_html(comparison: dict[str, Any]) -> str:
         ]
         table["svg"] = Markup(figures.runs(figures.figure_name("runs", table["protocol"]), points))
     new = [table for table in tables(comparison, "new_target") if new_targets_differ(comparison, table)]
-    return environment().get_template("compare.html.j2").render(
-        runs=comparison["runs"], tables=shown, new_tables=new, metrics=COMPARED
+    return (
+        environment()
+        .get_template("compare.html.j2")
+        .render(runs=comparison["runs"], tables=shown, new_tables=new, metrics=COMPARED)
     )
 
 
@@ -87,9 +89,7 @@ def new_targets_differ(comparison: dict[str, Any], table: dict[str, Any]) -> boo
     """Whether the users with a new target are fewer than all, on a task of the table."""
     rows = [row for row in comparison["rows"] if row["protocol"] == table["protocol"]]
     everyone = {(row["task"], row["run"]): row["num_users"] for row in rows if row["users"] == "all"}
-    return any(
-        row["num_users"] < everyone[row["task"], row["run"]] for row in rows if row["users"] == "new_target"
-    )
+    return any(row["num_users"] < everyone[row["task"], row["run"]] for row in rows if row["users"] == "new_target")
 
 
 def render_markdown(comparison: dict[str, Any]) -> str:

@@ -1,8 +1,9 @@
 """The plots of a report as inline SVG.
 
-Enters: rows of results, bins of calibration. Leaves: SVG text to be put into an HTML page that defines the CSS variables of
-COLOURS. What must hold: the same numbers give the same bytes; ids are unique over the page, because each carries the
-figure's name; colours follow the page, light or dark; labels are inert text (no math, escaped by matplotlib).
+Enters: rows of results, bins of calibration. Leaves: SVG text to be put into an HTML page that defines the CSS
+variables of COLOURS. What must hold: the same numbers give the same bytes; ids are unique over the page, because each
+carries the figure's name; colours follow the page, light or dark; labels are inert text (no math, escaped by
+matplotlib).
 """
 
 import io

@@ -181,7 +181,9 @@ def publish(built: dict[str, Any], files: list[Path], config: EvaluateConfig, ru
         for row in built["rows"]:
             if row["kind"] == "model" and row["users"] == "all":
                 prefix = f"zeroshot/{row['task']}/{row['recommender']}/{row['protocol']}"
-                values = row["metrics"] | {key: row[key] for key in ("coverage@10", "novelty@10") if row[key] is not None}
+                values = row["metrics"] | {
+                    key: row[key] for key in ("coverage@10", "novelty@10") if row[key] is not None
+                }
                 named = {f"{prefix}/{metric.replace('@', '_at_')}": value for metric, value in values.items()}
                 tracker.metrics(named, 0, group="zeroshot")
         for path in files:

@@ -1,8 +1,9 @@
 """The headline table: one row per unseen set and model, with everything that must stand beside the number.
 
-Enters: a results object. Leaves: rows with the model's HR@10 and NDCG@10, the best training-free baseline of each, the
-paired difference, the paper's Table 7 and the ceiling. What must hold: all of a row is under one protocol and about one
-group of users; the paper stands beside `all` alone, the protocol it ranks under; the ceiling is never the best baseline.
+Enters: a results object. Leaves: rows with the model's HR@10 and NDCG@10, the best training-free baseline of each,
+the paired difference, the paper's Table 7 and the ceiling. What must hold: all of a row is under one protocol and
+about one group of users; the paper stands beside `all` alone, the protocol it ranks under; the ceiling is never the
+best baseline.
 """
 
 from typing import Any

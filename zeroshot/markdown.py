@@ -1,7 +1,8 @@
 """The report as Markdown for a README.
 
-Enters: a results object. Leaves: one text. What must hold: it says what the page says (failed audit first, the headline,
-the tables of every task with the paper beside them); every text from outside is shown as it is and is no formula.
+Enters: a results object. Leaves: one text. What must hold: it says what the page says (failed audit first, the
+headline, the tables of every task with the paper beside them); every text from outside is shown as it is and is no
+formula.
 """
 
 from typing import Any
@@ -39,7 +40,15 @@ def headline_table(found: dict[str, Any], protocol: str) -> list[str]:
     if not rows:
         return []
     paper = PAPER_MODELS if protocol == "all" else ()
-    heads = ["unseen set", "model", "HR@10 / NDCG@10", "95% interval", "best without training", "difference", "p (Holm)"]
+    heads = [
+        "unseen set",
+        "model",
+        "HR@10 / NDCG@10",
+        "95% interval",
+        "best without training",
+        "difference",
+        "p (Holm)",
+    ]
     heads += [f"{model}, paper's Table 7" for model in paper] + ["trained on the set itself"]
     lines = [f"**{caption(protocol, 'all')}**", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:

@@ -52,7 +52,7 @@ class UserFacts:
 
 
 def user_facts(task: Task, id_lengths_I: np.ndarray | None = None) -> UserFacts:
-    """The facts of a task's judged users; `id_lengths_I` are the tokens of every item's ID, None where there is no book."""
+    """The facts of a task's judged users; `id_lengths_I`: tokens of every item's ID, None where there is no book."""
     words_I = np.array([len(text.split()) for text in task.texts])
     return UserFacts(
         users=task.users,

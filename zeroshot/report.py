@@ -71,26 +71,30 @@ def render_html(found: dict[str, Any], ranks: pl.DataFrame | None) -> str:
     protocols = list(dict.fromkeys(row["protocol"] for row in found["rows"]))
     tables = [{"protocol": protocol, "rows": headline_rows(found, protocol)} for protocol in protocols]
     headline_paper = [{"cells": cells} for table in tables for row in table["rows"] for cells in row["paper"].values()]
-    return environment().get_template("report.html.j2").render(
-        audit=audit_section(found),
-        headline=claims.headline(found),
-        headline_tables=[table for table in tables if table["rows"]],
-        headline_metrics=METRICS,
-        headline_footnotes=used_footnotes(headline_paper),
-        claims=claims.claims(found),
-        sections=[
-            task_section(found, ranks, name) | {"number": number}
-            for number, name in enumerate(found["tasks"], start=1)
-        ],
-        signs=FOOTNOTE_SIGNS,
-        training=training_figures(found["training"]),
-        ids=id_tables.sections(found["ids"]),
-        paper_shares=id_tables.PAPER_SHARES,
-        users=found["users"],
-        titles=found["titles"],
-        provenance=found["provenance"],
-        tasks=found["tasks"],
-        users_words=USERS_WORDS,
-        protocol_words=claims.PROTOCOL_WORDS,
-        metrics=results.METRICS,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            audit=audit_section(found),
+            headline=claims.headline(found),
+            headline_tables=[table for table in tables if table["rows"]],
+            headline_metrics=METRICS,
+            headline_footnotes=used_footnotes(headline_paper),
+            claims=claims.claims(found),
+            sections=[
+                task_section(found, ranks, name) | {"number": number}
+                for number, name in enumerate(found["tasks"], start=1)
+            ],
+            signs=FOOTNOTE_SIGNS,
+            training=training_figures(found["training"]),
+            ids=id_tables.sections(found["ids"]),
+            paper_shares=id_tables.PAPER_SHARES,
+            users=found["users"],
+            titles=found["titles"],
+            provenance=found["provenance"],
+            tasks=found["tasks"],
+            users_words=USERS_WORDS,
+            protocol_words=claims.PROTOCOL_WORDS,
+            metrics=results.METRICS,
+        )
     )

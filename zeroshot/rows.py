@@ -1,8 +1,8 @@
 """From ranks to the rows and comparisons of results.json.
 
-Enters: the table of `ranks.parquet`, the kind of each recommender, coverages. Leaves: metrics with 95% intervals, paired
-comparisons with p values, rows of the sweeps. What must hold: all of it can be made again from the stored ranks; users
-are paired by name; a supervised baseline is compared with but never counted as free of training.
+Enters: the table of `ranks.parquet`, the kind of each recommender, coverages. Leaves: metrics with 95% intervals,
+paired comparisons with p values, rows of the sweeps. What must hold: all of it can be made again from the stored
+ranks; users are paired by name; a supervised baseline is compared with but never counted as free of training.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,8 +26,8 @@ ROW_KEYS = (
     "novelty@10",
 )  # fmt: skip
 COMPARISON_KEYS = (
-    "task", "protocol", "users", "recommender", "baseline", "metric", "num_users", "difference", "low", "high", "effect",
-    "p", "p_holm",
+    "task", "protocol", "users", "recommender", "baseline", "metric", "num_users", "difference", "low", "high",
+    "effect", "p", "p_holm",
 )  # fmt: skip
 SWEEP_KEYS = ("task", "protocol", "setting", "value", "num_users", "metrics", "intervals")
 Coverages = dict[tuple[str, str, str, str], float]

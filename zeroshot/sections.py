@@ -101,7 +101,9 @@ def calibration_plots(
         if bins:
             svg = figures.calibration_plot(figures.figure_name("calibration", name, protocol, model), bins)
             users = [one.num_users for one in bins]
-            words = f"is {model} as right as it is sure? {caption(protocol, 'all')}; mean distance from the dashed line "
+            words = (
+                f"is {model} as right as it is sure? {caption(protocol, 'all')}; mean distance from the dashed line "
+            )
             words += f"{calibration_error(bins):.4f}, {len(bins)} bins of {min(users):,} to {max(users):,} users"
             plots.append({"title": words, "svg": Markup(svg)})
     return plots
@@ -122,9 +124,7 @@ def segment_tables(found: dict[str, Any], name: str, protocol: str) -> list[dict
             line = by_name.setdefault(row["recommender"], {"kind": row["kind"], "cells": dict.fromkeys(bins)})
             line["cells"][row["bin"]] = row
         lines = sorted(by_name.items(), key=lambda line: KIND_ORDER.index(line[1]["kind"]))
-        tables.append(
-            {"segment": segments.NAMES[segment], "protocol": protocol, "bins": bins, "lines": lines}
-        )
+        tables.append({"segment": segments.NAMES[segment], "protocol": protocol, "bins": bins, "lines": lines})
     return tables
 
 

@@ -31,7 +31,7 @@ MIN_USERS = 20
 
 
 def segments_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 0) -> list[dict[str, Any]]:
-    """HR@10 and NDCG@10 of each (task, recommender, protocol, segment, bin) with enough users; variants are left out."""
+    """HR@10 and NDCG@10 of each (task, recommender, protocol, segment, bin) with enough users, without variants."""
     found: list[dict[str, Any]] = []
     keys = ["task", "recommender", "protocol"]
     for (task, name, protocol), own in ranks.group_by(keys, maintain_order=True):

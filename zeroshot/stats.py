@@ -1,9 +1,9 @@
 """How sure a mean over users is, and whether two recommenders differ on the same users.
 
-Enters: per-user values. Leaves: 95% intervals, p values, effect sizes. What must hold: each is a function of the values
-and the seed alone, whatever their order. Resampling users, or flipping signs, only changes how often each distinct
-value occurs, so counts of the distinct values (few: HR@10 has two) are exactly the resampling over users at a small part
-of its cost.
+Enters: per-user values. Leaves: 95% intervals, p values, effect sizes. What must hold: each is a function of the
+values and the seed alone, whatever their order. Resampling users, or flipping signs, only changes how often each
+distinct value occurs, so counts of the distinct values (few: HR@10 has two) are exactly the resampling over users at
+a small part of its cost.
 """
 
 import numpy as np

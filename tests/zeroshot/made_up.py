@@ -21,7 +21,6 @@ VARIANTS: dict[str, tuple[str, int | str]] = {
     "beam 10": ("beam", 10), "beam 50": ("beam", 50), "template 1": ("template", 1), "template 10": ("template", 10),
 }  # fmt: skip
 PROTOCOLS = ("all", "new")
-WORDS = "argan oil shampoo matte lip colour pencil ceramic hair dryer soap brush mask".split()
 
 
 def made_up_ranks(
@@ -51,7 +50,7 @@ def made_up_ranks(
                     ranks_table(
                         task, recommender, protocol, facts, ranks_N,
                         novelty_N=draw.normal(11 + 4 * strong, 1, num_users),
-                        top_scores_N=np.where(hits_N, -1.5, -3.0) - draw.exponential(1.5, num_users) if scored else None,
+                        top_scores_N=draw.exponential(1.5, num_users) * -1 - 3 + 1.5 * hits_N if scored else None,
                     )
                 )  # fmt: skip
     return pl.concat(parts)
@@ -84,8 +83,8 @@ def provenance(seed: int = 0, recipe: str = "cd") -> dict[str, Any]:
 def task_entry(num_users: int, **changes: Any) -> dict[str, Any]:
     return {
         "num_users": 22363, "num_items": 12101, "users_judged": num_users,
-        "spec": {"name": "amazon-2014", "version": 1}, "order": "chronological", "sample": None, "data_sha256": "ef" * 32,
-        "counts_match": True,
+        "spec": {"name": "amazon-2014", "version": 1}, "order": "chronological", "sample": None,
+        "data_sha256": "ef" * 32, "counts_match": True,
     } | changes  # fmt: skip
 
 
@@ -103,7 +102,9 @@ def users_of(count: int) -> list[dict[str, Any]]:
 
 
 def titles_of() -> dict[str, str]:
-    words = {f"{letter} hair mask": f"{letter.upper()} Professional Repairing Hair Mask, 8.4 Ounce" for letter in "abcdefghi"}
+    words = {
+        f"{letter} hair mask": f"{letter.upper()} Professional Repairing Hair Mask, 8.4 Ounce" for letter in "abcdefghi"
+    }
     words |= {"argan oil shampoo": HOSTILE, "soap": FORMULA, "matte lip colour pencil": "NYX Matte Lip Pencil, Rose"}
     return words | {"ceramic brush": "Ceramic Round Brush for Blow Drying, 1.7 Inch"}
 
