@@ -99,7 +99,8 @@ class Report:
         from zeroshot.report import write_report
 
         folder = Path(self.results)
-        print(write_report(results.load(folder / "results.json"), load_ranks(folder / "ranks.parquet"), folder)[0])
+        ranks = load_ranks(folder / "ranks.parquet")
+        print(write_report(results.load(folder / "results.json"), ranks, folder)[0])
 
 
 Command = (

@@ -46,7 +46,7 @@ class Judged:
     @property
     def protocols(self) -> dict[str, set[str]]:
         """Protocols under which the model was judged, by task."""
-        pairs = self.ranks.select("task", "protocol").unique().rows()
+        pairs = self.ranks.select("task", "protocol").unique(maintain_order=True).rows()
         return {task: {other for name, other in pairs if name == task} for task, _ in pairs}
 
 

@@ -102,7 +102,10 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
             comparisons=comparisons_from_ranks(ranks, kinds, config.seed),
             segments=segments_from_ranks(ranks, kinds, config.seed),
             training=training_section(run),
-            **found,
+            tasks=found["tasks"],
+            ids=found["ids"],
+            users=found["users"],
+            titles=found["titles"],
         )
         results.save(built, out / "results.json")
         html, markdown = write_report(built, ranks, out)
