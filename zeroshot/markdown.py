@@ -9,7 +9,7 @@ from typing import Any
 
 from zeroshot import claims, results
 from zeroshot.headline import METRICS, PAPER_MODELS, headline_rows
-from zeroshot.sections import FOOTNOTE_SIGNS, audit_section, caption, task_section, used_footnotes
+from zeroshot.sections import FOOTNOTE_SIGNS, audit_section, caption, task_tables, used_footnotes
 from zeroshot.wording import metric_text, p_text, plain, signed_text
 
 
@@ -22,7 +22,7 @@ def render_markdown(found: dict[str, Any]) -> str:
     for protocol in dict.fromkeys(row["protocol"] for row in found["rows"]):
         lines += headline_table(found, protocol)
     for name in found["tasks"]:
-        lines += task_lines(found, task_section(found, None, name))
+        lines += task_lines(found, name)
     provenance = found["provenance"]
     dirty = " (with uncommitted changes)" if provenance["dirty"] else ""
     lines += [
@@ -70,16 +70,16 @@ def headline_table(found: dict[str, Any], protocol: str) -> list[str]:
     return [*lines, ""]
 
 
-def task_lines(found: dict[str, Any], section: dict[str, Any]) -> list[str]:
+def task_lines(found: dict[str, Any], task: str) -> list[str]:
     """Heading, tables, sentences and footnotes of one task."""
-    counts = section["counts"]
-    lines = [f"## {plain(section['name'])}", ""]
+    counts, tables = found["tasks"][task], task_tables(found, task)
+    lines = [f"## {plain(task)}", ""]
     lines += [
         f"{counts['users_judged']:,} of {counts['num_users']:,} users judged, {counts['num_items']:,} items"
         + (f", of which {counts['candidates']:,} are ranked." if "candidates" in counts else "."),
         "",
     ]
-    for table in section["tables"]:
+    for table in tables:
         lines += [f"**{caption(table['protocol'], table['users'])}**", ""]
         heads = ["recommender", *results.METRICS, "HR@10, 95% interval", "coverage", "novelty, bits"]
         lines += [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
@@ -92,8 +92,8 @@ def task_lines(found: dict[str, Any], section: dict[str, Any]) -> list[str]:
             name = f"**{name}**" if row["kind"] == "model" else name
             lines.append(f"| {name} | {values} | {interval} | {coverage} | {novelty} |")
         lines += [paper_line(row) for row in table["paper"]] + [""]
-    lines += [f"- {plain(claims.sentence(claim))}" for claim in claims.claims(found) if claim.task == section["name"]]
-    beside = [row for table in section["tables"] for row in table["paper"]]
+    lines += [f"- {plain(claims.sentence(claim))}" for claim in claims.claims(found) if claim.task == task]
+    beside = [row for table in tables for row in table["paper"]]
     return [*lines, "", *(f"{plain(sign)} {text}  " for sign, text in used_footnotes(beside).items()), ""]
 
 

@@ -22,11 +22,27 @@ PLOTTED_BASELINES = 4
 
 def task_section(found: dict[str, Any], ranks: pl.DataFrame | None, name: str) -> dict[str, Any]:
     """Tables and plots of one task."""
+    protocols = list(dict.fromkeys(row["protocol"] for row in found["rows"] if row["task"] == name))
+    tables = task_tables(found, name)
+    supervised = paper_rows(4, name)
+    return {
+        "name": name,
+        "counts": found["tasks"][name],
+        "tables": tables,
+        "plots": task_plots(found, ranks, name, protocols, tables),
+        "segments": [table for protocol in protocols for table in segment_tables(found, name, protocol)],
+        "sweeps": sweep_tables(found, name),
+        "supervised": supervised,
+        "footnotes": used_footnotes([row for table in tables for row in table["paper"]] + supervised),
+    }
+
+
+def task_tables(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """One table per (users, protocol): the recommenders by kind, and the paper's rows where they belong."""
     rows = [row for row in found["rows"] if row["task"] == name and row["kind"] in KIND_ORDER]
-    protocols = list(dict.fromkeys(row["protocol"] for row in rows))
-    tables, plots = [], []
+    tables: list[dict[str, Any]] = []
     for users in USERS:
-        for protocol in protocols:
+        for protocol in dict.fromkeys(row["protocol"] for row in rows):
             chosen = [row for row in rows if (row["protocol"], row["users"]) == (protocol, users)]
             if not chosen or (users != "all" and same_users(rows, chosen[0])):
                 continue
@@ -34,23 +50,23 @@ def task_section(found: dict[str, Any], ranks: pl.DataFrame | None, name: str) -
             paper = paper_rows(7, name) if (protocol, users) == ("all", "all") else []
             chosen = sorted(chosen, key=lambda row: KIND_ORDER.index(row["kind"]))
             tables.append({"protocol": protocol, "users": users, "rows": chosen, "paper": paper})
-            figure = figures.bars(figures.figure_name("bars", name, protocol, users), chosen)
-            plots.append({"title": caption(protocol, users), "svg": Markup(figure)})
+    return tables
+
+
+def task_plots(
+    found: dict[str, Any], ranks: pl.DataFrame | None, name: str, protocols: list[str], tables: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Bars of every table, lines over history lengths, calibration of the models."""
+    plots: list[dict[str, Any]] = []
+    for table in tables:
+        figure = figures.figure_name("bars", name, table["protocol"], table["users"])
+        title = caption(table["protocol"], table["users"])
+        plots.append({"title": title, "svg": Markup(figures.bars(figure, table["rows"]))})
+    rows = [row for row in found["rows"] if row["task"] == name]
     for protocol in protocols:
         plots += length_plots(found, name, protocol)
         plots += calibration_plots(ranks, rows, name, protocol)
-    supervised = paper_rows(4, name)
-    shown = [row for table in tables for row in table["paper"]] + supervised
-    return {
-        "name": name,
-        "counts": found["tasks"][name],
-        "tables": tables,
-        "plots": plots,
-        "segments": [table for protocol in protocols for table in segment_tables(found, name, protocol)],
-        "sweeps": sweep_tables(found, name),
-        "supervised": supervised,
-        "footnotes": used_footnotes(shown),
-    }
+    return plots
 
 
 def same_users(rows: list[dict[str, Any]], row: dict[str, Any]) -> bool:
