@@ -1,5 +1,4 @@
-"""The command line: `idgenrec demo | shard | pretrain | ids | book | export | zeroshot | report |
-track`.
+"""The command line, `idgenrec COMMAND`: the only door a person uses.
 
 Enters: words. Leaves: what the commands write. Must hold: a mistake of the user is one line on standard error and exit
 status 2; heavy libraries are imported only by the command that needs them.
@@ -17,6 +16,7 @@ from typing import Annotated
 import tyro
 
 from launchers.book_command import Book
+from launchers.compare_command import Compare
 from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
 from launchers.pretrain_command import Pretrain, with_recipe
@@ -95,16 +95,13 @@ class Report:
     """Folder with results.json and ranks.parquet."""
 
     def run(self) -> None:
-        import polars as pl
-
         from zeroshot import results
+        from zeroshot.ranks import load_ranks
         from zeroshot.report import write_report
 
         folder = Path(self.results)
-        ranks = folder / "ranks.parquet"
-        if not ranks.is_file():
-            raise ValueError(f"{ranks} is missing; make it with `idgenrec zeroshot`")
-        print(write_report(results.load(folder / "results.json"), pl.read_parquet(ranks), folder)[0])
+        ranks = load_ranks(folder / "ranks.parquet")
+        print(write_report(results.load(folder / "results.json"), ranks, folder)[0])
 
 
 Command = (
@@ -117,6 +114,7 @@ Command = (
     | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Track, tyro.conf.subcommand("track")]
+    | Annotated[Compare, tyro.conf.subcommand("compare")]
 )
 
 

@@ -1,4 +1,4 @@
-"""HR@k and NDCG@k from ranks.
+"""HR@k, NDCG@k and MRR@10 from ranks.
 
 Enters: scores of N users over lists or over the whole catalogue, and their targets. Leaves: one rank per user (1 is
 best, inf is absent) and per-user metric values. What must hold: ties get the mid-rank `greater + (equal + 1) / 2`,
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CUTOFFS = (5, 10)
+MRR_CUTOFF = 10
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,19 @@ def ndcg(ranks_N: np.ndarray, k: int) -> np.ndarray:
     return np.where(ranks_N <= k, 1.0 / np.log2(ranks_N + 1.0), 0.0)
 
 
+def reciprocal_rank(ranks_N: np.ndarray, k: int) -> np.ndarray:
+    """MRR@k of each user: 1 / rank where the rank is at most k, else 0.0. A fractional mid-rank is used as it is."""
+    ranks_N = np.asarray(ranks_N, dtype=np.float64)
+    return np.where(ranks_N <= k, 1.0 / ranks_N, 0.0)
+
+
 def per_user(ranks_N: np.ndarray) -> dict[str, np.ndarray]:
-    """Every reported metric of each user: HR@5, NDCG@5, HR@10, NDCG@10, each an array of N values."""
+    """Every reported metric of each user: HR@5, NDCG@5, HR@10, NDCG@10, MRR@10, each an array of N values."""
     values: dict[str, np.ndarray] = {}
     for k in CUTOFFS:
         values[f"HR@{k}"] = hit_ratio(ranks_N, k)
         values[f"NDCG@{k}"] = ndcg(ranks_N, k)
+    values[f"MRR@{MRR_CUTOFF}"] = reciprocal_rank(ranks_N, MRR_CUTOFF)
     return values
 
 

@@ -1,14 +1,17 @@
 """What a report may say in words, computed from the results.
 
 Enters: a results object. Leaves: one claim per (model, task, protocol, users) and the headline sentences. What must
-hold: a model is called better than a baseline only when the 95% interval of the paired difference lies above zero,
-worse only when it lies below, on the same users; the wording is the same whichever way it falls.
+hold: a model is called better than a baseline only when the 95% interval of the paired difference lies above zero and
+the paired test holds after Holm's correction, worse only when it lies below, on the same users; the wording is the same
+whichever way it falls; a baseline trained on the unseen set, or a control, is never counted as training-free.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 METRIC = "HR@10"
+LEVEL = 0.05
+"""Largest corrected p value with which a difference is called clear."""
 PROTOCOL_WORDS = {
     "all": "every item ranked, as in the paper",
     "new": "the history taken out of the list",
@@ -19,16 +22,20 @@ TEXT_MATCH = "tfidf"
 
 @dataclass(frozen=True)
 class Against:
-    """A paired difference, model minus baseline, of HR@10 with its 95% interval."""
+    """A paired difference, model minus baseline, of one metric, with its 95% interval and the corrected p value."""
 
     baseline: str
     difference: float
     low: float
     high: float
+    p_holm: float
+    effect: float | None
 
     @property
     def verdict(self) -> str:
         """`above`, `below` or `no clear difference`."""
+        if self.p_holm >= LEVEL:
+            return "no clear difference"
         return "above" if self.low > 0 else "below" if self.high < 0 else "no clear difference"
 
 
@@ -54,16 +61,8 @@ def claims(results: dict[str, Any], users: str = "all") -> list[Claim]:
     found: list[Claim] = []
     chosen = [row for row in results["rows"] if row["users"] == users]
     for row in (row for row in chosen if row["kind"] == "model"):
-        where = (row["task"], row["protocol"])
-        peers = {peer["recommender"]: peer for peer in chosen if (peer["task"], peer["protocol"]) == where}
-        against = {
-            entry["baseline"]: Against(entry["baseline"], entry["difference"], entry["low"], entry["high"])
-            for entry in results["comparisons"]
-            if (entry["task"], entry["protocol"]) == where
-            and (entry["users"], entry["recommender"], entry["metric"]) == (users, row["recommender"], METRIC)
-            and entry["baseline"] in peers
-        }
-        by_strength = sorted(against, key=lambda name: -peers[name]["metrics"][METRIC])
+        against = differences(results, row, METRIC)
+        by_strength = sorted(against, key=lambda name: against[name].difference)
         texts = [name for name in by_strength if name.startswith(TEXT_MATCH)]
         value = row["metrics"][METRIC]
         low, high = row["intervals"].get(METRIC, (value, value))
@@ -83,6 +82,27 @@ def claims(results: dict[str, Any], users: str = "all") -> list[Claim]:
             )
         )
     return found
+
+
+def differences(
+    results: dict[str, Any], row: dict[str, Any], metric: str, kinds: tuple[str, ...] = ("baseline",)
+) -> dict[str, Against]:
+    """Differences of the row's recommender to each opponent of the kinds, on the same task, protocol and users.
+
+    The opponent with the smallest difference is the strongest on the users of the pairs.
+    """
+    where = {key: row[key] for key in ("task", "protocol", "users")}
+    opponents = {
+        peer["recommender"] for peer in results["rows"] if where.items() <= peer.items() and peer["kind"] in kinds
+    }
+    return {
+        entry["baseline"]: Against(
+            entry["baseline"], entry["difference"], entry["low"], entry["high"], entry["p_holm"], entry["effect"]
+        )
+        for entry in results["comparisons"]
+        if (where | {"recommender": row["recommender"], "metric": metric}).items() <= entry.items()
+        and entry["baseline"] in opponents
+    }
 
 
 def headline(results: dict[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from transformers import T5ForConditionalGeneration
 
@@ -30,12 +31,16 @@ from shards.tables import ItemTable, load_items
 from shards.tokenizer import fingerprint, load_tokenizer
 from zeroshot import results
 from zeroshot.baselines import standard
+from zeroshot.browse import titles
 from zeroshot.config import EvaluateConfig
 from zeroshot.evaluate import Checkpoint, browsable_users, generative, judge_baselines, judge_shared, task_book
 from zeroshot.ids import id_section
 from zeroshot.judge import PROTOCOLS, permutation_audit
-from zeroshot.provenance import provenance
+from zeroshot.provenance import data_sha256, provenance
+from zeroshot.ranks import ranks_table, save_ranks, user_facts
 from zeroshot.report import write_report
+from zeroshot.rows import comparisons_from_ranks, rows_from_ranks
+from zeroshot.segments import segments_from_ranks
 from zeroshot.tasks import Task, load_task, restricted
 
 AUDITED_USERS = 16
@@ -64,7 +69,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         tasks = restricted(tasks, Path(config.candidates))
     tables: list[pl.DataFrame] = []
     kinds: dict[str, str] = {}
-    found: dict[str, dict[str, Any]] = {"tasks": {}, "ids": {}, "users": {}}
+    found: dict[str, dict[str, Any]] = {"tasks": {}, "ids": {}, "users": {}, "titles": {}}
     for task in tasks:
         name = task.name
         reporter.line(f"{name}: {len(task.users):,} users, {len(task.items):,} items, a data set not used in training")
@@ -76,21 +81,31 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
             "num_users": len(task.training_histories),
             "num_items": len(task.items),
             "users_judged": len(task.users),
+            "spec": None,
+            "order": manifest.order,
+            "sample": None if config.max_users is None else {"users": config.max_users, "seed": config.seed},
+            "data_sha256": data_sha256(manifest.member(name)),
+            "counts_match": None,
         }
         if task.candidates is not None:
             found["tasks"][name]["candidates"] = len(task.candidates)
         found["ids"][name] = id_section(items, book, judged, world)
         if world.is_main:
             found["users"][name] = browsable_users(task, book, shown, SHOWN_USERS)
+            found["titles"][name] = titles(found["users"][name], book.texts, task.texts)
     if world.is_main:
         ranks = pl.concat(tables)
-        results.save_ranks(ranks, out / "ranks.parquet")
+        save_ranks(ranks, out / "ranks.parquet")
         built = results.build(
-            provenance(folder, manifest.sha256(), config.seed, time.monotonic() - started, world.size),
-            rows=results.rows_from_ranks(ranks, kinds, config.seed),
-            comparisons=results.comparisons_from_ranks(ranks, kinds, config.seed),
+            provenance(folder, state, manifest.sha256(), config.seed, time.monotonic() - started, world.size),
+            rows=rows_from_ranks(ranks, kinds, seed=config.seed),
+            comparisons=comparisons_from_ranks(ranks, kinds, config.seed),
+            segments=segments_from_ranks(ranks, kinds, config.seed),
             training=training_section(run),
-            **found,
+            tasks=found["tasks"],
+            ids=found["ids"],
+            users=found["users"],
+            titles=found["titles"],
         )
         results.save(built, out / "results.json")
         html, markdown = write_report(built, ranks, out)
@@ -139,9 +154,9 @@ def judge_task(
     baselines = standard(task, config.seed)
     everyone |= judge_baselines(task, baselines, world)
     kinds |= {baseline.name: "baseline" for baseline in baselines}
-    lengths, new = task.history_lengths, task.target_is_new
+    facts = user_facts(task, np.array([len(ids) for ids in book.token_ids]))
     return [
-        results.ranks_table(task.name, name, protocol, task.users, everyone[name][protocol], new, lengths)
+        ranks_table(task.name, name, protocol, facts, everyone[name][protocol])
         for name in (*names, *(baseline.name for baseline in baselines))
         for protocol in PROTOCOLS
     ]
@@ -179,7 +194,10 @@ def publish(
         for row in built["rows"]:
             if row["kind"] == "model" and row["users"] == "all":
                 prefix = f"zeroshot/{row['task']}/{row['recommender']}/{row['protocol']}"
-                named = {f"{prefix}/{metric.replace('@', '_at_')}": value for metric, value in row["metrics"].items()}
+                values = row["metrics"] | {
+                    key: row[key] for key in ("coverage@10", "novelty@10") if row[key] is not None
+                }
+                named = {f"{prefix}/{metric.replace('@', '_at_')}": value for metric, value in values.items()}
                 tracker.metrics(named, 0, group="zeroshot")
         for path in files:
             tracker.artifact(path)

@@ -1,13 +1,14 @@
 """Where a result comes from: code, data, versions, machine, time.
 
-Enters: checkpoint and manifest hash. Leaves: the provenance object of `results.json`. Must hold: no user name, host
-name or
-environment variable is in it.
+Enters: checkpoint, its state and the manifest. Leaves: the provenance object of `results.json`, hashes of data. Must
+hold: no user name, host name or environment variable is in it; two seeds of one recipe have the same `recipe_sha256`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -17,11 +18,13 @@ from typing import Any
 
 import torch
 
+from shards.manifest import Member
+
 LIBRARIES = ("torch", "deepspeed", "transformers", "webdataset", "sentencepiece", "mlflow", "numpy")
 
 
 def provenance(
-    checkpoint: Path, manifest_sha256: str, seed: int, wall_seconds: float, world_size: int
+    checkpoint: Path, state: dict[str, Any], manifest_sha256: str, seed: int, wall_seconds: float, world_size: int
 ) -> dict[str, Any]:
     """The provenance of a result made now, by this code."""
     commit, dirty = git_state(Path(__file__).parent)
@@ -40,8 +43,31 @@ def provenance(
         "wall_seconds": round(wall_seconds, 1),
         "checkpoint": checkpoint.name,
         "manifest_sha256": manifest_sha256,
+        "training_manifest_sha256": state["manifest_sha256"],
+        **recipe(state["config"], state["manifest_sha256"]),
         "seed": seed,
     }
+
+
+def recipe(config: dict[str, Any], manifest_sha256: str) -> dict[str, Any]:
+    """The hash of a run's whole configuration, that of the recipe (configuration without the seed, and the training
+    data), and the seed."""
+    shared = {key: value for key, value in config.items() if key != "seed"}
+    return {
+        "config_sha256": json_sha256(config),
+        "recipe_sha256": json_sha256({"config": shared, "manifest": manifest_sha256}),
+        "training_seed": config["seed"],
+    }
+
+
+def data_sha256(member: Member) -> str:
+    """The hash of a data set's item texts and sequences: of the hashes of its tables, whatever the folder is called."""
+    return json_sha256({Path(name).name: digest for name, digest in member.files.items()})
+
+
+def json_sha256(value: Any) -> str:
+    """The hash of a value's canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def git_state(folder: Path) -> tuple[str, bool]:

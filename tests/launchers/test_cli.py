@@ -11,7 +11,7 @@ import pytest
 from launchers import cli
 
 ROOT = Path(cli.__file__).resolve().parent.parent
-COMMANDS = ("demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report")
+COMMANDS = ("demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report", "compare")
 
 
 def test_python_m_help():
@@ -159,6 +159,8 @@ def test_a_book_is_made_looked_into_and_extended(idgenrec, small_model, tokenize
         (("ids", "--generator", "g", "--shards", "s", "--out", "o", "--ids.groups", "0"), ("groups is 0",)),
         (("ids", "--generator", "g", "--shards", "s", "--out", "o", "--ids.penalty-step", "0"), ("penalty_step",)),
         (("report", "--results", "nowhere"), ("nowhere/ranks.parquet", "missing")),
+        (("compare", "nowhere", "elsewhere", "--out", "out"), ("nowhere/results.json", "no results")),
+        (("compare", "nowhere", "nowhere", "--out", "out"), ("named twice",)),
         (("shard", "build", "--train", "nowhere/Games", "--test", "nowhere/Toys", "--out", "out"), ("nowhere/Games",)),
         (("demo", "--out", "."), (". exists",)),
     ],

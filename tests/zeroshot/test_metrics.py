@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import label_ranking_average_precision_score, ndcg_score, top_k_accuracy_score
 
 from pretrain import metrics
 
@@ -32,7 +33,9 @@ def test_hand_worked_metrics() -> None:
     assert metrics.hit_ratio(ranks_N, 10).tolist() == [1, 1, 1, 1, 0, 0]
     assert metrics.ndcg(ranks_N, 5).tolist() == [1, 0.5, 0, 0, 0, 0]
     assert metrics.ndcg(ranks_N, 10)[2] == 1 / math.log2(6.5)
+    assert metrics.reciprocal_rank(ranks_N, 10).tolist() == [1, 1 / 3, 1 / 5.5, 0.1, 0, 0]
     found = metrics.summary(ranks_N)
+    assert found["MRR@10"] == pytest.approx((1 + 1 / 3 + 1 / 5.5 + 0.1) / 6)
     assert found["HR@10"] == pytest.approx(4 / 6)
     assert found["NDCG@5"] == pytest.approx(1.5 / 6)
 
@@ -59,6 +62,26 @@ def test_metrics_are_bounded_and_rise_with_k(ranks: list[float]) -> None:
     found = metrics.summary(np.array(ranks))
     assert 0 <= found["NDCG@5"] <= found["HR@5"] <= found["HR@10"] <= 1
     assert found["NDCG@5"] <= found["NDCG@10"] <= found["HR@10"]
+    assert 0 <= found["MRR@10"] <= found["NDCG@10"] + 1e-12
+
+
+def test_metrics_equal_scikit_learn_on_random_rankings() -> None:
+    draw = np.random.default_rng(1)
+    num_users, num_items = 300, 40
+    scores_NI = draw.permuted(np.tile(np.arange(num_items, dtype=float), (num_users, 1)), axis=1)
+    targets_N = draw.integers(0, num_items, num_users)
+    relevant_NI = np.eye(num_items)[targets_N]
+    values = metrics.per_user(metrics.mid_ranks(scores_NI, None, targets_N, num_items))
+    for k in (5, 10):
+        expected = [ndcg_score(relevant_NI[[user]], scores_NI[[user]], k=k) for user in range(num_users)]
+        np.testing.assert_allclose(values[f"NDCG@{k}"], expected)
+        hits = top_k_accuracy_score(targets_N, scores_NI, k=k, labels=np.arange(num_items))
+        assert values[f"HR@{k}"].mean() == pytest.approx(hits)
+    # With one relevant item label-ranking average precision is 1 / rank, uncut; MRR@10 is the same, 0 beyond 10.
+    uncut_N = np.array(
+        [label_ranking_average_precision_score(relevant_NI[[user]], scores_NI[[user]]) for user in range(num_users)]
+    )
+    np.testing.assert_allclose(values["MRR@10"], np.where(uncut_N >= 0.1 - 1e-9, uncut_N, 0))
 
 
 def test_impossible_input_is_refused() -> None:

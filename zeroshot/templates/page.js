@@ -1,15 +1,28 @@
 document.documentElement.classList.add("js");
+const unfold = () => {
+  // A link into a folded part opens it.
+  const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
+  if (target && target.matches("details")) target.open = true;
+};
+addEventListener("hashchange", unfold);
+unfold();
 for (const table of document.querySelectorAll("table.sortable")) {
-  table.querySelectorAll("th").forEach((head, column) => {
+  const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  heads.forEach((head, column) => {
     const button = head.querySelector("button");
     if (!button) return;
     button.addEventListener("click", () => {
       const falling = head.getAttribute("aria-sort") !== "descending";
-      table.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
+      heads.forEach((other) => other.removeAttribute("aria-sort"));
       head.setAttribute("aria-sort", falling ? "descending" : "ascending");
       const body = table.tBodies[0];
+      // A missing value ("") stays at the end whichever way the rest is sorted.
       const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
-      const order = (a, b) => (isNaN(key(a)) ? key(b).localeCompare(key(a)) : key(b) - key(a)) * (falling ? 1 : -1);
+      const order = (a, b) => {
+        const one = key(a), other = key(b);
+        if (one === "" || other === "") return (one === "") - (other === "");
+        return (isNaN(one) || isNaN(other) ? other.localeCompare(one) : other - one) * (falling ? 1 : -1);
+      };
       body.append(...[...body.rows].sort(order));
     });
   });

@@ -1,0 +1,31 @@
+"""`idgenrec compare`: judged runs side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Put judged runs side by side, with paired tests on the users they share; seeds of one recipe are pooled too.
+
+    Example: idgenrec compare runs/seed-0/report runs/seed-1/report --out runs/compared
+    """
+
+    reports: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders with results.json and ranks.parquet, at least two."""
+    out: str
+    """Folder for compare.html, compare.md and compare.json."""
+    seed: int = 0
+    """Of the bootstrap and the tests."""
+
+    def run(self) -> None:
+        from zeroshot.compare import compare, load_runs
+        from zeroshot.compare_report import console_lines, write_comparison
+
+        comparison = compare(load_runs(list(self.reports)), self.seed)
+        print("\n".join(console_lines(comparison)))
+        print(f"\ncomparison: {write_comparison(comparison, self.out)[1]}")

@@ -1,0 +1,206 @@
+"""The report as a person opens it: headless Chromium, desktop and phone width, light and dark.
+
+The browser is driven over a pipe of the DevTools protocol, so nothing but Chromium itself is needed.
+"""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import made_up
+import pytest
+
+from zeroshot.compare import compare, load_runs
+from zeroshot.compare_report import write_comparison
+from zeroshot.ranks import save_ranks
+from zeroshot.report import write_report
+from zeroshot.results import save
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WIDTHS = {"desktop": 1280, "phone": 390}
+ANSWER_SECONDS = 60.0
+
+
+class Browser:
+    """Chromium with one page; `events` are the DevTools messages that were no answers."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        commands_out, commands_in = os.pipe()
+        answers_out, answers_in = os.pipe()
+        words = [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-extensions", "--no-first-run",
+            f"--user-data-dir={profile}", "--remote-debugging-pipe",
+        ]  # fmt: skip
+        # Chromium reads commands from descriptor 3 and answers on 4.
+        shell = ["bash", "-c", f'exec "$@" 3<&{commands_out} 4>&{answers_in}', "bash", *words]
+        self.process = subprocess.Popen(shell, pass_fds=(commands_out, answers_in), stderr=subprocess.DEVNULL)
+        os.close(commands_out)
+        os.close(answers_in)
+        self.commands, self.answers = commands_in, answers_out
+        self.rest, self.number, self.session, self.events = b"", 0, "", []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """The result of one command; events that come meanwhile are kept."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        message |= {"sessionId": self.session} if self.session else {}
+        os.write(self.commands, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self.read()
+            if answer.get("id") == self.number:
+                assert "error" not in answer, answer["error"]
+                return answer["result"]
+            self.events.append(answer)
+
+    def read(self) -> dict[str, Any]:
+        """The next message."""
+        while b"\0" not in self.rest:
+            part = os.read(self.answers, 1 << 20)
+            assert part, "Chromium ended"
+            self.rest += part
+        message, _, self.rest = self.rest.partition(b"\0")
+        return json.loads(message)
+
+    def open(self, page: Path, width: int, scheme: str) -> None:
+        """Loads a file at a width in a colour scheme; events from before are forgotten."""
+        self.events = []
+        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600
+        )
+        self.call("Page.navigate", url=page.as_uri())
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
+            assert time.monotonic() < deadline, "the page did not load"
+            self.events.append(self.read())
+
+    def value(self, expression: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def complaints(self) -> list[Any]:
+        """Errors and warnings of the console, uncaught exceptions, broken security policy."""
+        wanted = ("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled")
+        return [event["params"] for event in self.events if event.get("method") in wanted]
+
+    def requests(self) -> list[str]:
+        """Addresses the page asked for, the page itself and inline data left out."""
+        asked = [event for event in self.events if event.get("method") == "Network.requestWillBeSent"]
+        addresses = [event["params"]["request"]["url"] for event in asked if event["params"]["type"] != "Document"]
+        return [address for address in addresses if not address.startswith("data:")]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.commands)
+        os.close(self.answers)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    assert program, f"no Chromium found (looked for {', '.join(BROWSERS)}): apt-get install chromium"
+    browser = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A report with hostile texts and a failed audit, and a comparison of two runs."""
+    root = tmp_path_factory.mktemp("pages")
+    few = {"idgenrec": 0.5, "untrained": 0.1, "popularity": 0.15, "tfidf-decayed": 0.4, "sasrec": 0.6}
+    kinds = {name: made_up.KINDS[name] for name in few}
+    folders = []
+    for seed in (0, 1):
+        folder = root / f"run-{seed}"
+        ranks = made_up.made_up_ranks(("Beauty", "Yelp"), 300, few, seed=5)
+        found = made_up.made_up_results(ranks, kinds, failed=seed == 0, shown=20, origin=made_up.provenance(seed))
+        write_report(found, ranks, folder)
+        save(found, folder / "results.json")
+        save_ranks(ranks, folder / "ranks.parquet")
+        folders.append(str(folder))
+    compared = write_comparison(compare(load_runs(folders)), root / "compared")[1]
+    return {"report": Path(folders[0]) / "report.html", "comparison": compared}
+
+
+@pytest.mark.parametrize(
+    ("page", "width", "scheme"), itertools.product(("report", "comparison"), WIDTHS, ("light", "dark"))
+)
+def test_the_page_opens_without_error_request_or_overflow(
+    browser: Browser, pages: dict[str, Path], page: str, width: str, scheme: str
+) -> None:
+    browser.open(pages[page], WIDTHS[width], scheme)
+    browser.value("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    wide = browser.value("document.documentElement.scrollWidth")
+    assert wide <= WIDTHS[width], f"the page is {wide} pixels wide on a screen of {WIDTHS[width]}"
+    background = browser.value("getComputedStyle(document.body).backgroundColor")
+    red, green, blue = (int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(","))
+    assert (red + green + blue < 150) == (scheme == "dark"), background
+    ink = browser.value("getComputedStyle(document.querySelector('h1')).color")
+    assert ink != background
+    assert browser.requests() == []
+    assert browser.complaints() == []
+
+
+def test_a_click_on_a_head_sorts_the_table(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["report"], WIDTHS["desktop"], "light")
+    table = "document.querySelector('#task-1 table.sortable')"
+    column = browser.value(f"[...{table}.tHead.rows[0].cells].findIndex((cell) => cell.textContent.trim() === 'HR@10')")
+    assert column > 0
+    shown = f"[...{table}.tBodies[0].rows].map((row) => row.cells[{column}].dataset.value)"
+    before = browser.value(shown)
+    for direction, falling in (("descending", True), ("ascending", False)):
+        browser.value(f"{table}.tHead.rows[0].cells[{column}].querySelector('button').click()")
+        after = browser.value(shown)
+        numbers = [float(value) for value in after]
+        assert numbers == sorted(numbers, reverse=falling) and sorted(after) == sorted(before)
+        assert browser.value(f"{table}.tHead.rows[0].cells[{column}].getAttribute('aria-sort')") == direction
+    mrr = f"[...{table}.tBodies[0].rows].map((row) => row.cells[5].dataset.value)"
+    for _ in range(2):
+        browser.value(f"{table}.tHead.rows[0].cells[5].querySelector('button').click()")
+        assert browser.value(mrr)[-2:] == ["", ""], "what the paper does not have stays at the end"
+    assert browser.complaints() == []
+
+
+def test_users_are_turned_and_links_unfold(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["report"], WIDTHS["phone"], "light")
+    visible = "[...document.querySelector('.browser').querySelectorAll('.card')].findIndex((card) => !card.hidden)"
+    assert browser.value(visible) == 0
+    browser.value("document.querySelector('[data-turn=on]').click()")
+    assert browser.value(visible) == 1
+    assert browser.value("document.querySelector('.browser output').textContent") == "user 2 of 20"
+    browser.value(
+        "document.querySelector('[data-turn=back]').click(); document.querySelector('[data-turn=back]').click()"
+    )
+    assert browser.value(visible) == 19
+    assert browser.value("document.querySelector('#table-4-1').open") is False
+    browser.value("document.querySelector('a[href=\"#table-4-1\"]').click()")
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while not browser.value("document.querySelector('#table-4-1').open"):
+        assert time.monotonic() < deadline, "the link did not unfold Table 4"
+        time.sleep(0.05)
+
+
+def test_hostile_texts_are_inert_in_the_browser(browser: Browser, pages: dict[str, Path]) -> None:
+    browser.open(pages["report"], WIDTHS["desktop"], "light")
+    assert browser.value("document.images.length") == 0
+    assert browser.value("document.scripts.length") == 1
+    assert browser.value("document.querySelector('.card').textContent").count("<img onerror=") >= 1
+    # What a person copies into a spreadsheet: no cell or list entry begins as a formula.
+    texts = browser.value("[...document.querySelectorAll('td, li, .id')].map((one) => one.innerText.trim())")
+    assert len(texts) > 100 and not [text for text in texts if text.startswith(("=", "@"))]
+    assert browser.value("getComputedStyle(document.querySelector('.alarm')).backgroundColor") == "rgb(179, 38, 30)"
+    assert browser.value("document.body.firstElementChild.className") == "alarm"
