@@ -131,10 +131,11 @@ def rows_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 0) -
 def comparisons_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 0) -> list[dict[str, Any]]:
     """Paired HR@10 and NDCG@10 differences over the same users, with 95% intervals.
 
-    A model is compared with every control and baseline, a control with every baseline.
+    A model is compared with every control and baseline, a control with every baseline. Where one judged a sample of the
+    other's users, these are the common ones.
 
     Raises:
-        ValueError: a model and a baseline were judged on different users.
+        ValueError: two were judged on different users, neither's a part of the other's.
     """
     found: list[dict[str, Any]] = []
     for (task, protocol, users), part in groups(ranks):
@@ -142,9 +143,10 @@ def comparisons_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int
         standing = {name: KINDS.index(kind_of(kinds, name)) for name in by_name}
         for model in by_name:
             for baseline in (name for name in by_name if standing[name] > standing[model]):
-                if not by_name[model]["user"].equals(by_name[baseline]["user"]):
+                common = by_name[model].join(by_name[baseline], on="user", how="inner", suffix="_other").sort("user")
+                if common.height != min(by_name[name].height for name in (model, baseline)):
                     raise ValueError(f"{task}: {model} and {baseline} were judged on different users")
-                own, other = (per_user(by_name[name]["rank"].to_numpy()) for name in (model, baseline))
+                own, other = (per_user(common[column].to_numpy()) for column in ("rank", "rank_other"))
                 for metric in COMPARED:
                     difference, low, high = paired_difference(own[metric], other[metric], seed)
                     values = (task, protocol, users, model, baseline, metric, difference, low, high)
@@ -167,6 +169,7 @@ def build(
     ids: dict[str, dict[str, Any]] | None = None,
     users: dict[str, list[dict[str, Any]]] | None = None,
     training: dict[str, list[dict[str, Any]]] | None = None,
+    audit: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """The checked results object, version 1. A user's infinite rank becomes null, because JSON has no infinity."""
     shown = {
@@ -182,6 +185,7 @@ def build(
         "ids": ids or {},
         "users": shown,
         "training": training or {"losses": [], "validation": []},
+        "audit": audit or [],
     }
     validate(results)
     return results
