@@ -133,7 +133,7 @@ def _resolve(name: str, manifest: Manifest, tests: list[str]) -> TaskSpec:
         if plain not in SUITE and plain not in tests and plain not in {member.name for member in manifest.members}:
             known = [*dict.fromkeys([*tests, *SUITE])]
             near = difflib.get_close_matches(plain, known, n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
+            hint = f"; did you mean {near[0]}?" if near else "."
             raise ValueError(f"no task {name!r}{hint} Known: {', '.join(known)}, each {RELEASED} too, or a .toml file")
         # A known task is leave-one-out; the same data split otherwise are a task of their own.
         spec = SUITE.get(plain, TaskSpec(plain)) if manifest.split == "leave-one-out" else TaskSpec(plain)
