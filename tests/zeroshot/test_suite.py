@@ -21,8 +21,6 @@ def test_the_suite_is_the_papers_six_unseen_sets_with_the_counts_of_the_registry
     assert set(SUITE) == {row.category for row in registry.paper_rows() if row.role == "test"}
     for name, spec in SUITE.items():
         assert spec.expected == registry.row("yelp" if name == "Yelp" else "2014", name).expected
-            inspect.getmodule(SUITE)
-        )
         assert (spec.version, spec.dataset, spec.order, spec.split) == (1, name, "chronological", "leave-one-out")
         assert spec.released.sequences_sha256 == spec.interactions_sha256 != (spec.sequences_sha256 or 0)
     with pytest.raises(dataclasses.FrozenInstanceError):
