@@ -204,7 +204,10 @@ def publish(built: dict[str, Any], files: list[Path], config: EvaluateConfig, ru
         for row in built["rows"]:
             if row["kind"] == "model" and row["users"] == "all":
                 prefix = f"zeroshot/{row['task']}/{row['recommender']}/{row['protocol']}"
-                named = {f"{prefix}/{metric.replace('@', '_at_')}": value for metric, value in row["metrics"].items()}
+                named = {
+                    f"{prefix}/{metric}".replace("@", "_at_"): value  # MLflow's names have no "@"
+                    for metric, value in row["metrics"].items()
+                }
                 tracker.metrics(named, 0, group="zeroshot")
         for path in files:
             tracker.artifact(path)
