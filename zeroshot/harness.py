@@ -75,6 +75,9 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     for task in tasks:
         name = task.name
         reporter.line(f"{name}: {len(task.for_models.users):,} users, {len(task.items):,} items")
+        for check in checks:
+            if (check.task, check.check, check.verdict) == (name, "published data", "note"):
+                reporter.line(f"  {check.words}")
         items = load_items(config.shards, manifest, task.what.dataset)
         if task.what.dataset not in books:  # other orders of the same catalogue have the same IDs
             books[task.what.dataset] = task_book(judged, items, task, out, world, reporter)
