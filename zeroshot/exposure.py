@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,8 @@ def find_pretraining(checkpoint: Path, manifest_sha256: str, folders: Sequence[s
         ValueError: the folder `given` by a person is not that of the checkpoint's training.
     """
     for folder in [*([given] if given else []), *folders]:
-        manifest = Manifest.load(folder)
-        if manifest.sha256() == manifest_sha256:
+        manifest = as_trained(Manifest.load(folder), manifest_sha256)
+        if manifest is not None:
             return from_shards(folder, manifest)
         if folder == given:
             raise ValueError(f"{checkpoint} was not trained on {given}: its manifest has another hash")
@@ -59,6 +59,17 @@ def find_pretraining(checkpoint: Path, manifest_sha256: str, folders: Sequence[s
         category, item = name.split("/", 1)
         found.setdefault(category, []).append(item)
     return Pretraining(found)
+
+
+def as_trained(manifest: Manifest, sha256: str) -> Manifest | None:
+    """The manifest with that hash: this one, or this one before data sets were added to its folder; None otherwise."""
+    for count in range(len(manifest.members), 0, -1):
+        names = {member.name for member in manifest.members[:count]}
+        overlap = tuple(pair for pair in manifest.overlap if names >= {pair["train"], pair["test"]})
+        before = replace(manifest, members=manifest.members[:count], overlap=overlap)
+        if before.sha256() == sha256:
+            return before
+    return None
 
 
 def from_shards(folder: str, manifest: Manifest) -> Pretraining:

@@ -10,7 +10,7 @@ from made_shards import NUM_ITEMS, item_texts, manifest, sequences, write_member
 
 from zeroshot import baselines
 from zeroshot.audit import Check, far_above, heaviest, merged
-from zeroshot.exposure import Pretraining
+from zeroshot.exposure import Pretraining, as_trained
 from zeroshot.judge import judge
 from zeroshot.permutation import PARTS, filter_check, permutation_check, permuted
 from zeroshot.suite import resolve
@@ -65,6 +65,16 @@ def test_what_a_build_recorded_is_told(tmp_path: Path) -> None:
     one = with_known(manifest=replace(CLEAN.manifest, overlap=(pair,)))(case(tmp_path))
     words = next(check.words for check in audited(one) if check.check == "items in pretraining")
     assert "22 items in both, dropped from training; 1,522 users in both, NOT dropped" in words
+
+
+def test_the_shards_of_the_training_are_known_again_when_test_sets_were_added() -> None:
+    pair = {"train": "Garden", "test": "Old"}
+    before = replace(manifest("Old", train=("Garden",)), overlap=(pair,))
+    later = {"train": "Garden", "test": "Shop"}
+    added = replace(before, members=(*before.members, *manifest("Shop").members), overlap=(pair, later))
+    assert as_trained(added, before.sha256()) == before and as_trained(before, before.sha256()) == before
+    assert as_trained(added, manifest("Old").sha256()) is None
+    assert as_trained(replace(added, seed=1), before.sha256()) is None, "other shards"
 
 
 def test_the_words_name_the_cause_and_the_task_is_put_back(tmp_path: Path) -> None:
