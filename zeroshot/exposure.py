@@ -134,10 +134,11 @@ def users_check(task: Task, known: Pretraining) -> Check:
 
 
 def recorded(task: Task, known: Pretraining) -> list[str]:
-    """What the build of the training shards looked up and dropped against the data set of this name."""
+    """What the build of the training shards found, dropped or could not check against the data set of this name."""
     names = {field.name for field in fields(Overlap)}
     pairs = known.manifest.overlap if known.manifest else ()
-    return [Overlap(**pair).line() for pair in pairs if pair["test"] == task.what.dataset and set(pair) == names]
+    mine = [Overlap(**pair) for pair in pairs if pair["test"] == task.what.dataset and set(pair) == names]
+    return [pair.line() for pair in mine if (pair.items, pair.users) != (0, 0)]
 
 
 def later_check(task: Task, known: Pretraining) -> Check:
