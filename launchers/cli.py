@@ -1,7 +1,7 @@
 """The command line, `idgenrec COMMAND`: the only door a person uses.
 
 Enters: words. Leaves: what the commands write. Must hold: a mistake of the user is one line on standard error and exit
-status 2; heavy libraries are imported only by the command that needs them.
+status 2, a failed audit is status 3; heavy libraries are imported only by the command that needs them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from launchers.ids_config import IdsConfig
 from launchers.pretrain_command import Pretrain, with_recipe
 from launchers.shard_commands import Shard
 from launchers.track_command import Track
-from zeroshot.config import EvaluateConfig
+from zeroshot.config import AUDIT_FAILED, EvaluateConfig
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class Ids:
 class Zeroshot:
     """Judge a run on the unseen data sets of a shard folder, beside the training-free baselines; writes the report.
 
+    Exit status 3: the audit found that these numbers cannot be believed; the results are written all the same.
+
     Example: idgenrec zeroshot --checkpoint runs/first --shards shards --out runs/first-report
     """
 
@@ -77,11 +79,23 @@ class Zeroshot:
     """Local processes (ranks)."""
 
     def run(self) -> None:
-        from launchers.summary import headline_lines
+        from launchers.local import RankFailed
+        from launchers.summary import failed_checks, headline_lines
 
-        _launch("zeroshot", self.config, self.processes)
-        print("\n".join(headline_lines(Path(self.config.out) / "results.json")))
+        status = 0
+        try:
+            _launch("zeroshot", self.config, self.processes)
+        except RankFailed as error:
+            if error.status != AUDIT_FAILED:
+                raise
+            status = error.status
+        results = Path(self.config.out) / "results.json"
+        print("\n".join(headline_lines(results)))
         print(f"report: {Path(self.config.out) / 'report.html'}")
+        for line in failed_checks(results):
+            print(line, file=sys.stderr)
+        if status:
+            sys.exit(status)
 
 
 @dataclass(frozen=True)

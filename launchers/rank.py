@@ -2,8 +2,7 @@
 
 Enters: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment and a JSON job file
 `{"task": "pretrain" | "ids" | "zeroshot", "config": {...}}`. Leaves: what the task writes. Must hold: a mistake of the
-user is
-one line on standard error of rank 0 and exit status 2.
+user is one line on standard error of rank 0 and exit status 2; a failed audit is status 3, with its results written.
 """
 
 from __future__ import annotations
@@ -89,7 +88,11 @@ def cli() -> None:
         _give_up(f"no space left{where}; make room and give the same command again")
     except Exception as error:
         from pretrain.interrupt import STATUS, Interrupted
+        from zeroshot.audit import AuditFailed
+        from zeroshot.config import AUDIT_FAILED
 
+        if isinstance(error, AuditFailed):
+            sys.exit(AUDIT_FAILED)  # rank 0 has named the checks
         if not isinstance(error, Interrupted):
             raise
         if os.environ.get("RANK", "0") == "0":

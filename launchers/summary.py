@@ -1,7 +1,7 @@
 """The few lines that end an evaluation on the command line.
 
-Enters: `results.json`. Leaves: a table of HR@10 per unseen data set, and the differences to popularity with their
-intervals.
+Enters: `results.json`. Leaves: a table of HR@10 per unseen data set, the differences to popularity with their
+intervals, and what the audit found wrong.
 """
 
 from __future__ import annotations
@@ -28,3 +28,9 @@ def headline_lines(path: Path) -> list[str]:
             interval = f"{row['low']:+.4f} to {row['high']:+.4f}"
             lines.append(f"{row['task']}: idgenrec minus popularity {row['difference']:+.4f} (95% interval {interval})")
     return lines
+
+
+def failed_checks(path: Path) -> list[str]:
+    """One line for each check of the audit that failed."""
+    failed = [one for one in json.loads(path.read_text())["audit"] if one["verdict"] == "failed"]
+    return [f"audit failed: {one['task']}, {one['check']}: {one['words']}" for one in failed]

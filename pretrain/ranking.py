@@ -53,14 +53,18 @@ class GenerativeRecommender:
         ids = [token_ids[row] for row in rows]
         self.trie = Trie.build(ids, EOS_ID, self.decoder.vocab_size, rows=candidates).to(device)
 
+    def inputs(self, histories: list[np.ndarray]) -> list[np.ndarray]:
+        """What the model reads for each history of item rows: the tokens of its prompt."""
+        return [
+            self.prompts.build([self.told[row] for row in history], EVALUATION_TEMPLATE).tokens_S
+            for history in histories
+        ]
+
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
         """Lists of up to `search.length` items for each history of item rows (oldest first)."""
         items_NK = np.full((len(histories), self.search.length), -1, dtype=np.int64)
         scores_NK = np.full(items_NK.shape, -np.inf)
-        prompts = [
-            self.prompts.build([self.told[row] for row in history], EVALUATION_TEMPLATE).tokens_S
-            for history in histories
-        ]
+        prompts = self.inputs(histories)
         order = sorted(range(len(histories)), key=lambda index: (len(prompts[index]), index))
         device = self.trie.device
         for start in range(0, len(order), self.batch_size):

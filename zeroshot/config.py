@@ -1,10 +1,13 @@
-"""The configuration of an evaluation."""
+"""The configuration of an evaluation, and how one ends whose audit failed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from pretrain.config import SearchConfig
+
+AUDIT_FAILED = 3
+"""Exit status: the results are written, but a check of the audit says that they cannot be believed."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,19 @@ class EvaluateConfig:
     out: str
     """Folder for results, ranks, ID books and report."""
     tasks: tuple[str, ...] = ()
-    """Names of test sets; none = all of the shard folder."""
+    """Test sets by name, NAME@released (a user's items sorted by item id), or TOML files; none = all of the shards."""
+    sample: int | None = None
+    """Models judge the published sample of so many users per task (2000: the one of docs/zeroshot.md), whatever the
+    seed; classic baselines judge everyone; pairs are compared on common users."""
     max_users: int | None = None
-    """Seeded sample of users per task; none = everyone."""
+    """Everyone, baselines included, judges a sample of so many users per task, drawn by the seed; none = all users."""
     search: SearchConfig = field(default_factory=SearchConfig)
     candidates: str | None = None
     """Text file of item ids, one per line: the model and every baseline rank these alone; none = all items."""
+    pretraining_shards: str | None = None
+    """Shard folder that the checkpoint was trained on, where it is not `shards`: the audit looks users and texts up."""
     seed: int = 0
-    """Of the sample and the bootstrap."""
+    """Of max_users and the bootstrap."""
     threads: int = 1
     """CPU threads per rank."""
     tracking_uri: str | None = None
@@ -37,3 +45,7 @@ class EvaluateConfig:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
         if self.max_users is not None and self.max_users < 1:
             raise ValueError(f"max_users is {self.max_users}; it must be at least 1")
+        if self.sample is not None and self.sample < 1:
+            raise ValueError(f"sample is {self.sample}; it must be at least 1 (2000 is the published one)")
+        if self.sample is not None and self.max_users is not None:
+            raise ValueError("sample (models alone) and max_users (everyone) exclude each other; give one")

@@ -3,12 +3,14 @@
 Enters: an EvaluateConfig. Leaves: `results.json`, `ranks.parquet`, `report.html`, `report.md` and one ID book per task
 in the
 output folder, metrics and report in the checkpoint's MLflow run. Must hold: every recommender is judged under the same
-protocols on the same users; before anything is judged, the permutation audit shows that no list depends on a target.
+protocols, models on the task's sample where there is one, classic baselines on everyone; the audit is always on, its
+checks stand in the results, and a failed one is raised when everything is written.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,69 +32,67 @@ from shards.store import local_copy
 from shards.tables import ItemTable, load_items
 from shards.tokenizer import fingerprint, load_tokenizer
 from zeroshot import results
+from zeroshot.audit import AuditFailed, Check, failed, merged
 from zeroshot.baselines import standard
 from zeroshot.browse import titles
 from zeroshot.config import EvaluateConfig
+from zeroshot.data_checks import data_checks
 from zeroshot.evaluate import Checkpoint, browsable_users, generative, judge_baselines, judge_shared, task_book
+from zeroshot.exposure import exposure_checks, find_pretraining
 from zeroshot.ids import id_section
-from zeroshot.judge import PROTOCOLS, permutation_audit
-from zeroshot.provenance import data_sha256, provenance
-from zeroshot.ranks import ranks_table, save_ranks, user_facts
+from zeroshot.interface import Recommender
+from zeroshot.judge import PROTOCOLS
+from zeroshot.permutation import filter_check, permutation_check
+from zeroshot.provenance import provenance
 from zeroshot.report import write_report
-from zeroshot.rows import comparisons_from_ranks, rows_from_ranks
-from zeroshot.segments import segments_from_ranks
-from zeroshot.tasks import Task, load_task, restricted
+from zeroshot.suite import resolve
+from zeroshot.tasks import Task, load_task, restricted, task_facts
 
 AUDITED_USERS = 16
 SHOWN_USERS = 20
 
 
 def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
-    """Judge everything and return the path of the report. Collective."""
+    """Judge everything and return the path of the report. Collective. Raises AuditFailed, with all results written,
+    where a check of the audit failed."""
     started = time.monotonic()
     manifest = Manifest.load(config.shards)
     folder = checkpoints.resolve(Path(config.checkpoint))
     state = checkpoints.verify(folder)
     run = folder.parent.parent
     judged = load_checkpoint(folder, run, state, config, world)
-    names = config.tasks or tuple(member.name for member in manifest.test_members)
-    if not names:
-        raise ValueError(f"{config.shards} holds no test set; build it with test folders")
-    for name in names:
-        manifest.member(name)  # an unknown name is refused before any work, with the known ones listed
+    specs = resolve(config.tasks, manifest)  # an unknown name is refused before any work
     out = Path(config.out)
     if world.is_main:
         out.mkdir(parents=True, exist_ok=True)
     world.barrier()
-    tasks = [load_task(config.shards, name, config.max_users, config.seed) for name in names]
+    tasks = [load_task(config.shards, spec, config.max_users, config.seed, config.sample) for spec in specs]
     if config.candidates is not None:
         tasks = restricted(tasks, Path(config.candidates))
     tables: list[pl.DataFrame] = []
     kinds: dict[str, str] = {}
-    found: dict[str, dict[str, Any]] = {"tasks": {}, "ids": {}, "users": {}, "titles": {}}
+    books: dict[str, Book] = {}
+    checks = world.main_says(lambda: checks_of_data(tasks, folder, state, manifest, config))
+    found: dict[str, dict[str, Any]] = {"tasks": {}, "ids": {}, "users": {}}
     for task in tasks:
         name = task.name
-        reporter.line(f"{name}: {len(task.users):,} users, {len(task.items):,} items, a data set not used in training")
-        items = load_items(config.shards, manifest, name)
-        book = task_book(judged, items, task, out, world, reporter)
-        tables += judge_task(task, book, items, judged, config, world, reporter, kinds)
+        reporter.line(f"{name}: {len(task.for_models.users):,} users, {len(task.items):,} items")
+        for check in checks:
+            if (check.task, check.check, check.verdict) == (name, "published data", "note"):
+                reporter.line(f"  {check.words}")
+        items = load_items(config.shards, manifest, task.what.dataset)
+        if task.what.dataset not in books:  # other orders of the same catalogue have the same IDs
+            books[task.what.dataset] = task_book(judged, items, task, out, world, reporter)
+        book = books[task.what.dataset]
+        tables += judge_task(task, book, items, judged, config, world, reporter, kinds, checks)
         shown = generative(judged, "idgenrec", book, items, config.search, task.candidates)
-        found["tasks"][name] = {
-            "num_users": len(task.training_histories),
-            "num_items": len(task.items),
-            "users_judged": len(task.users),
-            "spec": None,
-            "order": manifest.order,
-            "sample": None if config.max_users is None else {"users": config.max_users, "seed": config.seed},
-            "data_sha256": data_sha256(manifest.member(name)),
-            "counts_match": None,
-        }
-        if task.candidates is not None:
-            found["tasks"][name]["candidates"] = len(task.candidates)
+        found["tasks"][name] = task_facts(task)
         found["ids"][name] = id_section(items, book, judged, world)
         if world.is_main:
-            found["users"][name] = browsable_users(task, book, shown, SHOWN_USERS)
-            found["titles"][name] = titles(found["users"][name], book.texts, task.texts)
+            found["users"][name] = browsable_users(task.for_models, book, shown, SHOWN_USERS)
+    guilty = failed(checks)
+    for check in guilty:
+        reporter.line(f"AUDIT FAILED: {check.task}, {check.check}: {check.words}")
     if world.is_main:
         ranks = pl.concat(tables)
         save_ranks(ranks, out / "ranks.parquet")
@@ -102,16 +102,28 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
             comparisons=comparisons_from_ranks(ranks, kinds, config.seed),
             segments=segments_from_ranks(ranks, kinds, config.seed),
             training=training_section(run),
-            tasks=found["tasks"],
-            ids=found["ids"],
-            users=found["users"],
-            titles=found["titles"],
+            audit=[asdict(check) for check in checks],
+            **found,
         )
         results.save(built, out / "results.json")
         html, markdown = write_report(built, ranks, out)
         publish(built, [html, markdown, out / "results.json"], config, run, state, reporter)
     world.barrier()
+    if guilty:
+        raise AuditFailed(guilty)
     return out / "report.html"
+
+
+def checks_of_data(
+    tasks: list[Task], checkpoint: Path, state: dict[str, Any], manifest: Manifest, config: EvaluateConfig
+) -> list[Check]:
+    """What the audit finds in the tasks' data and in those of the checkpoint's training."""
+    known = find_pretraining(checkpoint, state["manifest_sha256"], [config.shards], config.pretraining_shards)
+    return [
+        check
+        for task in tasks
+        for check in (*data_checks(task, config.shards, manifest), *exposure_checks(task, known))
+    ]
 
 
 def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: EvaluateConfig, world: World) -> Checkpoint:
@@ -138,26 +150,40 @@ def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: Eval
 
 def judge_task(
     task: Task, book: Book, items: ItemTable, judged: Checkpoint, config: EvaluateConfig, world: World,
-    reporter: Reporter, kinds: dict[str, str],
+    reporter: Reporter, kinds: dict[str, str], checks: list[Check],
 ) -> list[pl.DataFrame]:  # fmt: skip
-    """Ranks of the model, of the same model untrained and of the baselines, as tables. Collective."""
+    """Ranks of the model, of the same model untrained and of the baselines, as tables; adds to `checks` what the audit
+    finds of each. Collective."""
     names = ["idgenrec"] + (["untrained"] if judged.untrained is not None else [])
-    everyone = {}
+    sampled, everyone, found = task.for_models, {}, []
     for name in names:
-        model = generative(judged, name, book, items, config.search, task.candidates)
-        permutation_audit(task, model, num_users=AUDITED_USERS)
+
+        def build(other: Task, name: str = name) -> Recommender:
+            return generative(judged, name, book, items, config.search, other.candidates)
+
+        model = build(sampled)
+        found.append(permutation_check(sampled, model, build, AUDITED_USERS))
         everyone[name] = judge_shared(
-            task, model, world,
+            sampled, model, world,
             lambda done, total, name=name: reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
         )  # fmt: skip
         kinds[name] = "model" if name == "idgenrec" else "control"
     baselines = standard(task, config.seed)
-    everyone |= judge_baselines(task, baselines, world)
+    for place in range(world.rank, len(baselines), world.size):
+        found.append(
+            permutation_check(task, baselines[place], lambda other, at=place: standard(other, config.seed)[at])
+        )
+    found.append(filter_check(sampled, "models", {name: ranks["new"] for name, ranks in everyone.items()}))
+    classic = judge_baselines(task, baselines, world)
+    found.append(filter_check(task, "baselines", {name: ranks["new"] for name, ranks in classic.items()}))
+    checks += merged([check for part in world.gather(found) for check in part])
     kinds |= {baseline.name: "baseline" for baseline in baselines}
-    facts = user_facts(task, np.array([len(ids) for ids in book.token_ids]))
     return [
-        ranks_table(task.name, name, protocol, facts, everyone[name][protocol])
-        for name in (*names, *(baseline.name for baseline in baselines))
+        results.ranks_table(
+            task.name, name, protocol, users.users, ranks[protocol], users.target_is_new, users.history_lengths
+        )
+        for users, judgements in ((sampled, everyone), (task, classic))
+        for name, ranks in judgements.items()
         for protocol in PROTOCOLS
     ]
 
@@ -194,10 +220,10 @@ def publish(
         for row in built["rows"]:
             if row["kind"] == "model" and row["users"] == "all":
                 prefix = f"zeroshot/{row['task']}/{row['recommender']}/{row['protocol']}"
-                values = row["metrics"] | {
-                    key: row[key] for key in ("coverage@10", "novelty@10") if row[key] is not None
+                named = {
+                    f"{prefix}/{metric}".replace("@", "_at_"): value  # MLflow's names have no "@"
+                    for metric, value in row["metrics"].items()
                 }
-                named = {f"{prefix}/{metric.replace('@', '_at_')}": value for metric, value in values.items()}
                 tracker.metrics(named, 0, group="zeroshot")
         for path in files:
             tracker.artifact(path)

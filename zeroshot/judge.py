@@ -11,7 +11,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from pretrain.metrics import mid_ranks
-from shards import counters
 from zeroshot.interface import Ranking, Recommender
 from zeroshot.tasks import Task
 
@@ -115,58 +114,3 @@ def check_ranking(name: str, ranking: Ranking, num_users: int, num_items: int) -
         raise ValueError(f"{name} lists an item twice for one user")
     if (present_NK[:, 1:] & (scores_NK[:, 1:] > scores_NK[:, :-1])).any():
         raise ValueError(f"{name} gives a list that is not sorted by falling score")
-
-
-def permutation_audit(
-    task: Task,
-    recommender: Recommender,
-    rebuild: Callable[[Task], Recommender] | None = None,
-    num_users: int = 64,
-    seed: int = 0,
-) -> None:
-    """Shows that no list depends on a target, by relabelling the targets and asking again.
-
-    The targets are relabelled in place (every user gets another one) and put back afterwards, so a recommender that
-    kept a reference to the task or to its targets is found out. With `rebuild` it is also built anew from the
-    relabelled task, which finds one that copied something from the targets when it was made.
-
-    Args:
-        task: needs at least two items.
-        recommender: must give the same lists for the same histories, bit by bit.
-        rebuild: makes the recommender from a task.
-        num_users: size of the seeded sample of users that is asked.
-        seed: of the sample and of the relabelling.
-
-    Raises:
-        ValueError: a list changed, or the catalogue is too small to change a target.
-    """
-    num_items = len(task.items)
-    if num_items < 2:
-        raise ValueError(f"task {task.name}: with {num_items} item no target can be changed")
-    draw = counters.generator(seed, "permutation-audit")
-    sample = np.sort(draw.choice(len(task.users), size=min(num_users, len(task.users)), replace=False))
-    histories = [task.histories[user] for user in sample]
-    before: dict[Scope, tuple[bytes, bytes]] = {
-        protocol: snapshot(answer(recommender, histories, protocol, num_items, task.candidates))
-        for protocol in PROTOCOLS
-    }
-    honest = task.targets.copy()
-    try:
-        # A shift, not a shuffle: every user's target changes, and so do the counts of the items.
-        task.targets[:] = (honest + draw.integers(1, num_items)) % num_items
-        judged = [recommender] if rebuild is None else [recommender, rebuild(task)]
-        for candidate in judged:
-            for protocol, lists in before.items():
-                if snapshot(answer(candidate, histories, protocol, num_items, task.candidates)) != lists:
-                    raise ValueError(
-                        f"{recommender.name} gives other lists when only the targets change (protocol {protocol}): "
-                        "it sees the targets or is not deterministic"
-                    )
-    finally:
-        task.targets[:] = honest
-
-
-def snapshot(ranking: Ranking) -> tuple[bytes, bytes]:
-    """The exact bytes of a ranking."""
-    items = b"" if ranking.items_NK is None else np.ascontiguousarray(ranking.items_NK).tobytes()
-    return np.ascontiguousarray(ranking.scores_NK).tobytes(), items

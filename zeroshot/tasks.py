@@ -1,17 +1,21 @@
 """A task: a catalogue nobody trained on, and the users whose last item has to be found.
 
-Enters: one category of a shard folder (`items.arrow`, `holdout.arrow`). Leaves: a `Task`. What must hold: histories
-end before the target, oldest item first, repeats kept; sampling users changes who is judged, never what a classic
-baseline may count.
+Enters: one category of a shard folder (`items.arrow`, `holdout.arrow`) and what the task is (`zeroshot.suite`). Leaves:
+a `Task`. What must hold: histories end before the target, oldest item first, repeats kept; sampling users changes who
+is judged, never what a classic baseline may count.
 """
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from shards import counters, tables
 from shards.records import ITEM_SCHEMA
+from zeroshot.fingerprints import Fingerprints, counts_match, fingerprints, sequences_match
+from zeroshot.suite import SAMPLE_SEED, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Task:
     """A catalogue of I items and N judged users.
 
     Attributes:
-        name: the data set, such as "Beauty".
+        name: of the task, such as "Beauty" or "Toys@released".
         users: N user names.
         texts: I item texts, by item row.
         items: I item names, by item row.
@@ -27,6 +31,9 @@ class Task:
         targets: int64 array of N item rows, sequence[-1].
         training_histories: sequence[:-2] of *every* user of the data set, the ones not judged included.
         candidates: the item rows that may be recommended, rising; None = all.
+        sampled: rows among the N users whom models judge, rising; None = everyone. Classic baselines judge all N.
+        spec: what the task is; None = a plain chronological task of the data set of its name.
+        fingerprints: of everyone's data, the users not judged included; None where nobody took them.
     """
 
     name: str
@@ -37,6 +44,9 @@ class Task:
     targets: np.ndarray
     training_histories: list[np.ndarray]
     candidates: np.ndarray | None = None
+    sampled: np.ndarray | None = None
+    spec: TaskSpec | None = None
+    fingerprints: Fingerprints | None = None
 
     def __post_init__(self) -> None:
         if not len(self.users) == len(self.histories) == len(self.targets):
@@ -45,6 +55,31 @@ class Task:
             raise ValueError(f"task {self.name}: {len(self.items)} items but {len(self.texts)} texts")
         if len(set(self.users)) != len(self.users):
             raise ValueError(f"task {self.name}: a user occurs twice")
+
+    @property
+    def what(self) -> TaskSpec:
+        """What the task is: data set, version, order and split."""
+        return self.spec or TaskSpec(self.name)
+
+    @property
+    def for_models(self) -> "Task":
+        """The task as models judge it: of the sampled users alone, where there is a sample."""
+        return self if self.sampled is None else self.of(self.sampled)
+
+    def of(self, rows: np.ndarray) -> "Task":
+        """The same task with these of its users judged, in this order."""
+        return replace(
+            self,
+            users=[self.users[row] for row in rows],
+            histories=[self.histories[row] for row in rows],
+            targets=self.targets[rows],
+            sampled=None,
+        )
+
+    @property
+    def num_interactions(self) -> int:
+        """Interactions of all users of the data set, validation items and targets included."""
+        return sum(map(len, self.training_histories)) + 2 * len(self.training_histories)
 
     @property
     def target_is_new(self) -> np.ndarray:
@@ -65,6 +100,34 @@ def choose_users(num_users: int, max_users: int | None, seed: int) -> np.ndarray
     if max_users is None or max_users >= num_users:
         return np.arange(num_users)
     return np.sort(counters.generator(seed, "judged-users").choice(num_users, size=max_users, replace=False))
+
+
+def sample_users(users: list[str], count: int) -> np.ndarray:
+    """Rows of the published sample, rising: the `count` users whose hashes with SAMPLE_SEED are the smallest.
+
+    It depends on the users' names alone: not on their order, nor on a run's seed. A smaller sample lies in a larger.
+    """
+    keys = [hashlib.sha256(f"{SAMPLE_SEED}\t{user}".encode()).digest() for user in users]
+    return np.sort(np.array(sorted(range(len(users)), key=keys.__getitem__)[:count], dtype=np.int64))
+
+
+def in_released_order(holdout: tables.Holdout, items: list[str]) -> tables.Holdout:
+    """Each user's items sorted by item id (names as text), then split again: the last is the target."""
+    rank_I = np.empty(len(items), dtype=np.int64)
+    rank_I[sorted(range(len(items)), key=items.__getitem__)] = np.arange(len(items))
+    sequences = [rows[np.argsort(rank_I[rows], kind="stable")] for rows in whole_sequences(holdout)]
+    return replace(
+        holdout,
+        histories=[rows[:-2] for rows in sequences],
+        valid=np.array([rows[-2] for rows in sequences], dtype=np.int32),
+        test=np.array([rows[-1] for rows in sequences], dtype=np.int32),
+    )
+
+
+def whole_sequences(holdout: tables.Holdout) -> list[np.ndarray]:
+    """Every user's items, validation item and target included."""
+    ends = np.stack([holdout.valid, holdout.test], axis=1)
+    return [np.concatenate([history, end]) for history, end in zip(holdout.histories, ends, strict=True)]
 
 
 def task_from_holdout(
@@ -94,15 +157,49 @@ def task_from_holdout(
     )
 
 
-def load_task(shards_folder: str | Path, name: str, max_users: int | None = None, seed: int = 0) -> Task:
-    """Reads data set `name` of a shard folder as a task, judging at most `max_users` of its users.
+def load_task(
+    shards_folder: str | Path, what: str | TaskSpec, max_users: int | None = None, seed: int = 0,
+    sample: int | None = None,
+) -> Task:  # fmt: skip
+    """Reads a task (a name = that data set's plain task) from a shard folder.
+
+    Args:
+        shards_folder: holds the data set.
+        what: the task.
+        max_users: everyone, baselines included, judges at most so many users, drawn by `seed`.
+        seed: of that draw.
+        sample: models judge so many users, the published sample; baselines judge everyone. None = as the task says.
 
     Raises:
-        ValueError: the folder holds no such data set, a file is damaged, or the tables do not fit each other.
+        ValueError: the folder holds no such data set, a file is damaged, the tables do not fit each other, or both
+            kinds of sample are asked for.
     """
-    table = tables.read_table(shards_folder, tables.items_file(name), ITEM_SCHEMA)
-    holdout = tables.load_holdout(shards_folder, name)
-    return task_from_holdout(name, table["item"].to_pylist(), table["text"].to_pylist(), holdout, max_users, seed)
+    spec = TaskSpec(what) if isinstance(what, str) else what
+    items, texts, holdout = read_data(shards_folder, spec)
+    task = task_from_holdout(spec.name, items, texts, holdout, max_users, seed)
+    sample = sample if sample is not None else spec.sample
+    if sample is not None and max_users is not None:
+        raise ValueError(f"task {spec.name}: a sample for models and max_users for everyone; give one of the two")
+    if sample is not None and sample < 1:
+        raise ValueError(f"sample is {sample}: at least one user must be judged")
+    raw = [item.removeprefix(f"{spec.dataset}/") for item in items]
+    return replace(
+        task,
+        spec=spec,
+        sampled=None if sample is None or sample >= len(task.users) else sample_users(task.users, sample),
+        fingerprints=fingerprints(raw, texts, holdout.users, whole_sequences(holdout)),
+    )
+
+
+def read_data(shards_folder: str | Path, spec: TaskSpec) -> tuple[list[str], list[str], tables.Holdout]:
+    """Item names and texts by row, and all held-out users in the task's order."""
+    table = tables.read_table(shards_folder, tables.items_file(spec.dataset), ITEM_SCHEMA)
+    items, texts = table["item"].to_pylist(), table["text"].to_pylist()
+    holdout = tables.load_holdout(shards_folder, spec.dataset)
+    rows = np.concatenate([np.zeros(0, dtype=np.int32), *whole_sequences(holdout)])
+    if len(rows) and (rows.min() < 0 or rows.max() >= len(items)):
+        raise ValueError(f"task {spec.name}: a held-out user points outside the {len(items)} items")
+    return items, texts, in_released_order(holdout, items) if spec.order == "released" else holdout
 
 
 def restricted(tasks: list[Task], path: Path) -> list[Task]:
@@ -124,3 +221,20 @@ def restricted(tasks: list[Task], path: Path) -> list[Task]:
             raise ValueError(f"{path} names no item of {task.name}; add some, or leave the data set out with --tasks")
         found.append(replace(task, candidates=rows))
     return found
+
+
+def task_facts(task: Task) -> dict[str, Any]:
+    """A task as the results have it: what it is, how large, on which bytes."""
+    spec, data = task.what, task.fingerprints
+    assert data is not None, "the task was loaded from a shard folder"
+    counts = (len(task.training_histories), len(task.items), task.num_interactions)
+    facts = {
+        "num_users": counts[0], "num_items": counts[1], "num_interactions": counts[2],
+        "users_judged": len(task.for_models.users),
+        "version": spec.version, "dataset": spec.dataset, "order": spec.order, "split": spec.split,
+        "sample": None if task.sampled is None else {"users": len(task.sampled), "seed": SAMPLE_SEED},
+        "data_sha256": data.data, "hashes": asdict(data),
+        "published_counts": None if spec.expected is None else asdict(spec.expected),
+        "counts_match": counts_match(spec, *counts), "sequences_match": sequences_match(spec, data),
+    }  # fmt: skip
+    return facts if task.candidates is None else facts | {"candidates": len(task.candidates)}

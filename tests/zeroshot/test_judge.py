@@ -1,4 +1,4 @@
-"""The judge: everyone once, no target seen, malformed answers refused, planted leaks found."""
+"""The judge: everyone once, no target seen, malformed answers refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA
 from zeroshot import baselines
 from zeroshot.interface import Ranking
-from zeroshot.judge import judge, permutation_audit
+from zeroshot.judge import judge
 from zeroshot.tasks import Task, load_task, restricted
 
 NUM_ITEMS = 30
@@ -58,22 +58,6 @@ class Lister:
         return Ranking(np.tile(self.scores, size), np.tile(np.array(self.items), size))
 
 
-class Peeker:
-    """Holds the task and puts each user's target on top."""
-
-    name = "peeker"
-
-    def __init__(self, task: Task) -> None:
-        self.target_of = {history.tobytes(): user for user, history in enumerate(task.histories)}
-        self.targets = task.targets
-
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        scores_NI = np.zeros((len(histories), NUM_ITEMS))
-        for row, history in enumerate(histories):
-            scores_NI[row, self.targets[self.target_of[history.tobytes()]]] = 1.0
-        return Ranking(scores_NI)
-
-
 @pytest.mark.parametrize("block", [1, 4, 23, 100])
 def test_each_user_is_asked_exactly_once_and_blocks_do_not_matter(block: int) -> None:
     task, recorder, seen = make_task(), Recorder(), []
@@ -93,35 +77,6 @@ def test_exclusion_takes_the_history_out_and_never_looks_at_the_target() -> None
     # Whatever the targets are, the same items are left: only the look-up differs.
     moved = judge(replace(task, targets=(task.targets + 1) % NUM_ITEMS), recorder := Recorder(), "new")
     assert len(recorder.asked) == len(moved) == 23
-
-
-def test_honest_baselines_pass_the_audit() -> None:
-    task = make_task()
-    for recommender in baselines.standard(task):
-        permutation_audit(task, recommender, rebuild=lambda task, name=recommender.name: by_name(task, name))
-
-
-def by_name(task: Task, name: str) -> baselines.Recommender:
-    return next(recommender for recommender in baselines.standard(task) if recommender.name == name)
-
-
-def test_a_planted_leak_is_found_and_the_targets_are_put_back() -> None:
-    task = make_task()
-    honest = task.targets.copy()
-    assert (judge(task, Peeker(task), "all") == 1).all()
-    with pytest.raises(ValueError, match="targets"):
-        permutation_audit(task, Peeker(task))
-    assert task.targets.tolist() == honest.tolist()
-
-
-def test_a_leak_that_was_copied_when_built_is_found_by_rebuilding() -> None:
-    def leaky(task: Task) -> baselines.Popularity:
-        return baselines.Popularity([*task.training_histories, task.targets.copy()], NUM_ITEMS)
-
-    task = make_task()
-    permutation_audit(task, leaky(task))
-    with pytest.raises(ValueError, match="targets"):
-        permutation_audit(task, leaky(task), rebuild=leaky)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +151,6 @@ def test_candidates_bind_the_model_and_every_baseline_alike(tmp_path: Path) -> N
     judge(few, Lister([7, 3]), "all")
     with pytest.raises(ValueError, match="lister lists an item that is no candidate"):
         judge(few, Lister([7, 4]), "all")
-    permutation_audit(few, popularity)
 
 
 def test_a_file_of_candidates_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""What the audit says: unknown where nothing can be known, causes by name, counts; and how verdicts are merged."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from cases import CLEAN, Build, Case, audited, case, verdicts, with_known
+from leaky import Dice, Keeper, Prompted, Tally
+from made_shards import NUM_ITEMS, item_texts, manifest, sequences, write_member
+
+from zeroshot import baselines
+from zeroshot.audit import Check, far_above, heaviest, merged
+from zeroshot.exposure import Pretraining, as_trained
+from zeroshot.judge import judge
+from zeroshot.permutation import PARTS, filter_check, permutation_check, permuted
+from zeroshot.suite import resolve
+from zeroshot.tasks import Task, load_task
+
+
+def test_what_cannot_be_checked_is_unknown_and_never_zero(tmp_path: Path) -> None:
+    one = case(tmp_path)
+    assert {verdicts(one)[f"{kind} in pretraining"] for kind in ("items", "users")} == {"passed"}
+    assert verdicts(one)["later events"] == "unknown"
+    gone = verdicts(with_known(users=None, texts=None, manifest=None)(one))
+    assert (gone["items in pretraining"], gone["users in pretraining"]) == ("passed", "unknown")
+    assert verdicts(with_known(items={})(one))["items in pretraining"] == "unknown"
+    numbers = with_known(items={"Phones": ["1", "2"]}, texts=None, users={"Phones": ["7"]})(one)
+    (items, users) = (check for check in audited(numbers) if check.check.endswith("in pretraining"))
+    assert (items.verdict, users.verdict) == ("unknown", "unknown")
+    assert "Phones: cannot be checked" in items.words and " 0 " not in items.words + users.words
+    both = with_known(users={"Garden": list(one.task.users)[:9]})(one)
+    assert verdicts(both)["users in pretraining"] == "note"
+    assert "9 users of Garden" in next(check.words for check in audited(both) if check.check == "users in pretraining")
+    # Under a split in time the shards of the training do not name all users.
+    timed = replace(CLEAN, manifest=manifest("Shop", train=("Garden",), split="time"))
+    assert verdicts(replace(one, known=timed))["users in pretraining"] == "unknown"
+
+
+def test_events_later_than_the_test_period_are_told_where_the_moments_are_recorded(tmp_path: Path) -> None:
+    def known(train: int, test: int) -> Pretraining:
+        shards = manifest("Shop", train=("Garden",), split="time")
+        moments = {"Garden": train, "Shop": test}
+        members = (replace(one, cleaning={"split_moment": moments[one.name]}) for one in shards.members)
+        return replace(CLEAN, manifest=replace(shards, members=tuple(members)))
+
+    one = case(tmp_path)
+    assert verdicts(replace(one, known=known(10, 10)))["later events"] == "passed"
+    late = replace(one, known=known(11, 10))
+    assert verdicts(late)["later events"] == "note"
+    assert any("in Garden" in check.words for check in audited(late))
+
+
+def test_what_a_build_recorded_is_told(tmp_path: Path) -> None:
+    pair = {
+        "train": "Garden",
+        "test": "Shop",
+        "items_by": "id",
+        "items": 22,
+        "items_dropped": True,
+        "users_by": "id",
+        "users": 1522,
+        "users_dropped": False,
+    }
+    assert CLEAN.manifest is not None
+    one = with_known(manifest=replace(CLEAN.manifest, overlap=(pair,)))(case(tmp_path))
+    words = next(check.words for check in audited(one) if check.check == "items in pretraining")
+    assert "22 items in both, dropped from training; 1,522 users in both, NOT dropped" in words
+
+
+def test_the_shards_of_the_training_are_known_again_when_test_sets_were_added() -> None:
+    pair = {"train": "Garden", "test": "Old"}
+    before = replace(manifest("Old", train=("Garden",)), overlap=(pair,))
+    later = {"train": "Garden", "test": "Shop"}
+    added = replace(before, members=(*before.members, *manifest("Shop").members), overlap=(pair, later))
+    assert as_trained(added, before.sha256()) == before and as_trained(before, before.sha256()) == before
+    assert as_trained(added, manifest("Old").sha256()) is None
+    assert as_trained(replace(added, seed=1), before.sha256()) is None, "other shards"
+
+
+def test_the_words_name_the_cause_and_the_task_is_put_back(tmp_path: Path) -> None:
+    task = case(tmp_path).task
+    before = (task.targets.copy(), list(task.users), [history.copy() for history in task.histories])
+
+    def words(build: Build) -> str:
+        return permutation_check(task, build(task), build).words
+
+    assert "on the task's targets or users' names, which it kept" in words(Keeper)
+    assert words(lambda task: Tally([*task.training_histories, task.targets])).endswith(
+        "on the targets it was made from"
+    )
+    assert words(lambda task: Tally(task.histories)).endswith("on the validation items it was made from")
+    assert words(lambda task: Prompted(task, lambda task, user: task.users[user])).endswith(
+        "on the users' names it was made from"
+    )
+    assert "asked twice" in words(lambda task: Dice())
+    honest = permutation_check(task, baselines.Repeat(NUM_ITEMS))
+    assert honest.verdict == "passed" and "was not made again" in honest.words
+    assert before[0].tolist() == task.targets.tolist() and before[1] == task.users
+    assert all((one == other).all() for one, other in zip(before[2], task.histories, strict=True))
+
+
+def test_everything_of_every_user_changes(tmp_path: Path) -> None:
+    task = case(tmp_path).task
+    other = permuted(task)
+    assert (other.targets != task.targets).all()
+    assert all(one != before for one, before in zip(other.users, task.users, strict=True))
+    assert all(one[-1] != before[-1] for one, before in zip(other.histories, task.histories, strict=True))
+    in_history = [row in history for row, history in zip(other.targets, task.histories, strict=True)]
+    assert all(in_history[::2]), "targets that a filter would have to take out"
+    for part in PARTS:
+        some = permuted(task, (part,))
+        changed = {
+            "targets": (some.targets != task.targets).any(),
+            "users' names": some.users != task.users,
+            "validation items": some.histories is not task.histories,
+        }
+        assert [name for name in PARTS if changed[name]] == [part]
+    lone = replace(task, users=task.users[:1], histories=task.histories[:1], targets=task.targets[:1])
+    assert permuted(lone).users != lone.users
+
+
+def test_a_catalogue_of_one_item_cannot_be_checked() -> None:
+    task = Task("One", ["u"], ["t"], ["i"], [np.array([0])], np.array([0]), [np.array([0])])
+    assert permutation_check(task, baselines.Repeat(1)).verdict == "unknown"
+
+
+def test_a_target_bought_before_must_be_absent_under_new(tmp_path: Path) -> None:
+    task = case(tmp_path).task
+    assert (~task.target_is_new).any()
+    ranks_N = judge(task, baselines.Repeat(NUM_ITEMS), "new")
+    assert filter_check(task, "baselines", {"repeat": ranks_N}).verdict == "passed"
+    spared = np.where(task.target_is_new, ranks_N, 3.0)
+    check = filter_check(task, "baselines", {"repeat": ranks_N, "sparing": spared})
+    assert check.verdict == "failed" and f"sparing has {int((~task.target_is_new).sum())}" in check.words
+
+
+def test_texts_that_say_the_same_or_nothing_are_counted(tmp_path: Path) -> None:
+    one = case(tmp_path)
+    texts = ["title: na; brand: na", "", "na", *item_texts()[3:58], item_texts()[5], item_texts()[6]]
+    told = [check for check in audited(replace(one, task=replace(one.task, texts=texts))) if check.check == "texts"]
+    assert [(check.verdict, check.words) for check in told] == [
+        ("note", "4 of 60 items share their text with another, 3 have none")
+    ]
+    assert verdicts(one)["texts"] == "passed"
+
+
+def test_counts_that_are_not_the_published_ones_are_said(tmp_path: Path) -> None:
+    write_member(tmp_path, "Music", sequences())
+    [spec] = resolve(("Music",), manifest("Music"))
+    one = Case(tmp_path, manifest("Music"), load_task(tmp_path, spec), CLEAN, [])
+    (check,) = (check for check in audited(one) if check.check == "published data")
+    assert check.verdict == "note"
+    assert "NOT the published counts, 5,541, 3,568 and 64,706 (paper Table 3)" in check.words
+
+
+def test_a_share_is_far_above_another_only_by_much_and_not_by_chance() -> None:
+    assert far_above(80, 80, 5, 80) and not far_above(80, 80, 75, 80)
+    assert not far_above(2, 2, 0, 2), "two users prove nothing"
+    assert not far_above(5_000, 100_000, 0, 100_000), "significant, and small"
+
+
+def test_verdicts_are_merged_by_weight_in_a_fixed_order() -> None:
+    checks = [Check("T", "b", "passed", "1"), Check("T", "a", "note", "2"), Check("T", "b", "failed", "3")]
+    assert [check.words for check in merged(checks)] == [check.words for check in merged(checks[::-1])] == ["2", "3"]
+    assert heaviest(["note", "failed", "unknown"]) == "failed" and heaviest([]) == "passed"

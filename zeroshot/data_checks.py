@@ -1,0 +1,201 @@
+"""What a task's data show by themselves: is it the published data, was it cut before the target, in the right order?
+
+Enters: a task as it will be judged, the shard folder it came from and that folder's manifest. Leaves: checks. Must
+hold: histories are compared with the folder's bytes, read anew; what nature does (repeats, ids that rise with time) is
+no fault.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from shards.manifest import Manifest
+from shards.split import ascending
+from zeroshot.audit import LEVEL, Check, far_above
+from zeroshot.fingerprints import counts_match, sequences_match
+from zeroshot.tasks import Task, read_data
+
+# In Toys 18% of the users have rising ids, as ids rise with time; sorted by id, all have.
+MOST_SORTED = 0.5
+NO_TEXT = frozenset({"", "na"})
+
+
+def data_checks(task: Task, shards: str | Path, manifest: Manifest) -> list[Check]:
+    """Everything that the task's data show by themselves."""
+    return [
+        published_check(task),
+        history_check(task, shards),
+        repeats_check(task),
+        names_check(task),
+        order_check(task, manifest),
+        texts_check(task),
+    ]
+
+
+def published_check(task: Task) -> Check:
+    """Are these the data that others publish numbers on?"""
+    spec, found = task.what, (len(task.training_histories), len(task.items), task.num_interactions)
+    same = counts_match(spec, *found)
+    told = "{:,} users, {:,} items, {:,} interactions".format(*found)
+    if same is None:
+        return Check(task.name, "published data", "passed", f"{told}; nobody published counts for this task")
+    assert spec.expected is not None
+    expected = spec.expected
+    if not same:
+        wanted = f"{expected.users:,}, {expected.items:,} and {expected.interactions:,} ({expected.source})"
+        return Check(task.name, "published data", "note", f"{told}: NOT the published counts, {wanted}")
+    bytewise = None if task.fingerprints is None else sequences_match(spec, task.fingerprints)
+    if bytewise is False:
+        words = f"{told} as published, but other sequences than version {spec.version} of this task"
+        return Check(task.name, "published data", "note", words)
+    more = "; whether the sequences are the same is not known" if bytewise is None else ", sequences to the byte"
+    return Check(task.name, "published data", "passed", f"{told} as published ({expected.source}){more}")
+
+
+def history_check(task: Task, shards: str | Path) -> Check:
+    """Is every history the sequence without its target, and every training history without the validation item too, as
+    the shard folder's bytes have them?"""
+    _, _, holdout = read_data(shards, task.what)
+    row_of = {user: row for row, user in enumerate(holdout.users)}
+    wrong_histories = wrong_targets = 0
+    for user, history, target in zip(task.users, task.histories, task.targets, strict=True):
+        row = row_of.get(user, -1)
+        expected = np.append(holdout.histories[row], holdout.valid[row]) if row >= 0 else np.zeros(0, dtype=np.int64)
+        wrong_histories += not np.array_equal(history, expected)
+        wrong_targets += row < 0 or int(target) != int(holdout.test[row])
+    training = [np.asarray(history).tobytes() for history in task.training_histories]
+    honest = [history.astype(np.int64).tobytes() for history in holdout.histories]
+    wrong_training = len(honest) - sum((Counter(training) & Counter(honest)).values())
+    wrong_training = max(wrong_training, len(training) - len(honest))
+    if not (wrong_histories or wrong_targets or wrong_training):
+        words = (
+            "every history ends before its target, every training history before the validation item, as in the shards"
+        )
+        return Check(task.name, "history", "passed", words)
+    said = [
+        f"{count:,} {what} differ from the shard folder's {part}"
+        for count, what, part in (
+            (wrong_histories, "histories", "sequence[:-1]"),
+            (wrong_targets, "targets", "sequence[-1]"),
+            (wrong_training, "training histories", "sequence[:-2]"),
+        )
+        if count
+    ]
+    return Check(task.name, "history", "failed", "; ".join(said))
+
+
+def repeats_check(task: Task) -> Check:
+    """Do targets stand in the histories more often than nature repeats itself?
+
+    Nature is what the last training items do: they repeat one before them in nearly as long a history. A history that
+    was cut wrongly holds the target of nearly everyone.
+    """
+    told = [history for history in task.histories if len(history) >= 3]
+    natural = sum(history[-2] in history[:-2] for history in told)
+    of_valid = sum(history[-1] in history[:-1] for history in told)
+    of_target = int((~task.target_is_new).sum())
+    shares = f"{of_target / len(task.users):.1%} of the targets stand in their history"
+    if not told:
+        return Check(task.name, "target in history", "unknown", f"{shares}; histories are too short to compare with")
+    shares += f", {natural / len(told):.1%} of the last training items in theirs"
+    for hits, total, what in ((of_target, len(task.users), "targets"), (of_valid, len(told), "validation items")):
+        if far_above(hits, total, natural, len(told)):
+            words = (
+                f"{shares}: {hits / total:.1%} of the {what} are in what comes before them, far more than repeats give"
+            )
+            return Check(task.name, "target in history", "failed", words)
+    return Check(task.name, "target in history", "passed", f"{shares}: repeats as everywhere in these sequences")
+
+
+def names_check(task: Task) -> Check:
+    """Do users' names hold their targets, more often than they hold the next user's?"""
+    marks = [_marks(task, int(target)) for target in task.targets]
+    own = sum(_holds(user, *mark) for user, mark in zip(task.users, marks, strict=True))
+    others = sum(_holds(user, *mark) for user, mark in zip(task.users, marks[1:] + marks[:1], strict=True))
+    total = len(task.users)
+    words = f"{own:,} of {total:,} users' names hold their target's id or a word of its text"
+    if far_above(own, total, others, total):
+        return Check(task.name, "user names", "failed", f"{words}, {others:,} the next user's: the names give it away")
+    return Check(task.name, "user names", "passed", f"{words}, {others:,} the next user's")
+
+
+def _marks(task: Task, item: int) -> tuple[str, frozenset[str]]:
+    """Id of an item without the data set, and the longer words of its text, in lower case."""
+    raw = task.items[item].removeprefix(f"{task.what.dataset}/").lower()
+    return raw, frozenset(re.findall(r"[^\W_]{4,}", task.texts[item].lower()))
+
+
+def _holds(user: str, item: str, words: frozenset[str]) -> bool:
+    low = user.lower()
+    return (len(item) >= 4 and item in low) or not words.isdisjoint(re.findall(r"[^\W_]{4,}", low))
+
+
+def order_check(task: Task, manifest: Manifest) -> Check:
+    """Are sequences in the order that the task promises, or in that of the item ids?"""
+    sequences = [np.append(history, target) for history, target in zip(task.histories, task.targets, strict=True)]
+    share, telling = share_sorted([item.removeprefix(f"{task.what.dataset}/") for item in task.items], sequences)
+    chance = float(np.mean([_chance_sorted(rows) for rows in sequences]))
+    words = f"{share:.1%} of the users have their items in the order of the item ids"
+    if task.what.order == "released":
+        sound = share == 1 or not telling
+        why = (
+            "this task is the released order, which asks for the largest id" if sound else "the released order has all"
+        )
+        return Check(task.name, "order", "note" if sound else "failed", f"{words}: {why}")
+    if manifest.order != "chronological":
+        return Check(task.name, "order", "failed", f"the shards were built in {manifest.order} order; {words}")
+    if (
+        share > MOST_SORTED
+        and stats.binomtest(round(share * telling), telling, min(chance, 1.0), "greater").pvalue < LEVEL
+    ):
+        return Check(task.name, "order", "failed", f"{words}; by chance it would be {chance:.1%}: not chronological")
+    found, spec = task.fingerprints, task.what
+    if found is not None and found.interactions == spec.interactions_sha256 and sequences_match(spec, found) is False:
+        words = f"the same interactions as version {spec.version} of this task, but in another order; {words}"
+        return Check(task.name, "order", "failed", words)
+    return Check(task.name, "order", "passed", f"{words} (by chance {chance:.1%})")
+
+
+def share_sorted(items: Sequence[str], sequences: Sequence[np.ndarray]) -> tuple[float, int]:
+    """(share of the sequences that rise or fall by item id, sequences that could tell): ids as text, or as numbers."""
+    offsets = np.cumsum([0, *map(len, sequences)])
+    rows = np.concatenate(sequences)
+    keys: list[Sequence[str] | Sequence[int]] = [items]
+    if all(re.fullmatch(r"[0-9]{1,18}", item) for item in items):
+        keys.append([int(item) for item in items])
+    shares, telling = [0.0], 0
+    for key in keys:
+        ranks_I = np.empty(len(items), dtype=np.int64)
+        ranks_I[sorted(range(len(items)), key=key.__getitem__)] = np.arange(len(items))
+        for direction in (1, -1):
+            in_order, says = ascending(offsets, direction * ranks_I[rows])
+            telling = int(says.sum())
+            shares.append(float(in_order.sum()) / max(telling, 1))
+    return max(shares), telling
+
+
+def _chance_sorted(rows: np.ndarray) -> float:
+    """Probability that a shuffled sequence is in order."""
+    ways = math.lgamma(len(rows) + 1) - sum(math.lgamma(count + 1) for count in Counter(rows.tolist()).values())
+    return math.exp(-ways)
+
+
+def texts_check(task: Task) -> Check:
+    """How many items say the same as another, or nothing? An ID for such an item is a guess."""
+    counts = Counter(task.texts)
+    same = sum(count for count in counts.values() if count > 1)
+    bare = sum(_is_bare(text) for text in task.texts)
+    words = f"{same:,} of {len(task.texts):,} items share their text with another, {bare:,} have none"
+    return Check(task.name, "texts", "note" if same or bare else "passed", words)
+
+
+def _is_bare(text: str) -> bool:
+    values = [part.split(":", 1)[-1].strip() for part in text.split(";")]
+    return all(value in NO_TEXT for value in values)
