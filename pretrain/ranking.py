@@ -1,14 +1,20 @@
 """Histories to ranked lists through trie and beam: the recommender at work.
 
 Enters: a recommender, an ID book with the rows of one catalogue, histories of item rows. Leaves: a Ranking. Used for
-validation here and by the judge upstairs. Must hold: the target is no argument, so no list can depend on it.
+validation here and by the judge upstairs. Must hold: the target is no argument, so no list can depend on it; histories
+that come sorted by the length of their prompts are asked in calls of `batch_size`, from the first on, so that blocks of
+a multiple of that give the same bits however many there are.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
@@ -18,6 +24,7 @@ from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
 from pretrain.metrics import Ranking
+from pretrain.models import content_hash
 from pretrain.prompts import PromptBuilder, told_items
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
@@ -40,10 +47,13 @@ class GenerativeRecommender:
         progress: Callable[[int], None] = lambda done: None,
         candidates: np.ndarray | None = None,
         items: ItemTable | None = None,
+        template: int = EVALUATION_TEMPLATE,
     ) -> None:
         """`token_ids`: the IDs of the whole catalogue, by row; `candidates`: the rows that may be listed, ascending
-        (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts"."""
+        (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts"; `template`: which of the
+        ten asks."""
         self.name, self.search, self.batch_size, self.progress = name, search, batch_size, progress
+        self.template, self.token_ids, self.candidates = template, token_ids, candidates
         self.model = model.eval()
         self.told = told_items(prompt, token_ids, items)
         self.prompts = PromptBuilder(tokenizer, prompt)
@@ -57,10 +67,7 @@ class GenerativeRecommender:
         """Lists of up to `search.length` items for each history of item rows (oldest first)."""
         items_NK = np.full((len(histories), self.search.length), -1, dtype=np.int64)
         scores_NK = np.full(items_NK.shape, -np.inf)
-        prompts = [
-            self.prompts.build([self.told[row] for row in history], EVALUATION_TEMPLATE).tokens_S
-            for history in histories
-        ]
+        prompts = [self._prompt(history) for history in histories]
         order = sorted(range(len(histories)), key=lambda index: (len(prompts[index]), index))
         device = self.trie.device
         for start in range(0, len(order), self.batch_size):
@@ -74,3 +81,28 @@ class GenerativeRecommender:
             scores_NK[chosen] = lists.scores_BK.cpu().numpy()
             self.progress(start + len(chosen))
         return Ranking(scores_NK, items_NK)
+
+    def input_lengths(self, histories: list[np.ndarray]) -> np.ndarray:
+        """Tokens of each history's prompt."""
+        return np.array([len(self._prompt(history)) for history in histories], dtype=np.int64)
+
+    def identity(self) -> str:
+        """A hash of everything that a list depends on, down to the bit: model, IDs, texts, prompt, search, calls and
+        what computes them."""
+        device, prompts = self.trie.device, self.prompts
+        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        facts = [
+            content_hash(self.model), self.model.config.to_json_string(), dataclasses.asdict(prompts.config),
+            prompts.segments[self.template], prompts.separator, dataclasses.asdict(self.search), self.batch_size,
+            kind, torch.get_num_threads(), torch.__version__,
+        ]  # fmt: skip
+        digest = hashlib.sha256(json.dumps(facts).encode())
+        # Where histories are texts, `told` are the texts, and the trie still is of IDs.
+        for ids in (*self.token_ids, *(self.told if self.told is not self.token_ids else ())):
+            digest.update(len(ids).to_bytes(4, "little") + np.asarray(ids, dtype="<i4").tobytes())
+        if self.candidates is not None:
+            digest.update(b"candidates" + np.asarray(self.candidates, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    def _prompt(self, history: np.ndarray) -> np.ndarray:
+        return self.prompts.build([self.told[row] for row in history], self.template).tokens_S

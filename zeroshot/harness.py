@@ -8,6 +8,7 @@ protocols on the same users; before anything is judged, the permutation audit sh
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ from shards.tables import ItemTable, load_items
 from shards.tokenizer import fingerprint, load_tokenizer
 from zeroshot import results
 from zeroshot.baselines import standard
+from zeroshot.blocks import FOLDER
 from zeroshot.config import EvaluateConfig
 from zeroshot.evaluate import Checkpoint, browsable_users, generative, judge_baselines, judge_shared, task_book
 from zeroshot.ids import id_section
+from zeroshot.interface import Judged
 from zeroshot.judge import PROTOCOLS, permutation_audit
 from zeroshot.provenance import provenance
 from zeroshot.report import write_report
@@ -57,7 +60,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         manifest.member(name)  # an unknown name is refused before any work, with the known ones listed
     out = Path(config.out)
     if world.is_main:
-        out.mkdir(parents=True, exist_ok=True)
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
     world.barrier()
     tasks = [load_task(config.shards, name, config.max_users, config.seed) for name in names]
     if config.candidates is not None:
@@ -70,8 +73,8 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         reporter.line(f"{name}: {len(task.users):,} users, {len(task.items):,} items, a data set not used in training")
         items = load_items(config.shards, manifest, name)
         book = task_book(judged, items, task, out, world, reporter)
-        tables += judge_task(task, book, items, judged, config, world, reporter, kinds)
-        shown = generative(judged, "idgenrec", book, items, config.search, task.candidates)
+        part, shown = judge_task(task, book, items, judged, config, world, reporter, kinds)
+        tables += part
         found["tasks"][name] = {
             "num_users": len(task.training_histories),
             "num_items": len(task.items),
@@ -95,6 +98,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         results.save(built, out / "results.json")
         html, markdown = write_report(built, ranks, out)
         publish(built, [html, markdown, out / "results.json"], config, run, state)
+        shutil.rmtree(out / FOLDER, ignore_errors=True)
     world.barrier()
     return out / "report.html"
 
@@ -124,8 +128,9 @@ def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: Eval
 def judge_task(
     task: Task, book: Book, items: ItemTable, judged: Checkpoint, config: EvaluateConfig, world: World,
     reporter: Reporter, kinds: dict[str, str],
-) -> list[pl.DataFrame]:  # fmt: skip
-    """Ranks of the model, of the same model untrained and of the baselines, as tables. Collective."""
+) -> tuple[list[pl.DataFrame], Judged]:  # fmt: skip
+    """Ranks of the model, of the same model untrained and of the baselines, as tables, and the model's lists under the
+    protocol `all`. Collective."""
     names = ["idgenrec"] + (["untrained"] if judged.untrained is not None else [])
     everyone = {}
     for name in names:
@@ -134,6 +139,7 @@ def judge_task(
         everyone[name] = judge_shared(
             task, model, world,
             lambda done, total, name=name: reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
+            Path(config.out) / FOLDER, reporter.line,
         )  # fmt: skip
         kinds[name] = "model" if name == "idgenrec" else "control"
     baselines = standard(task, config.seed)
@@ -141,10 +147,10 @@ def judge_task(
     kinds |= {baseline.name: "baseline" for baseline in baselines}
     lengths, new = task.history_lengths, task.target_is_new
     return [
-        results.ranks_table(task.name, name, protocol, task.users, everyone[name][protocol], new, lengths)
+        results.ranks_table(task.name, name, protocol, task.users, everyone[name][protocol].ranks_N, new, lengths)
         for name in (*names, *(baseline.name for baseline in baselines))
         for protocol in PROTOCOLS
-    ]
+    ], everyone["idgenrec"]["all"]
 
 
 def training_section(run: Path) -> dict[str, list[dict[str, Any]]]:
