@@ -1,4 +1,4 @@
-"""The command line: `idgenrec demo | shard | pretrain | ids | book | export | zeroshot | report`.
+"""The command line: `idgenrec demo | shard | pretrain | ids | book | export | zeroshot | report | recommend`.
 
 Enters: words. Leaves: what the commands write. Must hold: a mistake of the user is one line on standard error and exit
 status 2; heavy libraries are imported only by the command that needs them.
@@ -19,6 +19,7 @@ from launchers.book_command import Book
 from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
 from launchers.pretrain_command import Pretrain, with_recipe
+from launchers.recommend_command import Recommend
 from launchers.shard_commands import Shard
 from zeroshot.config import EvaluateConfig
 
@@ -114,6 +115,7 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Report, tyro.conf.subcommand("report")]
+    | Annotated[Recommend, tyro.conf.subcommand("recommend")]
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 from launchers import cli
 
 ROOT = Path(cli.__file__).resolve().parent.parent
-COMMANDS = ("demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report")
+COMMANDS = ("demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report", "recommend")
 
 
 def test_python_m_help():
