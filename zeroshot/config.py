@@ -24,8 +24,10 @@ class EvaluateConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     candidates: str | None = None
     """Text file of item ids, one per line: the model and every baseline rank these alone; none = all items."""
+    sweep_users: int = 0
+    """Seeded sample of users for other beams (10, 20, 50) and templates (1 to 10); 0 = no sweeps, 500 is plenty."""
     seed: int = 0
-    """Of the sample and the bootstrap."""
+    """Of the samples and the bootstrap."""
     threads: int = 1
     """CPU threads per rank."""
     tracking_uri: str | None = None
@@ -35,5 +37,7 @@ class EvaluateConfig:
         self.search.check()
         if self.search.length < 10:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
+        if self.sweep_users < 0:
+            raise ValueError(f"sweep_users is {self.sweep_users}; give a number of users, or 0 for no sweeps")
         if self.max_users is not None and self.max_users < 1:
             raise ValueError(f"max_users is {self.max_users}; it must be at least 1")

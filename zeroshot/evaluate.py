@@ -23,7 +23,7 @@ from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.ids.job import Maker, make_book
 from pretrain.ids.journal import discard
-from pretrain.ranking import GenerativeRecommender
+from pretrain.ranking import EVALUATION_TEMPLATE, GenerativeRecommender
 from pretrain.reporter import Reporter
 from pretrain.world import World
 from shards.manifest import file_sha256
@@ -89,15 +89,16 @@ def is_same(finished: Path, book: Path, identity: str) -> bool:
 
 def generative(
     checkpoint: Checkpoint, name: str, book: Book, items: ItemTable, search: SearchConfig,
-    candidates: np.ndarray | None = None,
+    candidates: np.ndarray | None = None, template: int = EVALUATION_TEMPLATE,
 ) -> GenerativeRecommender:  # fmt: skip
     """The trained recommender ("idgenrec") or the same model before training ("untrained") over a book and the texts of
     its items, which histories consist of where the run's did."""
     model = checkpoint.untrained if name == "untrained" else checkpoint.recommender
     assert model is not None
     return GenerativeRecommender(
-        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search, candidates=candidates, items=items
-    )
+        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search,
+        candidates=candidates, items=items, template=template,
+    )  # fmt: skip
 
 
 def judge_shared(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pretrain.config_dict import from_dict
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.models import load_model, on_device
+from pretrain.ranking import GenerativeRecommender
 from pretrain.reporter import Reporter
 from pretrain.tracking import Tracker, default_uri, read_lines
 from pretrain.world import World
@@ -39,6 +41,7 @@ from zeroshot.interface import Judged
 from zeroshot.judge import PROTOCOLS, permutation_audit
 from zeroshot.provenance import provenance
 from zeroshot.report import write_report
+from zeroshot.sweeps import Setting, sweep
 from zeroshot.tasks import Task, load_task, restricted
 
 AUDITED_USERS = 16
@@ -67,6 +70,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         tasks = restricted(tasks, Path(config.candidates))
     tables: list[pl.DataFrame] = []
     kinds: dict[str, str] = {}
+    swept: list[dict[str, Any]] = []
     found: dict[str, dict[str, Any]] = {"tasks": {}, "ids": {}, "users": {}}
     for task in tasks:
         name = task.name
@@ -75,6 +79,8 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         book = task_book(judged, items, task, out, world, reporter)
         part, shown = judge_task(task, book, items, judged, config, world, reporter, kinds)
         tables += part
+        if config.sweep_users:
+            swept += sweep_task(task, book, items, judged, config, world, reporter)
         found["tasks"][name] = {
             "num_users": len(task.training_histories),
             "num_items": len(task.items),
@@ -94,7 +100,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
             comparisons=results.comparisons_from_ranks(ranks, kinds, config.seed),
             training=training_section(run),
             **found,
-        )
+        ) | {"sweeps": swept}
         results.save(built, out / "results.json")
         html, markdown = write_report(built, ranks, out)
         publish(built, [html, markdown, out / "results.json"], config, run, state)
@@ -151,6 +157,25 @@ def judge_task(
         for name in (*names, *(baseline.name for baseline in baselines))
         for protocol in PROTOCOLS
     ], everyone["idgenrec"]["all"]
+
+
+def sweep_task(
+    task: Task, book: Book, items: ItemTable, judged: Checkpoint, config: EvaluateConfig, world: World,
+    reporter: Reporter,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The model at other beams and with the other templates, as rows of `sweeps`. Collective."""
+
+    def make(setting: Setting, value: int) -> GenerativeRecommender:
+        if setting == "beam":
+            search = replace(config.search, beam=value, list_length=None)
+            return generative(judged, "idgenrec", book, items, search, task.candidates)
+        return generative(judged, "idgenrec", book, items, config.search, task.candidates, template=value - 1)
+
+    return sweep(
+        task, make, config.sweep_users, config.seed, world,
+        lambda what, done, total: reporter.progress(f"{task.name}, {what}", done, total, "lists per rank"),
+        Path(config.out) / FOLDER, reporter.line,
+    )  # fmt: skip
 
 
 def training_section(run: Path) -> dict[str, list[dict[str, Any]]]:
