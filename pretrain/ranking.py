@@ -67,7 +67,7 @@ class GenerativeRecommender:
         """Lists of up to `search.length` items for each history of item rows (oldest first)."""
         items_NK = np.full((len(histories), self.search.length), -1, dtype=np.int64)
         scores_NK = np.full(items_NK.shape, -np.inf)
-        prompts = [self._prompt(history) for history in histories]
+        prompts = [self.prompt_of(history) for history in histories]
         order = sorted(range(len(histories)), key=lambda index: (len(prompts[index]), index))
         device = self.trie.device
         for start in range(0, len(order), self.batch_size):
@@ -84,7 +84,7 @@ class GenerativeRecommender:
 
     def input_lengths(self, histories: list[np.ndarray]) -> np.ndarray:
         """Tokens of each history's prompt."""
-        return np.array([len(self._prompt(history)) for history in histories], dtype=np.int64)
+        return np.array([len(self.prompt_of(history)) for history in histories], dtype=np.int64)
 
     def identity(self) -> str:
         """A hash of everything that a list depends on, down to the bit: model, IDs, texts, prompt, search, calls and
@@ -104,5 +104,6 @@ class GenerativeRecommender:
             digest.update(b"candidates" + np.asarray(self.candidates, dtype="<i8").tobytes())
         return digest.hexdigest()
 
-    def _prompt(self, history: np.ndarray) -> np.ndarray:
+    def prompt_of(self, history: np.ndarray) -> np.ndarray:
+        """The token ids that the model reads of a history of item rows."""
         return self.prompts.build([self.told[row] for row in history], self.template).tokens_S

@@ -34,8 +34,8 @@ from zeroshot.judge import PROTOCOLS, Scope, judge, judge_blocks
 from zeroshot.tasks import Task
 
 ByProtocol = dict[Scope, Judged]
-BLOCK = 64
-"""Users per block: two calls of the model."""
+BLOCK = 32
+"""Users per block: one call of the model."""
 
 
 @dataclass(frozen=True)

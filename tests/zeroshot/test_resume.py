@@ -1,6 +1,7 @@
 """An evaluation that is killed and given again: the same bytes, nothing judged twice, nothing lost."""
 
 import dataclasses
+import json
 import random
 from collections import Counter
 
@@ -12,7 +13,7 @@ from zeroshot.blocks import FOLDER
 KILLS = 3
 
 
-def evaluate(world, folder, run, kill=None, max_users=None):
+def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
     """A whole evaluation into `folder`; the trace lists every block that a model was asked. `kill`: (rank, what is
     called, how many calls go well before that rank ends as by SIGKILL), or (rank, "clock", seconds)."""
     import os
@@ -77,6 +78,7 @@ def evaluate(world, folder, run, kill=None, max_users=None):
             setattr(owner, name, deadly)
     config = EvaluateConfig(
         run.out, run.shards, str(folder), search=SearchConfig(beam=10), max_users=max_users,
+        sweep_users=sweep_users,
         tracking_uri=run.tracking_uri,
     )  # fmt: skip
     harness.evaluate(config, world, Silent())
@@ -169,7 +171,9 @@ def test_a_finished_book_is_not_made_again_and_another_one_not_taken(run_ranks, 
     (folder / "book-Gifts.arrow").write_bytes(book[:-7])
     died(run_ranks, 2, str(folder), run, (0, "block", 0))
     assert sorted(books.read_text().split("\n")) == ["", "rank 0", "rank 0", "rank 1"], "a damaged book is made again"
-    run_ranks(evaluate, 1, str(folder), run)
+    run_ranks(evaluate, 1, str(folder), run, None, None, 4)
     assert len(books.read_text().splitlines()) == 3, "and a whole one is not"
+    sweeps = json.loads((folder / "results.json").read_text())["sweeps"]
+    assert len(sweeps) == 13 and all(row["num_users"] == 4 for row in sweeps)
     assert (folder / "book-Gifts.arrow").read_bytes() == book == (undisturbed / "book-Gifts.arrow").read_bytes()
     assert (folder / "ranks.parquet").read_bytes() == (undisturbed / "ranks.parquet").read_bytes()
