@@ -80,8 +80,8 @@ def main() -> None:
         f"--users {options.users}` on {options.threads} cores ({platform.machine()}, load {load:.1f} when it began), "
         f"Python {platform.python_version()}, {libraries}. float32, "
         f"{sum(p.numel() for p in model.parameters()) / 1e6:.0f} million parameters.", "",
-        f"{users:,} users of {options.task}, {len(sides.task.items):,} items, beam {options.beam}; prompts of {lengths.min()} "
-        f"to {lengths.max()} tokens, {lengths.mean():.0f} on average; IDs of "
+        f"{users:,} users of {options.task}, {len(sides.task.items):,} items, beam {options.beam}; prompts of "
+        f"{lengths.min()} to {lengths.max()} tokens, {lengths.mean():.0f} on average; IDs of "
         f"{np.mean([len(tokens) for tokens in ids]):.1f} tokens. Both sides get users sorted by length. Ours "
         f"ran before ({first.seconds:.1f} s) and after ({again.seconds:.1f} s) the other side.", "",
         *table(["", "seconds", "ms a user", *(f"times {peer}" for peer in peers), "HR@10", "NDCG@10"], rows),

@@ -18,7 +18,7 @@ import torch
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.batches import text_batch
+from pretrain.batches import TextBatch, text_batch
 from pretrain.config import PromptConfig, SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
@@ -61,6 +61,7 @@ class GenerativeRecommender:
         self.decoder = T5Decoder(model)
         rows = range(len(token_ids)) if candidates is None else candidates.tolist()
         ids = [token_ids[row] for row in rows]
+        self.last: tuple[TextBatch, torch.Tensor] | None = None
         self.trie = Trie.build(ids, EOS_ID, self.decoder.vocab_size, rows=candidates).to(device)
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
@@ -73,7 +74,7 @@ class GenerativeRecommender:
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
             batch = text_batch([prompts[index] for index in chosen], [[]] * len(chosen), self.prompts.eos).to(device)
-            encoded_BSE = self.decoder.encode(batch.input_ids_BS, batch.mask_BS)
+            encoded_BSE = self._encoded(batch)
             state = self.decoder.start(encoded_BSE, batch.mask_BS)
             excluded = [histories[index] for index in chosen] if exclude_history else None
             lists = beam_search(self.decoder, state, self.trie, self.search, excluded)
@@ -81,6 +82,13 @@ class GenerativeRecommender:
             scores_NK[chosen] = lists.scores_BK.cpu().numpy()
             self.progress(start + len(chosen))
         return Ranking(scores_NK, items_NK)
+
+    def _encoded(self, batch: TextBatch) -> torch.Tensor:
+        """What the encoder makes of a call; kept until the next, because the other protocol asks the same again."""
+        if self.last is None or not torch.equal(self.last[0].input_ids_BS, batch.input_ids_BS):
+            self.last = None  # before the next one is made
+            self.last = batch, self.decoder.encode(batch.input_ids_BS, batch.mask_BS)
+        return self.last[1]
 
     def input_lengths(self, histories: list[np.ndarray]) -> np.ndarray:
         """Tokens of each history's prompt."""

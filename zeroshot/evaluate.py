@@ -111,19 +111,20 @@ def judge_shared(
     `folder`: where finished blocks of a resumable recommender are kept (None: nowhere).
     """
     blocks = Blocks.arrange(task, recommender, BLOCK)
-    mine = world.blocks(len(blocks), 1)
-    own = recommender.identity() if folder is not None and isinstance(recommender, Resumable) else None
-    found: dict[Scope, dict[int, Judged]] = {}
-    for protocol in protocols:
-        before = sum(len(judged) for parts in found.values() for judged in parts.values())
-
-        def advance(done: int, total: int, before: int = before) -> None:
-            progress(before + done, len(protocols) * total)
-
-        kept = None
-        if folder is not None and own is not None:
-            kept = Kept(folder, identity_of(task, own, protocol, blocks))
-        found[protocol] = judge_blocks(task, recommender, protocol, blocks, mine.tolist(), advance, kept, note)
+    mine = world.blocks(len(blocks), 1)[::-1]  # the longest inputs first: too much for the memory is seen at once
+    kept: dict[Scope, Kept | None] = dict.fromkeys(protocols)
+    if folder is not None and isinstance(recommender, Resumable):
+        own = recommender.identity()
+        kept |= {protocol: Kept(folder, identity_of(task, own, protocol, blocks)) for protocol in protocols}
+    found: dict[Scope, dict[int, Judged]] = {protocol: {} for protocol in protocols}
+    done, total = 0, len(protocols) * sum(len(blocks.users(number)) for number in mine)
+    for number in mine:
+        for protocol in protocols:  # in turn, so that a model reads its input once
+            found[protocol] |= judge_blocks(
+                task, recommender, protocol, blocks, [number], kept=kept[protocol], note=note
+            )  # fmt: skip
+            done += len(blocks.users(number))
+            progress(done, total)
     gathered = world.gather(found)
     assert sum(len(part[protocols[0]]) for part in gathered) == len(blocks), "a block was judged twice"
     return {

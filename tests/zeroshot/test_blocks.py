@@ -9,7 +9,9 @@ import torch
 from pretrain.config import PromptConfig, SearchConfig
 from pretrain.metrics import summary
 from pretrain.ranking import GenerativeRecommender
+from pretrain.world import World
 from zeroshot.blocks import Blocks, Kept, identity_of
+from zeroshot.evaluate import judge_shared
 from zeroshot.interface import Resumable
 from zeroshot.judge import judge, judge_blocks
 from zeroshot.tasks import Task
@@ -95,6 +97,17 @@ def test_another_size_of_calls_moves_scores_by_rounding_and_no_rank(task, model)
         assert np.array_equal(one.ranks_N, other.ranks_N) and np.array_equal(one.top_NK, other.top_NK)
         np.testing.assert_allclose(other.scores_NK, one.scores_NK, atol=1e-5)
         assert summary(other.ranks_N) == summary(one.ranks_N)
+
+
+def test_both_protocols_together_are_those_of_each_alone_and_inputs_are_read_once(task, model):
+    recommender, world, seen = model(batch_size=32), World(0, 1, torch.device("cpu")), []
+    encode = recommender.decoder.encode
+    recommender.decoder.encode = lambda ids, mask: seen.append(len(ids)) or encode(ids, mask)
+    said = []
+    found = judge_shared(task, recommender, world, lambda done, total: said.append((done, total)))
+    assert sorted(seen) == [NUM_USERS - 32, 32] and said[-1] == (2 * NUM_USERS, 2 * NUM_USERS)
+    for protocol in ("all", "new"):
+        assert same(found[protocol], judge(task, model(batch_size=32), protocol, block=32))
 
 
 class Narrow:
