@@ -131,7 +131,7 @@ def judged(run: Run, name: str) -> dict[str, dict[str, np.ndarray]]:
             "popularity": Popularity(task.training_histories, len(task.items)),
         }
         for side, model in sides.items():
-            found.setdefault(member.role, {}).setdefault(side, []).append(judge(task, model, "all"))
+            found.setdefault(member.role, {}).setdefault(side, []).append(judge(task, model, "all").ranks_N)
     return {role: {side: np.concatenate(ranks) for side, ranks in sides.items()} for role, sides in found.items()}
 
 

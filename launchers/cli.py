@@ -20,6 +20,7 @@ from launchers.compare_command import Compare
 from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
 from launchers.pretrain_command import Pretrain, with_recipe
+from launchers.recommend_command import Recommend
 from launchers.shard_commands import Shard
 from launchers.track_command import Track
 from zeroshot.config import AUDIT_FAILED, EvaluateConfig
@@ -129,6 +130,7 @@ Command = (
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Track, tyro.conf.subcommand("track")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
+    | Annotated[Recommend, tyro.conf.subcommand("recommend")]
 )
 
 

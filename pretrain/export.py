@@ -1,9 +1,9 @@
 """Export: a checkpoint becomes two Hugging Face folders, its ID book and their model cards.
 
 Enters: a checkpoint or a run folder, and an empty or new folder. Leaves: `recommender/`, `generator/` (safetensors,
-configuration, tokenizer, README.md each), `book.arrow`, `README.md`. Must hold: nothing is read before its hash was
-checked; what is written is read back and has the weights of the checkpoint, bit by bit (rounded where bf16 is asked
-for); the folder appears whole or not at all.
+configuration, tokenizer, README.md each), `book.arrow`, `settings.json`, `README.md`. Must hold: nothing is read
+before its hash was checked; what is written is read back and has the weights of the checkpoint, bit by bit (rounded
+where bf16 is asked for); the folder appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ from pretrain.tracking import read_lines
 from shards.manifest import Manifest, file_sha256
 from shards.tokenizer import load_tokenizer
 
-BOOK, CARD = "book.arrow", "README.md"
+BOOK, CARD, SETTINGS = "book.arrow", "README.md", "settings.json"
+SETTLED = ("ids", "prompt", "search")
+"""What of a run's configuration says how its models are asked; `idgenrec recommend` reads it."""
 PARTS: tuple[Part, ...] = ("recommender", "generator")
 MOVED = "/share_of_weights_moved"
 EXAMPLES = 3
@@ -63,6 +65,8 @@ def export(path: Path, out: Path, precision: Precision, shards: str | None) -> P
     try:
         draft.mkdir(parents=True)
         shutil.copyfile(source / BOOK, draft / BOOK)
+        settings = {name: state["config"][name] for name in SETTLED}
+        (draft / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         parameters: dict[Part, int] = {}
         hashes: dict[Part, str] = {}
         for part in PARTS:

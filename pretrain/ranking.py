@@ -1,23 +1,30 @@
 """Histories to ranked lists through trie and beam: the recommender at work.
 
 Enters: a recommender, an ID book with the rows of one catalogue, histories of item rows. Leaves: a Ranking. Used for
-validation here and by the judge upstairs. Must hold: the target is no argument, so no list can depend on it.
+validation here and by the judge upstairs. Must hold: the target is no argument, so no list can depend on it; histories
+that come sorted by the length of their prompts are asked in calls of `batch_size`, from the first on, so that blocks of
+a multiple of that give the same bits however many there are.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.batches import text_batch
+from pretrain.batches import TextBatch, text_batch
 from pretrain.config import PromptConfig, SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
 from pretrain.metrics import Ranking
+from pretrain.models import content_hash
 from pretrain.prompts import PromptBuilder, told_items
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
@@ -40,10 +47,13 @@ class GenerativeRecommender:
         progress: Callable[[int], None] = lambda done: None,
         candidates: np.ndarray | None = None,
         items: ItemTable | None = None,
+        template: int = EVALUATION_TEMPLATE,
     ) -> None:
         """`token_ids`: the IDs of the whole catalogue, by row; `candidates`: the rows that may be listed, ascending
-        (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts"."""
+        (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts"; `template`: which of the
+        ten asks."""
         self.name, self.search, self.batch_size, self.progress = name, search, batch_size, progress
+        self.template, self.token_ids, self.candidates = template, token_ids, candidates
         self.model = model.eval()
         self.told = told_items(prompt, token_ids, items)
         self.prompts = PromptBuilder(tokenizer, prompt)
@@ -51,14 +61,12 @@ class GenerativeRecommender:
         self.decoder = T5Decoder(model)
         rows = range(len(token_ids)) if candidates is None else candidates.tolist()
         ids = [token_ids[row] for row in rows]
+        self.last: tuple[TextBatch, torch.Tensor] | None = None
         self.trie = Trie.build(ids, EOS_ID, self.decoder.vocab_size, rows=candidates).to(device)
 
     def inputs(self, histories: list[np.ndarray]) -> list[np.ndarray]:
         """What the model reads for each history of item rows: the tokens of its prompt."""
-        return [
-            self.prompts.build([self.told[row] for row in history], EVALUATION_TEMPLATE).tokens_S
-            for history in histories
-        ]
+        return [self.prompt_of(history) for history in histories]
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
         """Lists of up to `search.length` items for each history of item rows (oldest first)."""
@@ -70,7 +78,7 @@ class GenerativeRecommender:
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
             batch = text_batch([prompts[index] for index in chosen], [[]] * len(chosen), self.prompts.eos).to(device)
-            encoded_BSE = self.decoder.encode(batch.input_ids_BS, batch.mask_BS)
+            encoded_BSE = self._encoded(batch)
             state = self.decoder.start(encoded_BSE, batch.mask_BS)
             excluded = [histories[index] for index in chosen] if exclude_history else None
             lists = beam_search(self.decoder, state, self.trie, self.search, excluded)
@@ -78,3 +86,36 @@ class GenerativeRecommender:
             scores_NK[chosen] = lists.scores_BK.cpu().numpy()
             self.progress(start + len(chosen))
         return Ranking(scores_NK, items_NK)
+
+    def _encoded(self, batch: TextBatch) -> torch.Tensor:
+        """What the encoder makes of a call; kept until the next, because the other protocol asks the same again."""
+        if self.last is None or not torch.equal(self.last[0].input_ids_BS, batch.input_ids_BS):
+            self.last = None  # before the next one is made
+            self.last = batch, self.decoder.encode(batch.input_ids_BS, batch.mask_BS)
+        return self.last[1]
+
+    def input_lengths(self, histories: list[np.ndarray]) -> np.ndarray:
+        """Tokens of each history's prompt."""
+        return np.array([len(self.prompt_of(history)) for history in histories], dtype=np.int64)
+
+    def identity(self) -> str:
+        """A hash of everything that a list depends on, down to the bit: model, IDs, texts, prompt, search, calls and
+        what computes them."""
+        device, prompts = self.trie.device, self.prompts
+        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+        facts = [
+            content_hash(self.model), self.model.config.to_json_string(), dataclasses.asdict(prompts.config),
+            prompts.segments[self.template], prompts.separator, dataclasses.asdict(self.search), self.batch_size,
+            kind, torch.get_num_threads(), torch.__version__,
+        ]  # fmt: skip
+        digest = hashlib.sha256(json.dumps(facts).encode())
+        # Where histories are texts, `told` are the texts, and the trie still is of IDs.
+        for ids in (*self.token_ids, *(self.told if self.told is not self.token_ids else ())):
+            digest.update(len(ids).to_bytes(4, "little") + np.asarray(ids, dtype="<i4").tobytes())
+        if self.candidates is not None:
+            digest.update(b"candidates" + np.asarray(self.candidates, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    def prompt_of(self, history: np.ndarray) -> np.ndarray:
+        """The token ids that the model reads of a history of item rows."""
+        return self.prompts.build([self.told[row] for row in history], self.template).tokens_S

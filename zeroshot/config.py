@@ -32,8 +32,10 @@ class EvaluateConfig:
     """Text file of item ids, one per line: the model and every baseline rank these alone; none = all items."""
     pretraining_shards: str | None = None
     """Shard folder that the checkpoint was trained on, where it is not `shards`: the audit looks users and texts up."""
+    sweep_users: int = 0
+    """Seeded sample of users for other beams (10, 20, 50) and templates (1 to 10); 0 = no sweeps, 500 is plenty."""
     seed: int = 0
-    """Of max_users and the bootstrap."""
+    """Of max_users, the sweeps' sample and the bootstrap."""
     threads: int = 1
     """CPU threads per rank."""
     tracking_uri: str | None = None
@@ -43,6 +45,8 @@ class EvaluateConfig:
         self.search.check()
         if self.search.length < 10:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
+        if self.sweep_users < 0:
+            raise ValueError(f"sweep_users is {self.sweep_users}; give a number of users, or 0 for no sweeps")
         if self.max_users is not None and self.max_users < 1:
             raise ValueError(f"max_users is {self.max_users}; it must be at least 1")
         if self.sample is not None and self.sample < 1:

@@ -1,15 +1,17 @@
 """One checkpoint on one unseen task: a new ID book by its own generator, a new trie, ranks of every user.
 
-Enters: models, a task, the World. Leaves: the book and, on every rank, the ranks of all users in the task's order. Must
-hold: the users are shared out over the ranks, each judged on exactly one; IDs are always made by the given generator,
-so
-no stale file can win.
+Enters: models, a task, the World. Leaves: the book and, on every rank, what is judged of all users in the task's order.
+Must hold: the users are shared out over the ranks, each judged on exactly one; IDs are always made by the given
+generator, so no stale file can win; an evaluation that is killed and given again goes on where it was, on any number of
+ranks, and ends with the same bytes.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,21 @@ from transformers import T5ForConditionalGeneration
 from pretrain.config import PromptConfig, SearchConfig
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
-from pretrain.ids.job import make_book
+from pretrain.ids.job import Maker, make_book
 from pretrain.ids.journal import discard
-from pretrain.ranking import GenerativeRecommender
+from pretrain.ranking import EVALUATION_TEMPLATE, GenerativeRecommender
 from pretrain.reporter import Reporter
 from pretrain.world import World
+from shards.manifest import file_sha256
 from shards.tables import ItemTable
-from zeroshot.interface import Recommender
-from zeroshot.judge import PROTOCOLS, Scope, judge
+from zeroshot.blocks import FOLDER, Blocks, Kept, identity_of, write_whole
+from zeroshot.interface import Judged, Recommender, Resumable
+from zeroshot.judge import PROTOCOLS, Scope, judge, judge_blocks
 from zeroshot.tasks import Task
 
-Ranks = dict[Scope, np.ndarray]
-BLOCK = 64
+ByProtocol = dict[Scope, Judged]
+BLOCK = 32
+"""Users per block: one call of the model."""
 
 
 @dataclass(frozen=True)
@@ -49,88 +54,107 @@ class Checkpoint:
 def task_book(
     checkpoint: Checkpoint, items: ItemTable, task: Task, out: Path, world: World, reporter: Reporter
 ) -> Book:
-    """The ID book of the unseen catalogue, saved in the folder `out`. Collective."""
-    progress = out / f".book-{task.name}.progress"
+    """The ID book of the unseen catalogue, saved in the folder `out`. Collective.
+
+    The book of an evaluation that was killed is taken over where it was made by the same generator, with the same
+    options and of the same texts.
+    """
+    path, progress = out / f"book-{task.name}.arrow", out / f".book-{task.name}.progress"
+    finished = out / FOLDER / f"book-{task.name}.json"
+    identity = Maker.of(checkpoint.generator, checkpoint.tokenizer, checkpoint.ids).identity(items)
+    if world.main_says(lambda: finished.is_file() and is_same(finished, path, identity)):
+        book = Book.load(path, checkpoint.tokenizer)
+        reporter.line(f"  the book of the evaluation that was broken off: {book.describe()}")
+        return book
     book, _ = make_book(
         checkpoint.generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, f"{task.name}, IDs",
         journal=progress,
     )  # fmt: skip
     reporter.line(f"  {book.describe()}")
     if world.is_main:
-        book.save(out / f"book-{task.name}.arrow")
+        draft = path.with_name(f".{path.name}.writing")
+        book.save(draft)
+        os.replace(draft, path)
+        finished.parent.mkdir(exist_ok=True)
+        write_whole(finished, json.dumps({"identity": identity, "sha256": file_sha256(path)}).encode())
         discard(progress)
     return book
 
 
+def is_same(finished: Path, book: Path, identity: str) -> bool:
+    """Whether a saved book is the one that was noted as finished, for this identity."""
+    noted = json.loads(finished.read_text())
+    return noted["identity"] == identity and book.is_file() and file_sha256(book) == noted["sha256"]
+
+
 def generative(
     checkpoint: Checkpoint, name: str, book: Book, items: ItemTable, search: SearchConfig,
-    candidates: np.ndarray | None = None,
+    candidates: np.ndarray | None = None, template: int = EVALUATION_TEMPLATE,
 ) -> GenerativeRecommender:  # fmt: skip
     """The trained recommender ("idgenrec") or the same model before training ("untrained") over a book and the texts of
     its items, which histories consist of where the run's did."""
     model = checkpoint.untrained if name == "untrained" else checkpoint.recommender
     assert model is not None
     return GenerativeRecommender(
-        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search, candidates=candidates, items=items
-    )
+        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search,
+        candidates=candidates, items=items, template=template,
+    )  # fmt: skip
 
 
-def judge_shared(task: Task, recommender: Recommender, world: World, progress: Callable[[int, int], None]) -> Ranks:
-    """Ranks of all users under both protocols, the users shared out over the ranks. Collective."""
-    mine = world.blocks(len(task.users), BLOCK)
-    part = replace(
-        task,
-        users=[task.users[user] for user in mine],
-        histories=[task.histories[user] for user in mine],
-        targets=task.targets[mine],
-    )
-    done = 0
+def judge_shared(
+    task: Task, recommender: Recommender, world: World, progress: Callable[[int, int], None],
+    folder: Path | None = None, note: Callable[[str], None] = lambda line: None,
+    protocols: tuple[Scope, ...] = PROTOCOLS,
+) -> ByProtocol:  # fmt: skip
+    """All users under every protocol, their blocks shared out over the ranks. Collective.
 
-    def advance(now: int, total: int) -> None:
-        progress(done + now, len(PROTOCOLS) * total)
+    `folder`: where finished blocks of a resumable recommender are kept (None: nowhere).
+    """
+    blocks = Blocks.arrange(task, recommender, BLOCK)
+    mine = world.blocks(len(blocks), 1)[::-1]  # the longest inputs first: too much for the memory is seen at once
+    kept: dict[Scope, Kept | None] = dict.fromkeys(protocols)
+    if folder is not None and isinstance(recommender, Resumable):
+        own = recommender.identity()
+        kept |= {protocol: Kept(folder, identity_of(task, own, protocol, blocks)) for protocol in protocols}
+    found: dict[Scope, dict[int, Judged]] = {protocol: {} for protocol in protocols}
+    done, total = 0, len(protocols) * sum(len(blocks.users(number)) for number in mine)
+    for number in mine:
+        for protocol in protocols:  # in turn, so that a model reads its input once
+            found[protocol] |= judge_blocks(
+                task, recommender, protocol, blocks, [number], kept=kept[protocol], note=note
+            )  # fmt: skip
+            done += len(blocks.users(number))
+            progress(done, total)
+    gathered = world.gather(found)
+    assert sum(len(part[protocols[0]]) for part in gathered) == len(blocks), "a block was judged twice"
+    return {
+        protocol: blocks.joined({number: judged for part in gathered for number, judged in part[protocol].items()})
+        for protocol in protocols
+    }
 
-    found: dict[Scope, np.ndarray] = {}
-    for protocol in PROTOCOLS:
-        found[protocol] = judge(part, recommender, protocol, block=BLOCK, progress=advance)
-        done += len(mine)
-    collected: Ranks = {}
-    parts = world.gather((mine, found))
-    for protocol in PROTOCOLS:
-        ranks_N = np.full(len(task.users), np.nan)
-        for users, ranks in parts:
-            assert np.isnan(ranks_N[users]).all(), "a user was judged twice"
-            ranks_N[users] = ranks[protocol]
-        assert not np.isnan(ranks_N).any(), "a user was not judged"
-        collected[protocol] = ranks_N
-    return collected
 
-
-def judge_baselines(task: Task, baselines: list[Recommender], world: World) -> dict[str, Ranks]:
-    """Ranks of the baselines, each computed on one rank. Collective."""
-    mine: dict[str, Ranks] = {
+def judge_baselines(task: Task, baselines: list[Recommender], world: World) -> dict[str, ByProtocol]:
+    """The baselines, each judged on one rank. Collective."""
+    mine: dict[str, ByProtocol] = {
         baseline.name: {protocol: judge(task, baseline, protocol) for protocol in PROTOCOLS}
         for baseline in baselines[world.rank :: world.size]
     }
-    return {name: ranks for part in world.gather(mine) for name, ranks in part.items()}
+    return {name: judged for part in world.gather(mine) for name, judged in part.items()}
 
 
-def browsable_users(task: Task, book: Book, recommender: GenerativeRecommender, count: int) -> list[dict[str, Any]]:
+def browsable_users(task: Task, book: Book, judged: Judged, count: int) -> list[dict[str, Any]]:
     """The first `count` users with history, top ten, target and rank, as IDs, for the report (protocol `all`)."""
-    part = replace(task, users=task.users[:count], histories=task.histories[:count], targets=task.targets[:count])
-    ranking = recommender.rank(part.histories, exclude_history=False)
-    ranks_N = judge(part, recommender, "all")
-    assert ranking.items_NK is not None
     return [
         {
             "user": user,
-            "history": [book.texts[row] for row in part.histories[index]],
-            "target": book.texts[part.targets[index]],
+            "history": [book.texts[row] for row in task.histories[index]],
+            "target": book.texts[task.targets[index]],
             "list": [
                 [book.texts[row], float(score)]
-                for row, score in zip(ranking.items_NK[index, :10], ranking.scores_NK[index, :10], strict=True)
+                for row, score in zip(judged.top_NK[index], judged.scores_NK[index], strict=True)
                 if row >= 0
             ],
-            "rank": float(ranks_N[index]),
+            "rank": float(judged.ranks_N[index]),
         }
-        for index, user in enumerate(part.users)
+        for index, user in enumerate(task.users[:count])
     ]

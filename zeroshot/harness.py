@@ -9,6 +9,7 @@ checks stand in the results, and a failed one is raised when everything is writt
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from pretrain.config_dict import from_dict
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.models import load_model, on_device
+from pretrain.ranking import GenerativeRecommender
 from pretrain.reporter import Reporter
 from pretrain.tracking import Tracker, default_uri, read_lines, tracked_at
 from pretrain.world import World
@@ -64,7 +66,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     specs = resolve(config.tasks, manifest)  # an unknown name is refused before any work
     out = Path(config.out)
     if world.is_main:
-        out.mkdir(parents=True, exist_ok=True)
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
     world.barrier()
     tasks = [load_task(config.shards, spec, config.max_users, config.seed, config.sample) for spec in specs]
     if config.candidates is not None:
@@ -104,7 +106,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
             training=training_section(run),
             audit=[asdict(check) for check in checks],
             **found,
-        )
+        ) | {"sweeps": swept}
         results.save(built, out / "results.json")
         html, markdown = write_report(built, ranks, out)
         publish(built, [html, markdown, out / "results.json"], config, run, state, reporter)
@@ -166,6 +168,7 @@ def judge_task(
         everyone[name] = judge_shared(
             sampled, model, world,
             lambda done, total, name=name: reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
+            Path(config.out) / FOLDER, reporter.line,
         )  # fmt: skip
         kinds[name] = "model" if name == "idgenrec" else "control"
     baselines = standard(task, config.seed)
@@ -185,7 +188,26 @@ def judge_task(
         for users, judgements in ((sampled, everyone), (task, classic))
         for name, ranks in judgements.items()
         for protocol in PROTOCOLS
-    ]
+    ], everyone["idgenrec"]["all"]
+
+
+def sweep_task(
+    task: Task, book: Book, items: ItemTable, judged: Checkpoint, config: EvaluateConfig, world: World,
+    reporter: Reporter,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The model at other beams and with the other templates, as rows of `sweeps`. Collective."""
+
+    def make(setting: Setting, value: int) -> GenerativeRecommender:
+        if setting == "beam":
+            search = replace(config.search, beam=value, list_length=None)
+            return generative(judged, "idgenrec", book, items, search, task.candidates)
+        return generative(judged, "idgenrec", book, items, config.search, task.candidates, template=value - 1)
+
+    return sweep(
+        task, make, config.sweep_users, config.seed, world,
+        lambda what, done, total: reporter.progress(f"{task.name}, {what}", done, total, "lists per rank"),
+        Path(config.out) / FOLDER, reporter.line,
+    )  # fmt: skip
 
 
 def training_section(run: Path) -> dict[str, list[dict[str, Any]]]:

@@ -1,17 +1,19 @@
-"""The judge: histories in, one rank per user out.
+"""The judge: histories in, one rank and the best ten items per user out.
 
-Enters: a task and a recommender. Leaves: ranks_N, in the order of the task's users. What must hold: each user is
+Enters: a task and a recommender. Leaves: a `Judged`, in the order of the task's users. What must hold: each user is
 judged exactly once; nothing that comes from a target reaches the recommender or decides what is excluded; the target
 is used for one thing, the final look-up of its rank; every list holds real items, none twice, by falling score.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 import numpy as np
 
 from pretrain.metrics import mid_ranks
-from zeroshot.interface import Ranking, Recommender
+from zeroshot.blocks import Blocks, Kept
+from zeroshot.interface import TOP, Judged, Ranking, Recommender
 from zeroshot.tasks import Task
 
 Scope = Literal["all", "new"]
@@ -24,8 +26,8 @@ def judge(
     protocol: Scope,
     block: int = 256,
     progress: Callable[[int, int], None] | None = None,
-) -> np.ndarray:
-    """Ranks of all judged users' targets.
+) -> Judged:
+    """Ranks of all judged users' targets, and their best ten items.
 
     Args:
         task: the catalogue and its users.
@@ -34,27 +36,97 @@ def judge(
         block: users per question; the ranks do not depend on it.
         progress: called with (users done, users in all) after each block.
 
-    Returns:
-        ranks_N, float64, 1-based, mid-rank for ties, inf for an absent target.
-
     Raises:
-        ValueError: unknown protocol, or the recommender's answer is malformed.
+        ValueError: unknown protocol, the recommender's answer is malformed, or one user is too much for the memory.
+    """
+    blocks = Blocks.arrange(task, recommender, block)
+    return blocks.joined(judge_blocks(task, recommender, protocol, blocks, range(len(blocks)), progress))
+
+
+def judge_blocks(
+    task: Task,
+    recommender: Recommender,
+    protocol: Scope,
+    blocks: Blocks,
+    numbers: Iterable[int],
+    progress: Callable[[int, int], None] | None = None,
+    kept: Kept | None = None,
+    note: Callable[[str], None] = lambda line: None,
+) -> dict[int, Judged]:
+    """Some blocks of a task by their number; those that are `kept` are not judged again, others are kept when done.
+
+    `note` hears of blocks that were too large for the memory. Raises what `judge` raises.
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
-    if block < 1:
-        raise ValueError(f"block is {block}: at least one user per question")
-    num_users, num_items = len(task.users), len(task.items)
-    blocks: list[np.ndarray] = []
-    for start in range(0, num_users, block):
-        histories = task.histories[start : start + block]
-        ranking = answer(recommender, histories, protocol, num_items, task.candidates)
-        blocks.append(mid_ranks(ranking.scores_NK, ranking.items_NK, task.targets[start : start + block], num_items))
+    found: dict[int, Judged] = {}
+    numbers, done = list(numbers), 0
+    total = sum(len(blocks.users(number)) for number in numbers)
+    for number in reversed(numbers):  # the longest inputs first: what is too much for the memory is seen at once
+        judged = kept.read(number) if kept is not None else None
+        if judged is None:
+            judged = in_halves(task, recommender, protocol, blocks.users(number), note)
+            if kept is not None:
+                kept.write(number, judged)
+        found[number] = judged
+        done += len(judged)
         if progress is not None:
-            progress(min(start + block, num_users), num_users)
-    ranks_N = np.concatenate(blocks) if blocks else np.zeros(0)
-    assert ranks_N.shape == (num_users,), "every user is judged exactly once"
-    return ranks_N
+            progress(done, total)
+    return found
+
+
+def in_halves(
+    task: Task, recommender: Recommender, protocol: Scope, users: np.ndarray, note: Callable[[str], None]
+) -> Judged:
+    """The users of one block; where they are too many for the memory, each half alone, down to one user."""
+    started = time.monotonic()
+    try:
+        histories = [task.histories[user] for user in users]
+        ranking = answer(recommender, histories, protocol, len(task.items), task.candidates)
+        ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, task.targets[users], len(task.items))
+        return Judged(ranks_N, *top_items(ranking), time.monotonic() - started)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    # Outside the handler: the traceback would hold on to the memory of the call that failed.
+    if len(users) == 1:
+        raise ValueError(
+            f"{task.name}: {recommender.name} runs out of memory for user {task.users[users[0]]} alone, with "
+            f"{len(task.histories[users[0]])} items of history ({said}); make search.beam smaller, start fewer "
+            "processes, or give more memory"
+        )
+    note(f"{task.name}: {recommender.name} runs out of memory for {len(users)} users at once; each half is tried alone")
+    half = len(users) // 2
+    return Judged.joined([in_halves(task, recommender, protocol, part, note) for part in (users[:half], users[half:])])
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that host or device have no memory left; torch says so in a RuntimeError."""
+    words = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(part in str(error).lower() for part in words)
+
+
+def top_items(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
+    """The best ten items of each user and their scores, [N, 10]; of equal dense scores the lower row first."""
+    scores_NK, items_NK = ranking.scores_NK, ranking.items_NK
+    if items_NK is None:
+        count = min(TOP, scores_NK.shape[1])
+        limit_N1 = np.partition(scores_NK, scores_NK.shape[1] - count, axis=1)[:, -count, None]
+        level_NK = scores_NK == limit_N1
+        free_N1 = count - (scores_NK > limit_N1).sum(axis=1, keepdims=True)
+        taken_NK = (scores_NK > limit_N1) | (level_NK & (level_NK.cumsum(axis=1) <= free_N1))
+        items_NK = np.nonzero(taken_NK)[1].reshape(len(scores_NK), count)
+        scores_NK = np.take_along_axis(scores_NK, items_NK, axis=1)
+        order_NK = np.argsort(-scores_NK, axis=1, kind="stable")
+        items_NK, scores_NK = (np.take_along_axis(array, order_NK, axis=1) for array in (items_NK, scores_NK))
+    items_NK, scores_NK = items_NK[:, :TOP], scores_NK[:, :TOP]
+    present_NK = (items_NK >= 0) & (scores_NK > -np.inf)
+    top_NK = np.full((len(items_NK), TOP), -1, dtype=np.int32)
+    best_NK = np.full(top_NK.shape, -np.inf, dtype=np.float32)
+    top_NK[:, : items_NK.shape[1]] = np.where(present_NK, items_NK, -1)
+    best_NK[:, : items_NK.shape[1]] = np.where(present_NK, scores_NK, -np.inf)
+    return top_NK, best_NK
 
 
 def answer(

@@ -11,7 +11,7 @@ import pytest
 from launchers import cli
 
 ROOT = Path(cli.__file__).resolve().parent.parent
-COMMANDS = ("demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report", "compare")
+COMMANDS = ("demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report", "track", "compare", "recommend")
 
 
 def test_python_m_help():

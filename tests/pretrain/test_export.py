@@ -52,8 +52,12 @@ def test_the_bytes_are_the_checkpoints(exported, trained_run, tokenizer):
         assert {file.stat().st_mode & 0o777 for file in (out / part).iterdir()} == {
             (out / "README.md").stat().st_mode & 0o777
         }
-    assert sorted(os.listdir(out)) == ["README.md", "book.arrow", "generator", "recommender"]
+    assert sorted(os.listdir(out)) == ["README.md", "book.arrow", "generator", "recommender", "settings.json"]
     assert os.listdir(out.parent) == ["out"], "nothing is left beside"
+    config = checkpoint.verify(source)["config"]
+    assert json.loads((out / "settings.json").read_text()) == {
+        name: config[name] for name in ("ids", "prompt", "search")
+    }
     checkpoint.verify(source)
 
 
@@ -226,7 +230,7 @@ def test_whole_or_not_at_all(exported, tmp_path, monkeypatch):
             export.export(exported[0], tmp_path / "out", "float32", None)
     assert os.listdir(tmp_path) == ["out"] and not os.listdir(tmp_path / "out")
     export.export(exported[0], tmp_path / "out", "float32", None)
-    assert os.listdir(tmp_path) == ["out"] and len(os.listdir(tmp_path / "out")) == 4
+    assert os.listdir(tmp_path) == ["out"] and len(os.listdir(tmp_path / "out")) == 5
 
 
 def test_phases_that_had_ended():

@@ -82,7 +82,7 @@ def test_baselines_reproduce_the_anchors(shared: Path, name: str) -> None:
     wrong: list[str] = []
     for recommender in baselines.standard(task):
         for protocol in PROTOCOLS:
-            ranks_N = judge(task, recommender, protocol)
+            ranks_N = judge(task, recommender, protocol).ranks_N
             measured = summary(ranks_N)
             found = (measured["HR@10"], measured["NDCG@10"])
             print(name, recommender.name, protocol, *(f"{value:.4f}" for value in found))

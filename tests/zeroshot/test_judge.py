@@ -61,15 +61,18 @@ class Lister:
 @pytest.mark.parametrize("block", [1, 4, 23, 100])
 def test_each_user_is_asked_exactly_once_and_blocks_do_not_matter(block: int) -> None:
     task, recorder, seen = make_task(), Recorder(), []
-    ranks_N = judge(task, recorder, "all", block=block, progress=lambda done, total: seen.append((done, total)))
-    assert [history.tolist() for history in recorder.asked] == [history.tolist() for history in task.histories]
-    assert ranks_N.tolist() == (task.targets + 1.0).tolist()
+    judged = judge(task, recorder, "all", block=block, progress=lambda done, total: seen.append((done, total)))
+    asked, given = (sorted(history.tolist() for history in side) for side in (recorder.asked, task.histories))
+    assert asked == given
+    assert judged.ranks_N.tolist() == (task.targets + 1.0).tolist()
+    assert judged.top_NK.dtype == np.int32 and (judged.top_NK == np.arange(10)).all()
+    assert judged.scores_NK.dtype == np.float32 and (judged.scores_NK == NUM_ITEMS - np.arange(10)).all()
     assert seen[-1] == (23, 23)
 
 
 def test_exclusion_takes_the_history_out_and_never_looks_at_the_target() -> None:
     task = make_task()
-    ranks_N = judge(task, Recorder(), "new")
+    ranks_N = judge(task, Recorder(), "new").ranks_N
     for rank, history, target in zip(ranks_N, task.histories, task.targets, strict=True):
         left = [row for row in range(NUM_ITEMS) if row not in history]
         assert rank == (left.index(target) + 1 if target in left else np.inf)
@@ -101,6 +104,36 @@ def test_a_list_with_a_history_item_is_refused_under_new() -> None:
         judge(make_task(), lister, "new")
     with pytest.raises(ValueError, match="protocol"):
         judge(make_task(), lister, "old")  # pyright: ignore[reportArgumentType]
+
+
+class Scorer:
+    """Dense scores of one user, the same for all."""
+
+    name = "scorer"
+
+    def __init__(self, scores: list[float]) -> None:
+        self.scores = scores
+
+    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+        return Ranking(np.tile(self.scores, (len(histories), 1)))
+
+
+def test_the_best_ten_of_dense_scores_go_by_row_where_they_tie() -> None:
+    task = make_task()
+    scores = [1.0, 2.0, 1.0] + [-np.inf] * (NUM_ITEMS - 3)
+    judged = judge(task, Scorer(scores), "all")
+    assert (judged.top_NK == [1, 0, 2] + [-1] * 7).all()
+    assert (judged.scores_NK == [2.0, 1.0, 1.0] + [-np.inf] * 7).all()
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        scores = draw.integers(0, 4, NUM_ITEMS).astype(float).tolist()
+        expected = sorted(range(NUM_ITEMS), key=lambda row, scores=scores: (-scores[row], row))[:10]
+        assert (judge(task, Scorer(scores), "all").top_NK == expected).all()
+    short = judge(task, Lister([7, 3]), "all")
+    assert (short.top_NK == [7, 3] + [-1] * 8).all() and (short.scores_NK[:, 2:] == -np.inf).all()
+    few = replace(task, items=task.items[:2], texts=task.texts[:2], targets=task.targets % 2)
+    few = replace(few, histories=[history % 2 for history in few.histories])
+    assert (judge(few, Scorer([0.5, 0.5]), "all").top_NK == [0, 1] + [-1] * 8).all()
 
 
 def test_hand_worked_baselines() -> None:
@@ -145,7 +178,7 @@ def test_candidates_bind_the_model_and_every_baseline_alike(tmp_path: Path) -> N
     [few] = restricted([task], file)
     assert few.candidates is not None and few.candidates.tolist() == [3, 7, 11] and task.candidates is None
     popularity = baselines.Popularity(task.training_histories, NUM_ITEMS)
-    ranks_N = judge(few, popularity, "all")
+    ranks_N = judge(few, popularity, "all").ranks_N
     inside = np.isin(task.targets, [3, 7, 11])
     assert inside.any() and np.isinf(ranks_N[~inside]).all() and (ranks_N[inside] <= 3).all()
     judge(few, Lister([7, 3]), "all")
