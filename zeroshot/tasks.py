@@ -27,6 +27,7 @@ class Task:
         targets: int64 array of N item rows, sequence[-1].
         training_histories: sequence[:-2] of *every* user of the data set, the ones not judged included.
         candidates: the item rows that may be recommended, rising; None = all.
+        validation: sequence[-2] of every user in the order of `training_histories`, for supervised baselines only.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Task:
     targets: np.ndarray
     training_histories: list[np.ndarray]
     candidates: np.ndarray | None = None
+    validation: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.users) == len(self.histories) == len(self.targets):
@@ -91,6 +93,7 @@ def task_from_holdout(
         histories=[np.append(training_histories[user], valid_N[user]) for user in judged],
         targets=test_N[judged],
         training_histories=training_histories,
+        validation=valid_N,
     )
 
 
