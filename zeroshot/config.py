@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pretrain.config import SearchConfig
+from zeroshot.baseline_names import TRAINING_FREE, check_names
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,11 @@ class EvaluateConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     candidates: str | None = None
     """Text file of item ids, one per line: the model and every baseline rank these alone; none = all items."""
+    baselines: tuple[str, ...] = TRAINING_FREE
+    """Whom the model is judged beside: random, popularity, repeat, neighbours, item-order, tfidf-last, tfidf-decayed;
+    by request encoder-last, encoder-decayed, frozen-text (with --encoder) and sasrec (trained on the unseen set)."""
+    encoder: str | None = None
+    """Hugging Face name or folder of a sentence encoder for the baselines that need one; a T5 serves too."""
     seed: int = 0
     """Of the sample and the bootstrap."""
     threads: int = 1
@@ -33,6 +39,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         self.search.check()
+        check_names(self.baselines, self.encoder)
         if self.search.length < 10:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
         if self.max_users is not None and self.max_users < 1:

@@ -29,7 +29,7 @@ from shards.store import local_copy
 from shards.tables import ItemTable, load_items
 from shards.tokenizer import fingerprint, load_tokenizer
 from zeroshot import results
-from zeroshot.baselines import standard
+from zeroshot.baselines import BaselineContext, build, kind
 from zeroshot.config import EvaluateConfig
 from zeroshot.evaluate import Checkpoint, browsable_users, generative, judge_baselines, judge_shared, task_book
 from zeroshot.ids import id_section
@@ -136,9 +136,12 @@ def judge_task(
             lambda done, total, name=name: reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
         )  # fmt: skip
         kinds[name] = "model" if name == "idgenrec" else "control"
-    baselines = standard(task, config.seed)
+    context = BaselineContext(
+        config.shards, config.seed, world.device, config.threads, config.encoder, Path(config.out) / "cache", reporter
+    )
+    baselines = build(config.baselines, task, context)
     everyone |= judge_baselines(task, baselines, world)
-    kinds |= {baseline.name: "baseline" for baseline in baselines}
+    kinds |= {baseline.name: kind(baseline.name) for baseline in baselines}
     lengths, new = task.history_lengths, task.target_is_new
     return [
         results.ranks_table(task.name, name, protocol, task.users, everyone[name][protocol], new, lengths)

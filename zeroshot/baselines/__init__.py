@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
 from pretrain.reporter import SILENT, Reporter
+from zeroshot.baseline_names import ENCODER, KNOWN, SUPERVISED, TRAINED, TRAINING_FREE, check_names, kind
+from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
 from zeroshot.baselines.fit import JUDGED_BY, Epoch
+from zeroshot.baselines.frozen_text import FrozenText
 from zeroshot.baselines.item_order import ItemOrder
 from zeroshot.baselines.neighbours import Neighbours
 from zeroshot.baselines.sasrec import Sasrec
@@ -25,20 +28,10 @@ from zeroshot.interface import Recommender
 from zeroshot.tasks import Task
 
 __all__ = [
-    "ENCODER", "KNOWN", "SUPERVISED", "TRAINED", "TRAINING_FREE", "BaselineContext", "ItemOrder", "Neighbours",
-    "Popularity", "Random", "Recommender", "Repeat", "Sasrec", "TfidfDecayed", "TfidfLast", "build", "check_names",
-    "item_vectors", "kind",
+    "ENCODER", "KNOWN", "SUPERVISED", "TRAINED", "TRAINING_FREE", "BaselineContext", "EncoderDecayed", "EncoderLast",
+    "FrozenText", "ItemOrder", "Neighbours", "Popularity", "Random", "Recommender", "Repeat", "Sasrec",
+    "SentenceEncoder", "TfidfDecayed", "TfidfLast", "build", "check_names", "item_vectors", "kind",
 ]  # fmt: skip
-
-TRAINING_FREE = ("random", "popularity", "repeat", "neighbours", "item-order", "tfidf-last", "tfidf-decayed")
-"""Those of every report: nothing is trained and nothing has to be given."""
-ENCODER = ("encoder-last", "encoder-decayed")
-"""Training-free too, but a sentence encoder has to be given."""
-TRAINED = ("frozen-text",)
-"""Trained on the Fusion, as the model is, and never on the unseen set."""
-SUPERVISED = ("sasrec",)
-"""Trained on the unseen set itself: a ceiling, not a peer."""
-KNOWN = (*TRAINING_FREE, *ENCODER, *TRAINED, *SUPERVISED)
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,7 @@ class BaselineContext:
         seed: of whatever is drawn or trained.
         device: where encoders and small transformers run.
         threads: CPU threads of this process; bits of what is trained depend on it, so caches are keyed by it.
-        encoder: Hugging Face name or folder of a sentence encoder; for "encoder-last", "encoder-decayed", "frozen-text".
+        encoder: Hugging Face name or folder of a sentence encoder; for "encoder-..." and "frozen-text".
         cache: folder for embeddings and weights; none = nothing is kept.
         reporter: is told of epochs.
     """
@@ -64,24 +57,6 @@ class BaselineContext:
     reporter: Reporter = SILENT
 
 
-def check_names(names: tuple[str, ...] | list[str], encoder: str | None) -> None:
-    """ValueError for a name that is not known, one that comes twice, or one that needs an encoder without one."""
-    unknown = [name for name in names if name not in KNOWN]
-    if unknown:
-        raise ValueError(f"no baseline is called {', '.join(unknown)}; known are {', '.join(KNOWN)}")
-    twice = sorted({name for name in names if list(names).count(name) > 1})
-    if twice:
-        raise ValueError(f"baseline {', '.join(twice)} is named twice")
-    wanting = [name for name in names if name in (*ENCODER, *TRAINED)]
-    if wanting and encoder is None:
-        raise ValueError(f"{', '.join(wanting)} needs a sentence encoder; give its name or folder with --encoder")
-
-
-def kind(name: str) -> str:
-    """The kind of a baseline in results: "supervised" or "baseline"."""
-    return "supervised" if name in SUPERVISED else "baseline"
-
-
 def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineContext) -> list[Recommender]:
     """The baselines of these names, in this order, for one task.
 
@@ -89,25 +64,37 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         ValueError: a name is unknown, or something that it needs is not given.
     """
     check_names(names, context.encoder)
-    num_items = len(task.items)
-    words = item_vectors(task.texts) if {"tfidf-last", "tfidf-decayed"} & set(names) else None
+    if "frozen-text" in names and context.shards is None:
+        raise ValueError("frozen-text is trained on the Fusion; give the shard folder")
+    num_items, seed, told = len(task.items), context.seed, partial(told_epochs, context.reporter, task.name)
+    words = lru_cache(lambda: item_vectors(task.texts))
+    encoder = SentenceEncoder(
+        context.encoder or "", context.device, context.threads, context.cache,
+        lambda done, total: context.reporter.progress(f"{task.name}, encoder", done, total, "texts"),
+    )  # fmt: skip
     makers: dict[str, Callable[[], Recommender]] = {
-        "random": lambda: Random(num_items, context.seed),
+        "random": lambda: Random(num_items, seed),
         "popularity": lambda: Popularity(task.training_histories, num_items),
         "repeat": lambda: Repeat(num_items),
         "neighbours": lambda: Neighbours(task.training_histories, num_items),
         "item-order": lambda: ItemOrder(task.items),
-        "tfidf-last": lambda: TfidfLast(words),
-        "tfidf-decayed": lambda: TfidfDecayed(words),
+        "tfidf-last": lambda: TfidfLast(words()),
+        "tfidf-decayed": lambda: TfidfDecayed(words()),
+        "encoder-last": lambda: EncoderLast(encoder, task.texts),
+        "encoder-decayed": lambda: EncoderDecayed(encoder, task.texts),
+        "frozen-text": lambda: FrozenText(encoder, task.texts, str(context.shards), seed, None, told("frozen-text")),
         "sasrec": lambda: Sasrec(
-            task, context.seed, None, context.device, context.threads, context.cache,
-            partial(tell, context.reporter, f"{task.name}, sasrec"),
+            task, seed, None, context.device, context.threads, context.cache, told("sasrec")
         ),
     }  # fmt: skip
     return [makers[name]() for name in names]
 
 
-def tell(reporter: Reporter, what: str, epoch: Epoch) -> None:
-    """One line for each epoch of training."""
-    figure = epoch.validation[JUDGED_BY]
-    reporter.line(f"  {what}: epoch {epoch.number + 1}, loss {epoch.loss:.3f}, validation {JUDGED_BY} {figure:.4f}")
+def told_epochs(reporter: Reporter, task: str, baseline: str) -> Callable[[Epoch], None]:
+    """What tells the reporter one line for each epoch."""
+
+    def tell(epoch: Epoch) -> None:
+        figure = f"validation {JUDGED_BY} {epoch.validation[JUDGED_BY]:.4f}"
+        reporter.line(f"  {task}, {baseline}: epoch {epoch.number + 1}, loss {epoch.loss:.3f}, {figure}")
+
+    return tell

@@ -6,7 +6,6 @@ epoch. What must hold: a function of the seed, the data and the number of thread
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -23,13 +22,16 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class FitConfig:
-    """AdamW at a constant rate; `patience` is the number of epochs without a better validation after which it ends."""
+    """AdamW at a constant rate; what is validated and used is the running average of the weights."""
 
     learning_rate: float = 2e-3
     weight_decay: float = 0.0
     batch_users: int = 128
     max_epochs: int = 100
     patience: int = 5
+    """Epochs without a better validation after which training ends."""
+    average: float = 0.997
+    """Share of the running average that each step keeps, less in the first steps; 0 = the weights themselves."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,10 @@ def fit(
     optimiser = torch.optim.AdamW(
         model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
+    parameters = list(model.parameters())
+    average = [parameter.detach().clone() for parameter in parameters]
     epochs: list[Epoch] = []
-    best, best_weights = -1, copy.deepcopy(model.state_dict())
+    best, best_weights, steps = -1, [parameter.clone() for parameter in average], 0
     started = time.monotonic()
     for number in range(config.max_epochs):
         total, targets = 0.0, 0
@@ -78,18 +82,34 @@ def fit(
                 optimiser.zero_grad()
                 (loss / count).backward()
                 optimiser.step()
+                steps += 1
+                # The first steps' average is the plain mean, so that the start is forgotten as fast as it can be.
+                share = min(config.average, 1 - 1 / steps)
+                with torch.no_grad():
+                    torch._foreach_lerp_(average, parameters, 1 - share)
                 total, targets = total + loss.item(), targets + count
         model.eval()
         with torch.no_grad():
+            swap(parameters, average)
             found = validate()
         epochs.append(Epoch(number, total / max(targets, 1), found, time.monotonic() - started))
         progress(epochs[-1])
         if best < 0 or found[JUDGED_BY] > epochs[best].validation[JUDGED_BY]:
-            best, best_weights = number, copy.deepcopy(model.state_dict())
+            best, best_weights = number, [parameter.detach().clone() for parameter in parameters]
         elif number - best >= config.patience:
             break
-    model.load_state_dict(best_weights)
+        swap(parameters, average)
+    with torch.no_grad():
+        torch._foreach_copy_(parameters, best_weights)
     return epochs
+
+
+def swap(some: list[Tensor], others: list[Tensor]) -> None:
+    """Exchange the values of two lists of tensors."""
+    with torch.no_grad():
+        held = [tensor.clone() for tensor in some]
+        torch._foreach_copy_(some, others)
+        torch._foreach_copy_(others, held)
 
 
 def best_epoch(epochs: list[Epoch]) -> Epoch:

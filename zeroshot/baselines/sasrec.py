@@ -27,7 +27,9 @@ from zeroshot.baselines.softmax import cross_entropy
 from zeroshot.interface import Ranking
 from zeroshot.tasks import Task
 
-BLOCK = 512
+BLOCK = 128
+"""Users scored at once; larger blocks cost new pages each time, and the judge asks for more anyway."""
+DECIMALS = 9
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,32 @@ class SasrecConfig:
 
     shape: Shape = field(default_factory=Shape)
     fit: FitConfig = field(default_factory=FitConfig)
+    temperature: float | None = None
+    """Scores are cosines divided by this; none = plain dot products."""
 
 
 class SasrecModel(nn.Module):
     """Item embeddings, shared by the input and the output, and a causal transformer between them."""
 
-    def __init__(self, num_items: int, shape: Shape, seed: int) -> None:
+    def __init__(self, num_items: int, config: SasrecConfig, seed: int) -> None:
         super().__init__()
-        self.transformer = CausalTransformer(shape, seed)
+        self.temperature = config.temperature
+        self.transformer = CausalTransformer(config.shape, seed)
         with torch.random.fork_rng():
             torch.manual_seed(counters.number(seed, "item-embeddings"))
-            self.items_ID = nn.Parameter(torch.randn(num_items, shape.width) * 0.02)
+            self.items_ID = nn.Parameter(torch.randn(num_items, config.shape.width) * 0.02)
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
         """Summed cross-entropy of the next items [B, T] after the inputs [B, T], and how many there are."""
         inputs_BT, labels_BT = (rows_BT.to(self.items_ID.device) for rows_BT in batch)
         states_BTD = self.transformer(F.embedding(inputs_BT, self.items_ID))
-        return cross_entropy(states_BTD.flatten(0, 1), self.items_ID, labels_BT.flatten())
+        return cross_entropy(*self.compared(states_BTD.flatten(0, 1)), labels_BT.flatten())
+
+    def compared(self, states_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """States and items whose dot products are the scores."""
+        if self.temperature is None:
+            return states_ND, self.items_ID
+        return F.normalize(states_ND, dim=1) / self.temperature, F.normalize(self.items_ID, dim=1)
 
     @torch.no_grad()
     def scores(self, histories: list[np.ndarray]) -> np.ndarray:
@@ -60,7 +71,8 @@ class SasrecModel(nn.Module):
         kept_rows = [history[-self.transformer.shape.max_length :] for history in histories]
         inputs_BT = padded(kept_rows, 0).to(self.items_ID.device)
         states_BD = last_states(self.transformer, F.embedding(inputs_BT, self.items_ID), kept_rows)
-        return (states_BD @ self.items_ID.T).cpu().numpy()
+        states_BD, items_ID = self.compared(states_BD)
+        return (states_BD @ items_ID.T).cpu().numpy()
 
 
 def train_sasrec(
@@ -70,7 +82,7 @@ def train_sasrec(
     """The model of the best epoch, and all epochs. Users may come in any order."""
     order = canonical_order(training_histories, validation_N)
     sequences, targets_N = [training_histories[user] for user in order], validation_N[order]
-    model = SasrecModel(num_items, config.shape, seed)
+    model = SasrecModel(num_items, config, seed)
     nn.Module.to(model, device)
 
     def validate() -> dict[str, float]:
@@ -110,7 +122,7 @@ class Sasrec:
 
     @cached_property
     def model(self) -> SasrecModel:
-        """The trained model."""
+        """The trained model, in double precision."""
         order = canonical_order(self.training_histories, self.validation_N)
         key = {
             "config": dataclasses.asdict(self.config),
@@ -120,9 +132,10 @@ class Sasrec:
             "num_items": self.num_items,
             "data": hash_of([*(self.training_histories[user] for user in order), self.validation_N[order]]),
         }
-        model = SasrecModel(self.num_items, self.config.shape, self.seed)
+        model = SasrecModel(self.num_items, self.config, self.seed)
         model.load_state_dict(kept(self.cache, "sasrec", key, self._train))
-        return nn.Module.to(model, self.device).eval()
+        nn.Module.to(model, self.device, torch.float64)
+        return model.eval()
 
     def _train(self) -> Arrays:
         trained, _ = train_sasrec(
@@ -132,5 +145,8 @@ class Sasrec:
         return dict(trained.state_dict())
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        """Dense scores of the next item."""
-        return Ranking(self.model.scores(histories))
+        """Dense scores of the next item.
+
+        In double precision and rounded, because the last bits depend on how many users are asked at once.
+        """
+        return Ranking(np.round(self.model.scores(histories), DECIMALS))

@@ -1,0 +1,328 @@
+"""The baselines: worked by hand, blind to targets, the same in any block and order; what is trained is kept."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pretrain.fused import cross_entropy as plain_cross_entropy
+from pretrain.metrics import summary
+from pretrain.models import save_model
+from zeroshot import baselines
+from zeroshot.baselines.cache import kept
+from zeroshot.baselines.causal import CausalTransformer, Shape, training_batches
+from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
+from zeroshot.baselines.fit import FitConfig, best_epoch
+from zeroshot.baselines.frozen_text import FrozenTextConfig, train_frozen_text
+from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
+from zeroshot.baselines.sasrec import Sasrec, SasrecConfig
+from zeroshot.baselines.softmax import IGNORED, cross_entropy
+from zeroshot.interface import Ranking
+from zeroshot.judge import judge, permutation_audit
+from zeroshot.tasks import Task
+
+RING = 40
+SMALL = SasrecConfig(
+    Shape(width=16, heads=2, layers=1, max_length=8, dropout=0.1),
+    FitConfig(learning_rate=1e-2, batch_users=32, max_epochs=15, patience=4),
+)
+
+
+def scores(recommender: baselines.Recommender, *histories: list[int]) -> list[list[float]]:
+    return recommender.rank([np.array(history) for history in histories], False).scores_NK.tolist()
+
+
+def ring_task(num_users: int = 150, seed: int = 1) -> Task:
+    """Everyone walks round a ring of items, one or two steps at a time, from a start of their own; a few items are
+    starts more often than others, so that popularity says something."""
+    draw = np.random.default_rng(seed)
+    starts = np.minimum(draw.integers(0, RING, num_users), draw.integers(0, RING, num_users))
+    walks = [(start + np.cumsum(draw.choice([1, 1, 1, 2], size=7))) % RING for start in starts]
+    return Task(
+        name="Ring",
+        users=[f"u{number}" for number in range(num_users)],
+        texts=[f"title: bead {row // 8} of row {row % 8}" for row in range(RING)],
+        items=[f"i{row:02d}" for row in range(RING)],
+        histories=[walk[:-1] for walk in walks],
+        targets=np.array([walk[-1] for walk in walks]),
+        training_histories=[walk[:-2] for walk in walks],
+        validation=np.array([walk[-2] for walk in walks]),
+    )
+
+
+def hit_ratio(task: Task, recommender: baselines.Recommender) -> float:
+    return summary(judge(task, recommender, "all"))["HR@5"]
+
+
+def test_popularity_repeat_and_random_by_hand() -> None:
+    histories = [np.array([2, 0, 2, 1])]
+    assert scores(baselines.Popularity(histories, 4), [0]) == [[1, 1, 2, 0]]
+    assert scores(baselines.Repeat(4), [2, 0, 2, 1]) == [[1, 3, 2, -np.inf]]
+    random = baselines.Random(4)
+    assert scores(random, [2, 0], [2, 1])[1] == scores(random, [2, 1])[0]
+
+
+def test_tfidf_by_hand() -> None:
+    vectors = baselines.item_vectors(["red shoe", "red hat", "blue hat", "blue shoe"])
+    assert np.allclose(scores(baselines.TfidfLast(vectors), [2, 0, 2, 1]), [[0.5, 1, 0.5, 0]])
+    weights = np.array([0.7**2, 1, 0.7 + 0.7**3, 0])
+    expected = weights @ (vectors @ vectors.T).toarray()
+    assert np.allclose(scores(baselines.TfidfDecayed(vectors), [2, 0, 2, 1]), [expected])
+    with pytest.raises(ValueError, match="nothing to match"):
+        baselines.item_vectors(["one", "two"])
+
+
+def test_neighbours_by_hand() -> None:
+    """After 1 came 2 twice and 1 itself once, before it 0 once and 1 once; then popularity: counts 2, 4, 2, 1, 0."""
+    histories = [np.array(history) for history in ([0, 1, 2], [1, 1, 2], [3], [0], [1])]
+    (found,) = scores(baselines.Neighbours(histories, 5), [3, 1])
+    counts = np.array([2, 4, 2, 1, 0])
+    assert np.allclose(found, np.array([0.5, 1.5, 2, 0, 0]) + counts / 10)
+    (lonely,) = scores(baselines.Neighbours(histories, 5), [3])
+    assert np.allclose(lonely, counts / 10)
+    assert scores(baselines.Neighbours([], 2), [0]) == [[0, 0]]
+
+
+def test_item_order_by_hand() -> None:
+    """In order of ids the rows are 2, 0, 3, 1; after row 3 comes row 1, then round the end 2, 0, and itself last."""
+    assert scores(baselines.ItemOrder(["b", "d", "a", "c"]), [1, 3]) == [[-3, -1, -2, -4]]
+
+
+def test_item_order_knows_sorted_histories() -> None:
+    task = ring_task()
+    wholes = [
+        np.unique(np.append(history, target)) for history, target in zip(task.histories, task.targets, strict=True)
+    ]
+    released = replace(
+        task,
+        histories=[whole[:-1] for whole in wholes],
+        targets=np.array([whole[-1] for whole in wholes]),
+        training_histories=[whole[:-2] for whole in wholes],
+    )
+    shuffled = replace(task, items=[f"i{(row * 17) % RING:02d}" for row in range(RING)])
+    order = baselines.ItemOrder(task.items)
+    assert hit_ratio(released, order) > 3 * hit_ratio(shuffled, baselines.ItemOrder(shuffled.items))
+
+
+def test_names_are_checked_and_kinds_told() -> None:
+    task, context = ring_task(), baselines.BaselineContext()
+    built = baselines.build(baselines.TRAINING_FREE, task, context)
+    assert tuple(recommender.name for recommender in built) == baselines.TRAINING_FREE
+    with pytest.raises(ValueError, match=r"called bert4rec; known are random, popularity, .*frozen-text, sasrec"):
+        baselines.build(["random", "bert4rec"], task, context)
+    with pytest.raises(ValueError, match="popularity is named twice"):
+        baselines.build(["popularity", "popularity"], task, context)
+    with pytest.raises(ValueError, match="encoder-last: a sentence encoder is needed"):
+        baselines.build(["encoder-last"], task, context)
+    with pytest.raises(ValueError, match="give the shard folder"):
+        baselines.build(["frozen-text"], task, replace(context, encoder="somewhere"))
+    with pytest.raises(ValueError, match="no validation items"):
+        baselines.build(["sasrec"], replace(task, validation=None), context)
+    assert (baselines.kind("sasrec"), baselines.kind("frozen-text")) == ("supervised", "baseline")
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 130])
+def test_the_softmax_is_the_plain_one(rows: int) -> None:
+    draw = torch.Generator().manual_seed(2)
+    labels_N = torch.randint(50, (rows,), generator=draw)
+    labels_N[::5] = IGNORED
+    found = []
+    for function in (cross_entropy, plain_cross_entropy):
+        states_ND = torch.randn(rows, 6, generator=torch.Generator().manual_seed(3)).double().requires_grad_()
+        items_ID = torch.randn(50, 6, generator=torch.Generator().manual_seed(4)).double().requires_grad_()
+        loss, count = function(states_ND, items_ID, labels_N)
+        (loss * 3).backward()
+        found.append((loss.detach(), states_ND.grad, items_ID.grad, torch.tensor(int(count))))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_transformer_does_not_look_ahead() -> None:
+    model = CausalTransformer(Shape(width=8, layers=2, max_length=6), seed=0).eval()
+    vectors_BTD = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(1))
+    changed_BTD = vectors_BTD.clone()
+    changed_BTD[:, 4:] *= -1
+    before, after = model(vectors_BTD), model(changed_BTD)
+    torch.testing.assert_close(before[:, :4], after[:, :4])
+    assert (before[:, 4] - after[:, 4]).abs().max() > 1e-3
+    torch.testing.assert_close(before[:, :3], model(vectors_BTD[:, :3]))
+
+
+def test_every_step_of_every_history_is_taught_once() -> None:
+    sequences = [np.arange(start, start + length) for start, length in ((0, 5), (10, 2), (20, 1), (30, 9), (50, 3))]
+    pairs = []
+    for inputs_BT, labels_BT in training_batches(sequences, max_length=6, users=2, seed=0, epoch=3):
+        real = labels_BT != IGNORED
+        pairs += list(zip(inputs_BT[real].tolist(), labels_BT[real].tolist(), strict=True))
+    expected = [
+        (item, item + 1) for first, last in ((0, 4), (10, 11), (32, 38), (50, 52)) for item in range(first, last)
+    ]
+    assert sorted(pairs) == expected
+
+
+def test_sasrec_learns_a_planted_pattern_and_is_kept_bit_for_bit(tmp_path: Path) -> None:
+    task, epochs = ring_task(), []
+    made = Sasrec(task, config=SMALL, cache=tmp_path, progress=epochs.append)
+    assert hit_ratio(task, made) > 0.8 > 2 * hit_ratio(task, baselines.Popularity(task.training_histories, RING))
+    assert epochs[-1].loss < epochs[0].loss
+    assert best_epoch(epochs).validation["NDCG@10"] == max(epoch.validation["NDCG@10"] for epoch in epochs)
+    told = len(epochs)
+    read = Sasrec(task, config=SMALL, cache=tmp_path, progress=epochs.append)
+    again = Sasrec(task, config=SMALL)
+    wanted = made.rank(task.histories, False).scores_NK.tobytes()
+    assert read.rank(task.histories, False).scores_NK.tobytes() == wanted
+    assert len(epochs) == told, "what is in the cache is not trained again"
+    assert again.rank(task.histories, False).scores_NK.tobytes() == wanted
+    other = Sasrec(task, seed=1, config=SMALL, cache=tmp_path)
+    assert other.rank(task.histories, False).scores_NK.tobytes() != wanted
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_sasrec_sees_no_target_and_no_order_of_users() -> None:
+    task = ring_task(60)
+    config = replace(SMALL, fit=replace(SMALL.fit, max_epochs=2))
+    permutation_audit(task, Sasrec(task, config=config), rebuild=lambda task: Sasrec(task, config=config))
+    order = np.random.default_rng(0).permutation(60)
+    assert task.validation is not None
+    moved = replace(
+        task,
+        users=[task.users[user] for user in order],
+        histories=[task.histories[user] for user in order],
+        targets=task.targets[order],
+        training_histories=[task.training_histories[user] for user in order],
+        validation=task.validation[order],
+    )
+    ranks_N = judge(task, Sasrec(task, config=config), "all")
+    assert judge(moved, Sasrec(moved, config=config), "all").tolist() == ranks_N[order].tolist()
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(small_model, tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoder") / "t5"
+    save_model(small_model(4), tokenizer, folder)
+    return folder
+
+
+def test_vectors_are_unit_means_over_the_real_tokens(encoder_folder: Path, small_model, tokenizer) -> None:
+    texts = ["title: red garden hose", "title: hose", "title: a long text " * 8, "title: hose"]
+    encoder = SentenceEncoder(str(encoder_folder))
+    found = encoder.vectors(texts)
+    for text, vector_E in zip(texts, found, strict=True):
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            mean_E = small_model(4).encoder(input_ids=ids).last_hidden_state[0].mean(0)
+        torch.testing.assert_close(vector_E, mean_E / mean_E.norm(), rtol=1e-4, atol=1e-5)
+    assert found[1].equal(found[3])
+    with pytest.raises(ValueError, match="cannot load a sentence encoder from '/nowhere'"):
+        SentenceEncoder("/nowhere").vectors(texts)
+
+
+def test_encoder_baselines_by_hand(encoder_folder: Path) -> None:
+    texts = ["title: red hose", "title: blue chair", "title: red chair", "title: green lamp"]
+    encoder = SentenceEncoder(str(encoder_folder))
+    vectors_IE = encoder.vectors(texts).double().numpy()
+    likeness_II = vectors_IE @ vectors_IE.T
+    assert np.allclose(scores(EncoderLast(encoder, texts), [0, 3, 1]), [likeness_II[1]], atol=1e-8)
+    weights = np.array([0.7**2, 1, 0, 0.7])
+    assert np.allclose(scores(EncoderDecayed(encoder, texts), [0, 3, 1]), [weights @ likeness_II], atol=1e-8)
+
+
+def test_embeddings_are_kept_by_weights_and_texts(encoder_folder: Path, small_model, tokenizer, tmp_path: Path) -> None:
+    texts = ["title: red hose", "title: blue chair"]
+    first = SentenceEncoder(str(encoder_folder), cache=tmp_path / "cache").vectors(texts)
+    asked = []
+    again = SentenceEncoder(
+        str(encoder_folder), cache=tmp_path / "cache", progress=lambda done, total: asked.append(done)
+    ).vectors(texts)
+    assert again.equal(first) and not asked
+    save_model(small_model(5), tokenizer, tmp_path / "other")
+    other = SentenceEncoder(str(tmp_path / "other"), cache=tmp_path / "cache").vectors(texts)
+    SentenceEncoder(str(encoder_folder), cache=tmp_path / "cache").vectors([*texts, "title: lamp"])
+    assert not other.equal(first)
+    assert len(list((tmp_path / "cache").iterdir())) == 3
+
+
+def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
+    def make() -> dict[str, torch.Tensor]:
+        return {"a": torch.arange(3.0)}
+
+    kept(tmp_path, "thing", {"x": 1}, make)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:10])
+    with pytest.raises(ValueError, match=r"thing-.*safetensors is damaged .*remove it"):
+        kept(tmp_path, "thing", {"x": 1}, make)
+
+
+def circle(num_items: int, shift: float) -> torch.Tensor:
+    """Text vectors of items that lie on a circle, the same circle for every catalogue."""
+    angles = 2 * np.pi * (np.arange(num_items) + shift) / num_items
+    waves = [function(k * angles) for k in (1, 2, 3) for function in (np.cos, np.sin)]
+    mixing = np.random.default_rng(8).standard_normal((6, 12))
+    return torch.tensor(np.stack(waves, axis=1) @ mixing + 3, dtype=torch.float32)
+
+
+def test_frozen_text_learns_what_holds_on_another_catalogue() -> None:
+    """Users step on by a tenth of a circle. Trained on forty items it lists the right ones of fifty it never saw."""
+    draw = np.random.default_rng(1)
+    walks = [(start + 4 * np.arange(7)) % 40 for start in draw.integers(0, 40, 200)]
+    held_out = HeldOut(0, 40, [walk[:-2] for walk in walks], np.array([walk[-2] for walk in walks]))
+    fusion = FusionData([""] * 40, [walk[:-2] for walk in walks], [held_out])
+    config = FrozenTextConfig(
+        Shape(width=16, layers=1, max_length=8, dropout=0.0), FitConfig(5e-3, batch_users=32, max_epochs=12, patience=3),
+        negatives=20,
+    )  # fmt: skip
+    model, epochs = train_frozen_text(fusion, circle(40, 0), config, 0, lambda epoch: None)
+    again, _ = train_frozen_text(fusion, circle(40, 0), config, 0, lambda epoch: None)
+    for name, weights in model.state_dict().items():
+        assert weights.equal(again.state_dict()[name]), name
+    assert best_epoch(epochs).validation["HR@5"] > 0.9
+    histories = [(start + 5 * np.arange(5)) % 50 for start in range(50)]
+    with torch.no_grad():
+        found_NI = model.scores(model.items(circle(50, 0.4)), histories)
+    wanted_N = np.array([(history[-1] + 5) % 50 for history in histories])
+    places_N = (found_NI > found_NI[np.arange(50), wanted_N, None]).sum(1)
+    assert (places_N < 5).mean() > 0.8
+
+
+def test_frozen_text_from_shards(encoder_folder: Path, shard_folder: Path, manifest, tmp_path: Path) -> None:
+    """Through the door: trained on the tiny Fusion, asked about a catalogue of another size, kept, the same again."""
+    fusion = load_fusion(str(shard_folder), manifest, 10, 0)
+    assert len(fusion.sequences) == sum(tar.records for member in manifest.train_members for tar in member.tars)
+    assert max(int(sequence.max()) for sequence in fusion.sequences) < len(fusion.texts)
+    for part, member in zip(fusion.held_out, manifest.train_members, strict=True):
+        assert (part.first, part.end) == (member.row_offset, member.row_offset + member.num_items)
+        assert len(part.targets) == 5
+        assert all(part.first <= row < part.end for history in part.histories for row in history)
+    task = ring_task(20)
+    context = baselines.BaselineContext(str(shard_folder), encoder=str(encoder_folder), cache=tmp_path)
+    names = ("frozen-text", "encoder-last")
+    found = [recommender.rank(task.histories, False) for recommender in baselines.build(names, task, context)]
+    assert all(ranking.scores_NK.shape == (20, RING) and np.isfinite(ranking.scores_NK).all() for ranking in found)
+    assert len(list(tmp_path.glob("frozen-text-*"))) == 1
+    again = baselines.build(names, task, context)[0].rank(task.histories, False)
+    assert again.scores_NK.tobytes() == found[0].scores_NK.tobytes()
+
+
+def test_blocks_of_users_change_no_rank(encoder_folder: Path, shard_folder: Path, tmp_path: Path) -> None:
+    task = ring_task(45)
+    context = baselines.BaselineContext(str(shard_folder), encoder=str(encoder_folder), cache=tmp_path)
+    built = baselines.build([name for name in baselines.KNOWN if name != "sasrec"], task, context)
+    built.append(Sasrec(task, config=replace(SMALL, fit=replace(SMALL.fit, max_epochs=2))))
+    for recommender in built:
+        one, other = (judge(task, recommender, "all", block=block).tolist() for block in (1, 16))
+        assert one == other, recommender.name
+        assert judge(task, Shuffled(recommender), "all", block=45).tolist() == one, recommender.name
+
+
+class Shuffled:
+    """Asks another recommender about the same users in another order, and puts the answers back."""
+
+    def __init__(self, asked: baselines.Recommender) -> None:
+        self.asked, self.name = asked, asked.name
+
+    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+        order = np.random.default_rng(0).permutation(len(histories))
+        answers = self.asked.rank([histories[user] for user in order], exclude_history).scores_NK
+        return Ranking(answers[np.argsort(order)])
