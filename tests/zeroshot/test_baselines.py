@@ -87,7 +87,8 @@ def test_neighbours_by_hand() -> None:
 
 def test_item_order_by_hand() -> None:
     """In order of ids the rows are 2, 0, 3, 1; after row 3 comes row 1, then round the end 2, 0, and itself last."""
-    assert scores(baselines.ItemOrder(["b", "d", "a", "c"]), [1, 3]) == [[-3, -1, -2, -4]]
+    order = baselines.ItemOrder(["b", "d", "a", "c"])
+    assert scores(order, [3, 2]) == scores(order, [0, 3]) == [[-3, -1, -2, -4]]
 
 
 def test_item_order_knows_sorted_histories() -> None:
@@ -269,10 +270,8 @@ def test_frozen_text_learns_what_holds_on_another_catalogue() -> None:
     walks = [(start + 4 * np.arange(7)) % 40 for start in draw.integers(0, 40, 200)]
     held_out = HeldOut(0, 40, [walk[:-2] for walk in walks], np.array([walk[-2] for walk in walks]))
     fusion = FusionData([""] * 40, [walk[:-2] for walk in walks], [held_out])
-    config = FrozenTextConfig(
-        Shape(width=16, layers=1, max_length=8, dropout=0.0), FitConfig(5e-3, batch_users=32, max_epochs=12, patience=3),
-        negatives=20,
-    )  # fmt: skip
+    shape, fit = Shape(width=16, layers=1, max_length=8, dropout=0.0), FitConfig(5e-3, 0.0, 32, 12, 3)
+    config = FrozenTextConfig(shape, fit, negatives=20)
     model, epochs = train_frozen_text(fusion, circle(40, 0), config, 0, lambda epoch: None)
     again, _ = train_frozen_text(fusion, circle(40, 0), config, 0, lambda epoch: None)
     for name, weights in model.state_dict().items():

@@ -1,8 +1,8 @@
 """The next item in order of item ids: what a data set gives away whose histories are sorted by id.
 
-Enters: item names. Leaves: dense scores. What must hold: only names and the last item of a history count, no text and
-no other user. In the reference's Sports and Toys every history is sorted by ASIN, so a target lies behind all of its
-history; there this scores far above chance, in true order of time hardly.
+Enters: item names. Leaves: dense scores. What must hold: only names and the history count, no text and no other user.
+In the reference's Sports and Toys every history is sorted by ASIN, so the target's ASIN is the largest of all. This is
+the simplest guess that knows it; in true order of time it has nothing to go by but that like items have like numbers.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from zeroshot.interface import Ranking
 
 
 class ItemOrder:
-    """The item whose id comes next after the last item's id in the sorted catalogue, then the one after it, and so on
-    round the end of the catalogue to the last item itself."""
+    """The item whose id comes next after the largest id of the history in the sorted catalogue, then the one after it,
+    and so on round the end of the catalogue."""
 
     name = "item-order"
 
@@ -21,7 +21,7 @@ class ItemOrder:
         self.place_I[sorted(range(len(items)), key=items.__getitem__)] = np.arange(len(items))
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        """Dense scores: minus the steps from the last item, 1 to the size of the catalogue."""
-        last_N = np.array([history[-1] for history in histories], dtype=np.int64)
-        steps_NI = (self.place_I[None, :] - self.place_I[last_N, None] - 1) % len(self.place_I) + 1
+        """Dense scores: minus the steps from the item with the largest id, 1 to the size of the catalogue."""
+        largest_N = np.array([self.place_I[history].max() for history in histories], dtype=np.int64)
+        steps_NI = (self.place_I[None, :] - largest_N[:, None] - 1) % len(self.place_I) + 1
         return Ranking(-steps_NI.astype(np.float64))
