@@ -47,17 +47,22 @@ class Checkpoint:
 
 
 def task_book(
-    checkpoint: Checkpoint, items: ItemTable, task: Task, out: Path, world: World, reporter: Reporter
-) -> Book:
-    """The ID book of the unseen catalogue, saved in the folder `out`. Collective."""
-    progress = out / f".book-{task.name}.progress"
+    checkpoint: Checkpoint, items: ItemTable, task: Task, out: Path, world: World, reporter: Reporter,
+    untrained: bool = False,
+) -> Book:  # fmt: skip
+    """The ID book of the unseen catalogue, saved in the folder `out`: by the trained generator or, for the control
+    "untrained-ids", by the generator before training. Collective."""
+    generator = checkpoint.untrained_generator if untrained else checkpoint.generator
+    if generator is None:
+        raise ValueError("the run kept no generator from before training (untrained/generator in its folder)")
+    name = f"{task.name}-untrained" if untrained else task.name
+    progress = out / f".book-{name}.progress"
     book, _ = make_book(
-        checkpoint.generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, f"{task.name}, IDs",
-        journal=progress,
-    )  # fmt: skip
+        generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, f"{name}, IDs", journal=progress
+    )
     reporter.line(f"  {book.describe()}")
     if world.is_main:
-        book.save(out / f"book-{task.name}.arrow")
+        book.save(out / f"book-{name}.arrow")
         discard(progress)
     return book
 
@@ -66,8 +71,9 @@ def generative(
     checkpoint: Checkpoint, name: str, book: Book, items: ItemTable, search: SearchConfig,
     candidates: np.ndarray | None = None,
 ) -> GenerativeRecommender:  # fmt: skip
-    """The trained recommender ("idgenrec") or the same model before training ("untrained") over a book and the texts of
-    its items, which histories consist of where the run's did."""
+    """The same model before training where the name is "untrained", else the trained one ("idgenrec"; "untrained-ids"
+    over a book of the untrained generator), over a book and the texts of its items, which histories consist of where
+    the run's did."""
     model = checkpoint.untrained if name == "untrained" else checkpoint.recommender
     assert model is not None
     return GenerativeRecommender(
