@@ -1,6 +1,7 @@
 """The baselines give the measured numbers of ANCHORS.md on the real data, to the fourth digit."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,27 @@ def test_baselines_reproduce_the_anchors(shared: Path, name: str) -> None:
     if name == "Yelp":
         assert int((~task.target_is_new).sum()) == 2027
     assert not wrong, wrong
+
+
+# HR@10 of the next item in order of ASINs: as released (every history sorted by ASIN), and in order of time.
+ITEM_ORDER = {"Toys": (0.0729, 0.0360)}
+
+
+@pytest.mark.parametrize("name", sorted(ITEM_ORDER))
+def test_item_order_shows_what_the_released_sets_give_away(shared: Path, name: str) -> None:
+    task = read_task(shared / "data" / name)
+    recommender = baselines.ItemOrder(task.items)
+    in_time = summary(judge(task, recommender, "all"))["HR@10"]
+    of_place = np.argsort(recommender.place_I)
+    wholes = [
+        of_place[np.sort(recommender.place_I[[*history, target]])]
+        for history, target in zip(task.histories, task.targets, strict=True)
+    ]
+    released = replace(task, histories=[w[:-1] for w in wholes], targets=np.array([w[-1] for w in wholes]))
+    sorted_by_id = summary(judge(released, recommender, "all"))["HR@10"]
+    print(name, f"released {sorted_by_id:.4f}, in order of time {in_time:.4f}, chance {10 / len(task.items):.4f}")
+    assert np.allclose((sorted_by_id, in_time), ITEM_ORDER[name], rtol=0, atol=0.5001e-4)
+    assert sorted_by_id > 20 * 10 / len(task.items)
 
 
 def compare(wrong: list[str], what: str, found: tuple[float, float], printed: tuple[float, float] | None) -> None:
