@@ -99,11 +99,12 @@ def write(options: argparse.Namespace, load: float, choices: list[list[str]], te
     command = f"--data {' '.join(folder.name for folder in options.data)}{' --no-grid' * options.no_grid}"
     lines = [
         "# SASRec with cross-entropy over all items: the supervised ceiling", "",
-        f"`python -m benchmarks.sasrec {command}`, {options.threads} thread of {platform.machine()} (load {load:.1f} when "
-        f"it began), torch {torch.__version__}, seed {options.seed}.", "",
+        f"`python -m benchmarks.sasrec {command}`, {options.threads} thread of {platform.machine()} (load {load:.1f} "
+        f"when it began), torch {torch.__version__}, seed {options.seed}.", "",
         f"{shape.layers} layers of {shape.width} with {shape.heads} heads, the last {shape.max_length} items, AdamW at "
         f"{fit.learning_rate:g}, {fit.batch_users} users a step, running average of the weights ({fit.average:g}), "
-        f"trained on `sequence[:-2]`, ended after {fit.patience} epochs without a better {JUDGED_BY} of `sequence[-2]`.",
+        f"trained on `sequence[:-2]`, ended after {fit.patience} epochs without a better {JUDGED_BY} of "
+        "`sequence[-2]`.",
         "", "What was chosen, on validation items alone:", "",
         *table(["data set, setting", "validation HR@10/NDCG@10", "best epoch", "epochs", "seconds"], choices),
         "The chosen setting on the test items (HR@10/NDCG@10):", "",
