@@ -7,7 +7,7 @@ epoch. What must hold: a function of the seed, the data and the number of thread
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -86,7 +86,8 @@ def fit(
                 # The first steps' average is the plain mean, so that the start is forgotten as fast as it can be.
                 share = min(config.average, 1 - 1 / steps)
                 with torch.no_grad():
-                    torch._foreach_lerp_(average, parameters, 1 - share)
+                    for mean, now in zip(average, parameters, strict=True):
+                        mean.lerp_(now, 1 - share)
                 total, targets = total + loss.item(), targets + count
         model.eval()
         with torch.no_grad():
@@ -100,16 +101,18 @@ def fit(
             break
         swap(parameters, average)
     with torch.no_grad():
-        torch._foreach_copy_(parameters, best_weights)
+        for parameter, best_weight in zip(parameters, best_weights, strict=True):
+            parameter.copy_(best_weight)
     return epochs
 
 
-def swap(some: list[Tensor], others: list[Tensor]) -> None:
+def swap(some: Sequence[Tensor], others: Sequence[Tensor]) -> None:
     """Exchange the values of two lists of tensors."""
     with torch.no_grad():
-        held = [tensor.clone() for tensor in some]
-        torch._foreach_copy_(some, others)
-        torch._foreach_copy_(others, held)
+        for one, other in zip(some, others, strict=True):
+            held = one.clone()
+            one.copy_(other)
+            other.copy_(held)
 
 
 def best_epoch(epochs: list[Epoch]) -> Epoch:
