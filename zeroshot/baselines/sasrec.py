@@ -34,7 +34,7 @@ DECIMALS = 9
 
 @dataclass(frozen=True)
 class SasrecConfig:
-    """The size of the model and how it is trained (docs/benchmarks/sasrec.md says how the defaults were found)."""
+    """Size and training of the model: first values tried; `python -m benchmarks.sasrec` chooses by validation."""
 
     shape: Shape = field(default_factory=Shape)
     fit: FitConfig = field(default_factory=FitConfig)
