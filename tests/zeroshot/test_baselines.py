@@ -9,17 +9,12 @@ import torch
 
 from pretrain.fused import cross_entropy as plain_cross_entropy
 from pretrain.metrics import summary
-from pretrain.models import save_model
 from zeroshot import baselines
 from zeroshot.baselines.cache import kept
 from zeroshot.baselines.causal import CausalTransformer, Shape, training_batches
-from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
 from zeroshot.baselines.fit import FitConfig, best_epoch
-from zeroshot.baselines.frozen_text import FrozenTextConfig, train_frozen_text
-from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
 from zeroshot.baselines.sasrec import Sasrec, SasrecConfig
 from zeroshot.baselines.softmax import IGNORED, cross_entropy
-from zeroshot.interface import Ranking
 from zeroshot.judge import judge, permutation_audit
 from zeroshot.tasks import Task
 
@@ -32,24 +27,6 @@ SMALL = SasrecConfig(
 
 def scores(recommender: baselines.Recommender, *histories: list[int]) -> list[list[float]]:
     return recommender.rank([np.array(history) for history in histories], False).scores_NK.tolist()
-
-
-def ring_task(num_users: int = 150, seed: int = 1) -> Task:
-    """Everyone walks round a ring of items, one or two steps at a time, from a start of their own; a few items are
-    starts more often than others, so that popularity says something."""
-    draw = np.random.default_rng(seed)
-    starts = np.minimum(draw.integers(0, RING, num_users), draw.integers(0, RING, num_users))
-    walks = [(start + np.cumsum(draw.choice([1, 1, 1, 2], size=7))) % RING for start in starts]
-    return Task(
-        name="Ring",
-        users=[f"u{number}" for number in range(num_users)],
-        texts=[f"title: bead {row // 8} of row {row % 8}" for row in range(RING)],
-        items=[f"i{row:02d}" for row in range(RING)],
-        histories=[walk[:-1] for walk in walks],
-        targets=np.array([walk[-1] for walk in walks]),
-        training_histories=[walk[:-2] for walk in walks],
-        validation=np.array([walk[-2] for walk in walks]),
-    )
 
 
 def hit_ratio(task: Task, recommender: baselines.Recommender) -> float:
@@ -91,7 +68,7 @@ def test_item_order_by_hand() -> None:
     assert scores(order, [3, 2]) == scores(order, [0, 3]) == [[-3, -1, -2, -4]]
 
 
-def test_item_order_knows_sorted_histories() -> None:
+def test_item_order_knows_sorted_histories(ring_task) -> None:
     task = ring_task()
     wholes = [
         np.unique(np.append(history, target)) for history, target in zip(task.histories, task.targets, strict=True)
@@ -107,7 +84,7 @@ def test_item_order_knows_sorted_histories() -> None:
     assert hit_ratio(released, order) > 3 * hit_ratio(shuffled, baselines.ItemOrder(shuffled.items))
 
 
-def test_names_are_checked_and_kinds_told() -> None:
+def test_names_are_checked_and_kinds_told(ring_task) -> None:
     task, context = ring_task(), baselines.BaselineContext()
     built = baselines.build(baselines.TRAINING_FREE, task, context)
     assert tuple(recommender.name for recommender in built) == baselines.TRAINING_FREE
@@ -163,7 +140,7 @@ def test_every_step_of_every_history_is_taught_once() -> None:
     assert sorted(pairs) == expected
 
 
-def test_sasrec_learns_a_planted_pattern_and_is_kept_bit_for_bit(tmp_path: Path) -> None:
+def test_sasrec_learns_a_planted_pattern_and_is_kept_bit_for_bit(ring_task, tmp_path: Path) -> None:
     task, epochs = ring_task(), []
     made = Sasrec(task, config=SMALL, cache=tmp_path, progress=epochs.append)
     assert hit_ratio(task, made) > 0.8 > 2 * hit_ratio(task, baselines.Popularity(task.training_histories, RING))
@@ -181,7 +158,7 @@ def test_sasrec_learns_a_planted_pattern_and_is_kept_bit_for_bit(tmp_path: Path)
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_sasrec_sees_no_target_and_no_order_of_users() -> None:
+def test_sasrec_sees_no_target_and_no_order_of_users(ring_task) -> None:
     task = ring_task(60)
     config = replace(SMALL, fit=replace(SMALL.fit, max_epochs=2))
     permutation_audit(task, Sasrec(task, config=config), rebuild=lambda task: Sasrec(task, config=config))
@@ -199,52 +176,6 @@ def test_sasrec_sees_no_target_and_no_order_of_users() -> None:
     assert judge(moved, Sasrec(moved, config=config), "all").tolist() == ranks_N[order].tolist()
 
 
-@pytest.fixture(scope="session")
-def encoder_folder(small_model, tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("encoder") / "t5"
-    save_model(small_model(4), tokenizer, folder)
-    return folder
-
-
-def test_vectors_are_unit_means_over_the_real_tokens(encoder_folder: Path, small_model, tokenizer) -> None:
-    texts = ["title: red garden hose", "title: hose", "title: a long text " * 8, "title: hose"]
-    encoder = SentenceEncoder(str(encoder_folder))
-    found = encoder.vectors(texts)
-    for text, vector_E in zip(texts, found, strict=True):
-        ids = tokenizer(text, return_tensors="pt")["input_ids"]
-        with torch.no_grad():
-            mean_E = small_model(4).encoder(input_ids=ids).last_hidden_state[0].mean(0)
-        torch.testing.assert_close(vector_E, mean_E / mean_E.norm(), rtol=1e-4, atol=1e-5)
-    assert found[1].equal(found[3])
-    with pytest.raises(ValueError, match="cannot load a sentence encoder from '/nowhere'"):
-        SentenceEncoder("/nowhere").vectors(texts)
-
-
-def test_encoder_baselines_by_hand(encoder_folder: Path) -> None:
-    texts = ["title: red hose", "title: blue chair", "title: red chair", "title: green lamp"]
-    encoder = SentenceEncoder(str(encoder_folder))
-    vectors_IE = encoder.vectors(texts).double().numpy()
-    likeness_II = vectors_IE @ vectors_IE.T
-    assert np.allclose(scores(EncoderLast(encoder, texts), [0, 3, 1]), [likeness_II[1]], atol=1e-8)
-    weights = np.array([0.7**2, 1, 0, 0.7])
-    assert np.allclose(scores(EncoderDecayed(encoder, texts), [0, 3, 1]), [weights @ likeness_II], atol=1e-8)
-
-
-def test_embeddings_are_kept_by_weights_and_texts(encoder_folder: Path, small_model, tokenizer, tmp_path: Path) -> None:
-    texts = ["title: red hose", "title: blue chair"]
-    first = SentenceEncoder(str(encoder_folder), cache=tmp_path / "cache").vectors(texts)
-    asked = []
-    again = SentenceEncoder(
-        str(encoder_folder), cache=tmp_path / "cache", progress=lambda done, total: asked.append(done)
-    ).vectors(texts)
-    assert again.equal(first) and not asked
-    save_model(small_model(5), tokenizer, tmp_path / "other")
-    other = SentenceEncoder(str(tmp_path / "other"), cache=tmp_path / "cache").vectors(texts)
-    SentenceEncoder(str(encoder_folder), cache=tmp_path / "cache").vectors([*texts, "title: lamp"])
-    assert not other.equal(first)
-    assert len(list((tmp_path / "cache").iterdir())) == 3
-
-
 def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     def make() -> dict[str, torch.Tensor]:
         return {"a": torch.arange(3.0)}
@@ -254,74 +185,3 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:10])
     with pytest.raises(ValueError, match=r"thing-.*safetensors is damaged .*remove it"):
         kept(tmp_path, "thing", {"x": 1}, make)
-
-
-def circle(num_items: int, shift: float) -> torch.Tensor:
-    """Text vectors of items that lie on a circle, the same circle for every catalogue."""
-    angles = 2 * np.pi * (np.arange(num_items) + shift) / num_items
-    waves = [function(k * angles) for k in (1, 2, 3) for function in (np.cos, np.sin)]
-    mixing = np.random.default_rng(8).standard_normal((6, 12))
-    return torch.tensor(np.stack(waves, axis=1) @ mixing + 3, dtype=torch.float32)
-
-
-def test_frozen_text_learns_what_holds_on_another_catalogue() -> None:
-    """Users step on by a tenth of a circle. Trained on forty items it lists the right ones of fifty it never saw."""
-    draw = np.random.default_rng(1)
-    walks = [(start + 4 * np.arange(7)) % 40 for start in draw.integers(0, 40, 200)]
-    held_out = HeldOut(0, 40, [walk[:-2] for walk in walks], np.array([walk[-2] for walk in walks]))
-    fusion = FusionData([""] * 40, [walk[:-2] for walk in walks], [held_out])
-    shape, fit = Shape(width=16, layers=1, max_length=8, dropout=0.0), FitConfig(5e-3, 0.0, 32, 12, 3)
-    config = FrozenTextConfig(shape, fit, negatives=20)
-    model, epochs = train_frozen_text(fusion, circle(40, 0), config, 0, lambda epoch: None)
-    again, _ = train_frozen_text(fusion, circle(40, 0), config, 0, lambda epoch: None)
-    for name, weights in model.state_dict().items():
-        assert weights.equal(again.state_dict()[name]), name
-    assert best_epoch(epochs).validation["HR@5"] > 0.9
-    histories = [(start + 5 * np.arange(5)) % 50 for start in range(50)]
-    with torch.no_grad():
-        found_NI = model.scores(model.items(circle(50, 0.4)), histories)
-    wanted_N = np.array([(history[-1] + 5) % 50 for history in histories])
-    places_N = (found_NI > found_NI[np.arange(50), wanted_N, None]).sum(1)
-    assert (places_N < 5).mean() > 0.8
-
-
-def test_frozen_text_from_shards(encoder_folder: Path, shard_folder: Path, manifest, tmp_path: Path) -> None:
-    """Through the door: trained on the tiny Fusion, asked about a catalogue of another size, kept, the same again."""
-    fusion = load_fusion(str(shard_folder), manifest, 10, 0)
-    assert len(fusion.sequences) == sum(tar.records for member in manifest.train_members for tar in member.tars)
-    assert max(int(sequence.max()) for sequence in fusion.sequences) < len(fusion.texts)
-    for part, member in zip(fusion.held_out, manifest.train_members, strict=True):
-        assert (part.first, part.end) == (member.row_offset, member.row_offset + member.num_items)
-        assert len(part.targets) == 5
-        assert all(part.first <= row < part.end for history in part.histories for row in history)
-    task = ring_task(20)
-    context = baselines.BaselineContext(str(shard_folder), encoder=str(encoder_folder), cache=tmp_path)
-    names = ("frozen-text", "encoder-last")
-    found = [recommender.rank(task.histories, False) for recommender in baselines.build(names, task, context)]
-    assert all(ranking.scores_NK.shape == (20, RING) and np.isfinite(ranking.scores_NK).all() for ranking in found)
-    assert len(list(tmp_path.glob("frozen-text-*"))) == 1
-    again = baselines.build(names, task, context)[0].rank(task.histories, False)
-    assert again.scores_NK.tobytes() == found[0].scores_NK.tobytes()
-
-
-def test_blocks_of_users_change_no_rank(encoder_folder: Path, shard_folder: Path, tmp_path: Path) -> None:
-    task = ring_task(45)
-    context = baselines.BaselineContext(str(shard_folder), encoder=str(encoder_folder), cache=tmp_path)
-    built = baselines.build([name for name in baselines.KNOWN if name != "sasrec"], task, context)
-    built.append(Sasrec(task, config=replace(SMALL, fit=replace(SMALL.fit, max_epochs=2))))
-    for recommender in built:
-        one, other = (judge(task, recommender, "all", block=block).tolist() for block in (1, 16))
-        assert one == other, recommender.name
-        assert judge(task, Shuffled(recommender), "all", block=45).tolist() == one, recommender.name
-
-
-class Shuffled:
-    """Asks another recommender about the same users in another order, and puts the answers back."""
-
-    def __init__(self, asked: baselines.Recommender) -> None:
-        self.asked, self.name = asked, asked.name
-
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        order = np.random.default_rng(0).permutation(len(histories))
-        answers = self.asked.rank([histories[user] for user in order], exclude_history).scores_NK
-        return Ranking(answers[np.argsort(order)])
