@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pretrain.config import SearchConfig
+from zeroshot.baseline_names import TRAINING_FREE, check_names
 
 AUDIT_FAILED = 3
 """Exit status: the results are written, but a check of the audit says that they cannot be believed."""
@@ -30,6 +32,14 @@ class EvaluateConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     candidates: str | None = None
     """Text file of item ids, one per line: the model and every baseline rank these alone; none = all items."""
+    controls: tuple[Literal["untrained", "untrained-ids"], ...] = ("untrained",)
+    """The model with something taken away: untrained (the recommender before training), untrained-ids (the trained one
+    over IDs of the generator before training)."""
+    baselines: tuple[str, ...] = TRAINING_FREE
+    """Whom the model is judged beside: random, popularity, repeat, neighbours, item-order, tfidf-last, tfidf-decayed;
+    by request encoder-last, encoder-decayed, frozen-text (with --encoder) and sasrec (trained on the unseen set)."""
+    encoder: str | None = None
+    """Hugging Face name or folder of a sentence encoder for the baselines that need one; a T5 serves too."""
     pretraining_shards: str | None = None
     """Shard folder that the checkpoint was trained on, where it is not `shards`: the audit looks users and texts up."""
     sweep_users: int = 0
@@ -43,6 +53,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         self.search.check()
+        check_names(self.baselines, self.encoder)
         if self.search.length < 10:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
         if self.sweep_users < 0:

@@ -52,24 +52,28 @@ class Checkpoint:
 
 
 def task_book(
-    checkpoint: Checkpoint, items: ItemTable, task: Task, out: Path, world: World, reporter: Reporter
-) -> Book:
-    """The ID book of the unseen catalogue, saved in the folder `out`. Collective.
+    checkpoint: Checkpoint, items: ItemTable, dataset: str, out: Path, world: World, reporter: Reporter,
+    untrained: bool = False,
+) -> Book:  # fmt: skip
+    """The ID book of an unseen catalogue, saved in the folder `out`: by the trained generator or, for the control
+    "untrained-ids", by the generator before training. Collective.
 
     The book of an evaluation that was killed is taken over where it was made by the same generator, with the same
     options and of the same texts.
     """
-    path, progress = out / f"book-{task.name}.arrow", out / f".book-{task.name}.progress"
-    finished = out / FOLDER / f"book-{task.name}.json"
-    identity = Maker.of(checkpoint.generator, checkpoint.tokenizer, checkpoint.ids).identity(items)
+    generator = checkpoint.untrained_generator if untrained else checkpoint.generator
+    assert generator is not None
+    name = f"{dataset}-untrained" if untrained else dataset
+    path, progress = out / f"book-{name}.arrow", out / f".book-{name}.progress"
+    finished = out / FOLDER / f"book-{name}.json"
+    identity = Maker.of(generator, checkpoint.tokenizer, checkpoint.ids).identity(items)
     if world.main_says(lambda: finished.is_file() and is_same(finished, path, identity)):
         book = Book.load(path, checkpoint.tokenizer)
         reporter.line(f"  the book of the evaluation that was broken off: {book.describe()}")
         return book
     book, _ = make_book(
-        checkpoint.generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, f"{task.name}, IDs",
-        journal=progress,
-    )  # fmt: skip
+        generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, f"{name}, IDs", journal=progress
+    )
     reporter.line(f"  {book.describe()}")
     if world.is_main:
         draft = path.with_name(f".{path.name}.writing")
@@ -91,8 +95,9 @@ def generative(
     checkpoint: Checkpoint, name: str, book: Book, items: ItemTable, search: SearchConfig,
     candidates: np.ndarray | None = None, template: int = EVALUATION_TEMPLATE,
 ) -> GenerativeRecommender:  # fmt: skip
-    """The trained recommender ("idgenrec") or the same model before training ("untrained") over a book and the texts of
-    its items, which histories consist of where the run's did."""
+    """The same model before training where the name is "untrained", else the trained one ("idgenrec"; "untrained-ids"
+    over a book of the untrained generator), over a book and the texts of its items, which histories consist of where
+    the run's did."""
     model = checkpoint.untrained if name == "untrained" else checkpoint.recommender
     assert model is not None
     return GenerativeRecommender(

@@ -33,7 +33,7 @@ REQUIRED: dict[str, type] = {
     "version": int, "provenance": dict, "tasks": dict, "rows": list, "comparisons": list, "segments": list,
     "sweeps": list, "audit": list, "ids": dict, "users": dict, "titles": dict, "training": dict,
 }  # fmt: skip
-TASK_KEYS = ("num_users", "num_items", "users_judged", "spec", "order", "sample", "data_sha256", "counts_match")
+TASK_KEYS = ("num_users", "num_items", "users_judged", "version", "order", "sample", "data_sha256", "counts_match")
 ID_KEYS = ("num_items", "second_attempt_share", "longer_share", "suffixed_share", "examples")
 USER_KEYS = ("user", "history", "target", "list", "rank")
 AUDIT_KEYS = ("task", "check", "verdict", "words")

@@ -34,6 +34,7 @@ class Task:
         sampled: rows among the N users whom models judge, rising; None = everyone. Classic baselines judge all N.
         spec: what the task is; None = a plain chronological task of the data set of its name.
         fingerprints: of everyone's data, the users not judged included; None where nobody took them.
+        validation: sequence[-2] of every user in the order of `training_histories`, for supervised baselines only.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Task:
     sampled: np.ndarray | None = None
     spec: TaskSpec | None = None
     fingerprints: Fingerprints | None = None
+    validation: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.users) == len(self.histories) == len(self.targets):
@@ -154,6 +156,7 @@ def task_from_holdout(
         histories=[np.append(training_histories[user], valid_N[user]) for user in judged],
         targets=test_N[judged],
         training_histories=training_histories,
+        validation=valid_N,
     )
 
 

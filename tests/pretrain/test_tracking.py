@@ -5,8 +5,9 @@ import json
 import pytest
 
 from pretrain import delivery, tracking
+from pretrain.delivery import Address
 from pretrain.reporter import SILENT
-from pretrain.tracking import Tracker, read_lines, tracked_at
+from pretrain.tracking import Tracker, read_lines
 
 
 class FakeStore:
@@ -84,7 +85,7 @@ def test_each_point_arrives_once_in_spite_of_failures(store, tmp_path, failing, 
         "parameters",
         "closed",
     ]
-    assert tracked_at(tmp_path).run_id == f"run-of-{tracked_at(tmp_path).key}"
+    assert Address.load(tmp_path).run_id == f"run-of-{Address.load(tmp_path).key}"
 
 
 def test_a_tracker_that_stays_away_keeps_the_lines_and_sync_delivers_them(store, tmp_path, monkeypatch, capsys):
@@ -106,10 +107,10 @@ def test_a_tracker_that_stays_away_keeps_the_lines_and_sync_delivers_them(store,
     assert len(said) == 1 and said[0].startswith("7 lines are not in MLflow yet (ConnectionError: nobody is there)")
     assert f"idgenrec track sync {tmp_path}" in said[0] and not store.points_of
     store.failing = 0
-    address = tracked_at(tmp_path)
+    address = Address.load(tmp_path)
     delivery.Courier(tmp_path, address, None).send()
     assert steps_of(store) == list(range(5)) and store.events[-1]["event"] == "closed"
-    again = delivery.Courier(tmp_path, tracked_at(tmp_path), None)
+    again = delivery.Courier(tmp_path, Address.load(tmp_path), None)
     assert again.waiting == 0
     again.send()
     assert steps_of(store) == list(range(5)) and store.made == 1

@@ -1,6 +1,7 @@
 """The baselines give the measured numbers of ANCHORS.md on the real data, to the fourth digit."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,37 +19,58 @@ ANCHORS = {
         "Beauty": (0.0106, 0.0051),
         "Toys": (0.0089, 0.0049),
         "Yelp": (0.0100, 0.0051),
+        "Sports": (0.0090, 0.0051),
         "Instruments": (0.0714, 0.0357),
     },
     ("repeat", "all"): {
         "Beauty": (0.0, 0.0),
         "Toys": (0.0, 0.0),
         "Yelp": (0.0620, 0.0414),
+        "Sports": (0.0, 0.0),
         "Instruments": (0.0, 0.0),
     },
     ("tfidf-last", "all"): {
         "Beauty": (0.0656, 0.0305),
         "Toys": (0.0763, 0.0342),
         "Yelp": (0.0277, 0.0231),
+        "Sports": (0.0295, 0.0130),
         "Instruments": (0.0455, 0.0185),
     },
     ("tfidf-last", "new"): {
         "Beauty": (0.0707, 0.0435),
         "Toys": (0.0829, 0.0482),
         "Yelp": (0.0062, 0.0036),
+        "Sports": (0.0309, 0.0173),
         "Instruments": (0.0490, 0.0235),
     },
     ("tfidf-decayed", "all"): {
         "Beauty": (0.0630, 0.0269),
         "Toys": (0.0693, 0.0292),
         "Yelp": (0.0383, 0.0281),
+        "Sports": (0.0269, 0.0108),
         "Instruments": (0.0336, 0.0116),
     },
     ("tfidf-decayed", "new"): {
         "Beauty": (0.0751, 0.0446),
         "Toys": (0.0812, 0.0461),
         "Yelp": (0.0061, 0.0033),
+        "Sports": (0.0348, 0.0187),
         "Instruments": (0.0504, 0.0241),
+    },
+    # First-order Markov, supervised.
+    ("neighbours", "all"): {
+        "Beauty": (0.0672, 0.0421),
+        "Toys": (0.0743, 0.0475),
+        "Yelp": (0.0309, 0.0185),
+        "Sports": (0.0378, 0.0234),
+        "Instruments": (0.0882, 0.0510),
+    },
+    ("neighbours", "new"): {
+        "Beauty": (0.0688, 0.0448),
+        "Toys": (0.0749, 0.0496),
+        "Yelp": (0.0229, 0.0123),
+        "Sports": (0.0383, 0.0240),
+        "Instruments": (0.0917, 0.0533),
     },
 }
 NEW_TARGETS_DECAYED_YELP = (0.0065, 0.0036)
@@ -75,12 +97,13 @@ def read_task(folder: Path) -> Task:
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) for name in ("Beauty", "Toys", "Yelp")] + ["Instruments"]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) for name in ("Beauty", "Toys", "Yelp", "Sports")] + ["Instruments"],
 )
 def test_baselines_reproduce_the_anchors(shared: Path, name: str) -> None:
     task = read_task(shared / "data" / name)
     wrong: list[str] = []
-    for recommender in baselines.standard(task):
+    for recommender in baselines.build(baselines.TRAINING_FREE, task, baselines.BaselineContext()):
         for protocol in PROTOCOLS:
             ranks_N = judge(task, recommender, protocol).ranks_N
             measured = summary(ranks_N)
@@ -95,6 +118,27 @@ def test_baselines_reproduce_the_anchors(shared: Path, name: str) -> None:
     if name == "Yelp":
         assert int((~task.target_is_new).sum()) == 2027
     assert not wrong, wrong
+
+
+# HR@10 of the next item in order of ASINs: as released (every history sorted by ASIN), and in order of time.
+ITEM_ORDER = {"Toys": (0.0729, 0.0360), "Sports": (0.0223, 0.0085)}
+
+
+@pytest.mark.parametrize("name", sorted(ITEM_ORDER))
+def test_item_order_shows_what_the_released_sets_give_away(shared: Path, name: str) -> None:
+    task = read_task(shared / "data" / name)
+    recommender = baselines.ItemOrder(task.items)
+    in_time = summary(judge(task, recommender, "all").ranks_N)["HR@10"]
+    of_place = np.argsort(recommender.place_I)
+    wholes = [
+        of_place[np.sort(recommender.place_I[[*history, target]])]
+        for history, target in zip(task.histories, task.targets, strict=True)
+    ]
+    released = replace(task, histories=[w[:-1] for w in wholes], targets=np.array([w[-1] for w in wholes]))
+    sorted_by_id = summary(judge(released, recommender, "all").ranks_N)["HR@10"]
+    print(name, f"released {sorted_by_id:.4f}, in order of time {in_time:.4f}, chance {10 / len(task.items):.4f}")
+    assert np.allclose((sorted_by_id, in_time), ITEM_ORDER[name], rtol=0, atol=0.5001e-4)
+    assert sorted_by_id > 20 * 10 / len(task.items)
 
 
 def compare(wrong: list[str], what: str, found: tuple[float, float], printed: tuple[float, float] | None) -> None:

@@ -110,7 +110,7 @@ def test_every_user_is_judged_once(demos: dict, task: str) -> None:
         .group_by("recommender", "protocol")
         .agg(pl.len(), pl.col("user").n_unique().alias("users"))
     )
-    assert counts.height == 2 * 7
+    assert counts.height == 2 * 9
     assert set(counts["len"]) == set(counts["users"]) == {num_users}
 
 

@@ -39,8 +39,8 @@ class Case:
     builds: list[Build]
 
 
-def standard(place: int) -> Build:
-    return lambda task: baselines.standard(task, 4)[place]
+def standard(name: str) -> Build:
+    return lambda task: baselines.build((name,), task, baselines.BaselineContext(seed=4))[0]
 
 
 def history_id(task: Task, user: int) -> str:
@@ -48,7 +48,7 @@ def history_id(task: Task, user: int) -> str:
     return " ".join(task.texts[row] for row in task.training_histories[user][-2:])
 
 
-HONEST: list[Build] = [*map(standard, range(5)), lambda task: Prompted(task, history_id)]
+HONEST: list[Build] = [*map(standard, baselines.TRAINING_FREE), lambda task: Prompted(task, history_id)]
 
 
 def case(folder: Path, told: dict[str, list[int]] | None = None, cut: Cut = honest_cut, name: str = "Shop") -> Case:

@@ -83,7 +83,7 @@ def provenance(seed: int = 0, recipe: str = "cd") -> dict[str, Any]:
 def task_entry(num_users: int, **changes: Any) -> dict[str, Any]:
     return {
         "num_users": 22363, "num_items": 12101, "users_judged": num_users,
-        "spec": {"name": "amazon-2014", "version": 1}, "order": "chronological", "sample": None,
+        "version": 1, "order": "chronological", "sample": None,
         "data_sha256": "ef" * 32, "counts_match": True,
     } | changes  # fmt: skip
 

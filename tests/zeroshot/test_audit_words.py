@@ -127,7 +127,7 @@ def test_a_catalogue_of_one_item_cannot_be_checked() -> None:
 def test_a_target_bought_before_must_be_absent_under_new(tmp_path: Path) -> None:
     task = case(tmp_path).task
     assert (~task.target_is_new).any()
-    ranks_N = judge(task, baselines.Repeat(NUM_ITEMS), "new")
+    ranks_N = judge(task, baselines.Repeat(NUM_ITEMS), "new").ranks_N
     assert filter_check(task, "baselines", {"repeat": ranks_N}).verdict == "passed"
     spared = np.where(task.target_is_new, ranks_N, 3.0)
     check = filter_check(task, "baselines", {"repeat": ranks_N, "sparing": spared})

@@ -10,10 +10,13 @@ import torch
 from pretrain import checkpoint
 from pretrain.config import PromptConfig, SearchConfig
 from pretrain.ids.book import Book, canonical
+from pretrain.ids.config import IdConfig
+from pretrain.models import content_hash
+from pretrain.reporter import SILENT
 from pretrain.world import World
 from shards.tables import load_items
 from zeroshot.config import EvaluateConfig
-from zeroshot.evaluate import generative
+from zeroshot.evaluate import Checkpoint, generative, task_book
 from zeroshot.harness import load_checkpoint
 
 
@@ -48,3 +51,18 @@ def test_the_judge_tells_histories_as_the_run_did(run_ranks, train_config, manif
     assert told == [tokens.tolist() for tokens in expected]
     ranking = model.rank([history], exclude_history=True)
     assert ranking.items_NK is not None and not set(ranking.items_NK[0].tolist()) & {4, 9, 2}
+
+
+def test_the_untrained_generator_makes_a_book_of_its_own(small_model, tokenizer, manifest, shard_folder, tmp_path):
+    """The control "untrained-ids": the trained recommender over IDs that nobody trained for."""
+    judged = Checkpoint(small_model(1), small_model(2), None, small_model(3), tokenizer, IdConfig(), PromptConfig())
+    items = load_items(shard_folder, manifest, "Gifts")
+    world = World(0, 1, torch.device("cpu"))
+    trained = task_book(judged, items, "Gifts", tmp_path, world, SILENT)
+    other = task_book(judged, items, "Gifts", tmp_path, world, SILENT, untrained=True)
+    assert trained.generator_hash == content_hash(judged.generator)
+    assert judged.untrained_generator is not None
+    assert other.generator_hash == content_hash(judged.untrained_generator) != trained.generator_hash
+    assert {path.name for path in tmp_path.glob("*.arrow")} == {"book-Gifts.arrow", "book-Gifts-untrained.arrow"}
+    control = generative(judged, "untrained-ids", other, items, SearchConfig(beam=10))
+    assert (control.name, control.model) == ("untrained-ids", judged.recommender)

@@ -136,19 +136,6 @@ def test_the_best_ten_of_dense_scores_go_by_row_where_they_tie() -> None:
     assert (judge(few, Scorer([0.5, 0.5]), "all").top_NK == [0, 1] + [-1] * 8).all()
 
 
-def test_hand_worked_baselines() -> None:
-    histories = [np.array([2, 0, 2, 1])]
-    assert baselines.Popularity(histories, 4).rank(histories, False).scores_NK.tolist() == [[1, 1, 2, 0]]
-    assert baselines.Repeat(4).rank(histories, False).scores_NK.tolist() == [[1, 3, 2, -np.inf]]
-    vectors = baselines.item_vectors(["red shoe", "red hat", "blue hat", "blue shoe"])
-    assert np.allclose(baselines.TfidfLast(vectors).rank(histories, False).scores_NK, [[0.5, 1, 0.5, 0]])
-    weights = np.array([0.7**2, 1, 0.7 + 0.7**3, 0])
-    expected = weights @ (vectors @ vectors.T).toarray()
-    assert np.allclose(baselines.TfidfDecayed(vectors).rank(histories, False).scores_NK, [expected])
-    random = baselines.Random(4)
-    assert random.rank(histories * 2, False).scores_NK[1].tolist() == random.rank(histories, True).scores_NK[0].tolist()
-
-
 def test_a_task_is_read_from_shards_and_sampled_by_seed(tmp_path: Path) -> None:
     rows = [{"item": f"i{row}", "text": f"text {row}", "token_ids": [row]} for row in range(6)]
     users = [

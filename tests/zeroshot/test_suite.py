@@ -9,8 +9,9 @@ import pytest
 from made_shards import NUM_USERS, honest_cut, item_ids, item_texts, manifest, sequences, write_member
 
 from shards import registry
-from zeroshot import results
 from zeroshot.fingerprints import counts_match, fingerprints, sequences_match, users_sha256
+from zeroshot.ranks import UserFacts, ranks_table
+from zeroshot.rows import comparisons_from_ranks
 from zeroshot.suite import SAMPLE_SEED, SUITE, TaskSpec, from_toml, resolve
 from zeroshot.tasks import load_task, restricted, sample_users, task_facts
 
@@ -182,12 +183,17 @@ def test_a_damaged_member_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_on_a_sample_is_compared_with_a_baseline_on_everyone_over_common_users() -> None:
-    users, new = [f"u{number}" for number in range(6)], np.ones(6, dtype=bool)
-    everyone = results.ranks_table("T", "popularity", "all", users, np.array([1.0, 20, 1, 20, 1, 1]), new)
-    sample = results.ranks_table("T", "idgenrec", "all", ["u4", "u1"], np.array([1.0, 2.0]), new[:2])
+    users = [f"u{number}" for number in range(6)]
+
+    def facts(names: list[str]) -> UserFacts:
+        ones_N = np.ones(len(names), dtype=int)
+        return UserFacts(names, ones_N.astype(bool), ones_N, ones_N, ones_N)
+
+    everyone = ranks_table("T", "popularity", "all", facts(users), np.array([1.0, 20, 1, 20, 1, 1]))
+    sample = ranks_table("T", "idgenrec", "all", facts(["u4", "u1"]), np.array([1.0, 2.0]))
     kinds = {"idgenrec": "model", "popularity": "baseline"}
-    found = results.comparisons_from_ranks(pl.concat([sample, everyone]), kinds)
+    found = comparisons_from_ranks(pl.concat([sample, everyone]), kinds)
     assert {one["difference"] for one in found if one["metric"] == "HR@10"} == {0.5}, "u4: 1 - 1, u1: 1 - 0"
-    stranger = results.ranks_table("T", "idgenrec", "all", ["u4", "x"], np.array([1.0, 2.0]), new[:2])
+    stranger = ranks_table("T", "idgenrec", "all", facts(["u4", "x"]), np.array([1.0, 2.0]))
     with pytest.raises(ValueError, match="different users"):
-        results.comparisons_from_ranks(pl.concat([stranger, everyone]), kinds)
+        comparisons_from_ranks(pl.concat([stranger, everyone]), kinds)

@@ -1,0 +1,147 @@
+"""One task, everyone who is judged on it: the model, its controls, the baselines, and the audit of each.
+
+Enters: a task, the models, the World. Leaves: a `TaskResult`. Must hold: all are judged under the same protocols; the
+model and its controls on the task's sample, baselines on everyone; each is audited before it is judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from pretrain.ids.book import Book
+from pretrain.ranking import GenerativeRecommender
+from pretrain.reporter import Reporter
+from pretrain.world import World
+from shards.tables import ItemTable
+from zeroshot.audit import Check, merged
+from zeroshot.baseline_names import TRAINING_FREE, kind
+from zeroshot.baselines import BaselineContext, build
+from zeroshot.blocks import FOLDER
+from zeroshot.config import EvaluateConfig
+from zeroshot.evaluate import ByProtocol, Checkpoint, generative, judge_baselines, judge_shared, task_book
+from zeroshot.interface import Judged, Recommender
+from zeroshot.judge import PROTOCOLS
+from zeroshot.lists import coverage_of_groups, novelty
+from zeroshot.permutation import filter_check, permutation_check
+from zeroshot.ranks import ranks_table, training_counts, user_facts
+from zeroshot.sweeps import Setting, sweep
+from zeroshot.tasks import Task
+
+AUDITED_USERS = 16
+
+
+@dataclass
+class TaskResult:
+    """Rows of ranks.parquet, coverage by (task, recommender, protocol, users), the kind of each recommender, what the
+    audit found, rows of sweeps, and the model's lists under the protocol `all`."""
+
+    tables: list[pl.DataFrame] = field(default_factory=list)
+    coverages: dict[tuple[str, str, str, str], float] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    sweeps: list[dict[str, Any]] = field(default_factory=list)
+    shown: Judged | None = None
+
+
+class Bench:
+    """Where the recommenders of one evaluation are judged. All methods are collective."""
+
+    def __init__(self, checkpoint: Checkpoint, config: EvaluateConfig, world: World, reporter: Reporter) -> None:
+        self.checkpoint, self.config, self.world, self.reporter = checkpoint, config, world, reporter
+        self.out = Path(config.out)
+        self._books: dict[tuple[str, bool], Book] = {}
+
+    def book(self, dataset: str, items: ItemTable, untrained: bool = False) -> Book:
+        """The ID book of a catalogue, made once: other orders of the same data set have the same IDs."""
+        key = dataset, untrained
+        if key not in self._books:
+            self._books[key] = task_book(
+                self.checkpoint, items, dataset, self.out, self.world, self.reporter, untrained
+            )
+        return self._books[key]
+
+    def judge(self, task: Task, items: ItemTable) -> TaskResult:
+        """Everyone on one task."""
+        result, book = TaskResult(), self.book(task.what.dataset, items)
+        sampled = task.for_models
+        models = {name: self._judge_model(name, sampled, items, result) for name in ("idgenrec", *self.config.controls)}
+        baselines = self._judge_baselines(task, result)
+        for who, users, found in (("models", sampled, models), ("baselines", task, baselines)):
+            ranks = {name: judged["new"].ranks_N for name, judged in found.items()}
+            result.checks.append(filter_check(users, who, ranks))
+            self._tabulate(users, found, book, result)
+        result.shown = models["idgenrec"]["all"]
+        if self.config.sweep_users:
+            result.sweeps = self._sweep(sampled, book, items)
+        # Each rank has audited its own baselines.
+        result.checks = merged([check for part in self.world.gather(result.checks) for check in part])
+        return result
+
+    def _judge_model(self, name: str, task: Task, items: ItemTable, result: TaskResult) -> ByProtocol:
+        book = self.book(task.what.dataset, items, untrained=name == "untrained-ids")
+
+        def make(other: Task) -> Recommender:
+            return generative(self.checkpoint, name, book, items, self.config.search, other.candidates)
+
+        model = make(task)
+        result.checks.append(permutation_check(task, model, make, AUDITED_USERS))
+        result.kinds[name] = "model" if name == "idgenrec" else "control"
+        return judge_shared(
+            task, model, self.world,
+            lambda done, total: self.reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
+            self.out / FOLDER, self.reporter.line,
+        )  # fmt: skip
+
+    def _judge_baselines(self, task: Task, result: TaskResult) -> dict[str, ByProtocol]:
+        config, world = self.config, self.world
+        context = BaselineContext(
+            config.pretraining_shards or config.shards, config.seed, world.device, config.threads, config.encoder,
+            self.out / "cache", self.reporter,
+        )  # fmt: skip
+        baselines = build(config.baselines, task, context)
+        for baseline in baselines[world.rank :: world.size]:
+            name = baseline.name
+
+            def again(other: Task, name: str = name) -> Recommender:
+                return build((name,), other, context)[0]
+
+            # To train a baseline a second time for the audit would double its cost.
+            rebuild = again if name in TRAINING_FREE else None
+            result.checks.append(permutation_check(task, baseline, rebuild))
+        result.kinds |= {baseline.name: kind(baseline.name) for baseline in baselines}
+        return judge_baselines(task, baselines, world)
+
+    def _tabulate(self, task: Task, found: dict[str, ByProtocol], book: Book, result: TaskResult) -> None:
+        facts = user_facts(task, np.array([len(ids) for ids in book.token_ids]))
+        counts_I = training_counts(task)
+        candidates = len(task.items) if task.candidates is None else len(task.candidates)
+        for name, judgements in found.items():
+            scored = result.kinds[name] in ("model", "control")
+            for protocol in PROTOCOLS:
+                judged = judgements[protocol]
+                scores_N = judged.scores_NK[:, 0] if scored else None
+                surprise_N = novelty(judged.top_NK, counts_I)
+                result.tables.append(
+                    ranks_table(task.name, name, protocol, facts, judged.ranks_N, surprise_N, scores_N)
+                )
+                coverages = coverage_of_groups(judged.top_NK, facts.target_is_new_N, candidates)
+                result.coverages |= {(task.name, name, protocol, users): share for users, share in coverages.items()}
+
+    def _sweep(self, task: Task, book: Book, items: ItemTable) -> list[dict[str, Any]]:
+        search = self.config.search
+
+        def make(setting: Setting, value: int) -> GenerativeRecommender:
+            asked = replace(search, beam=value, list_length=None) if setting == "beam" else search
+            template = value - 1 if setting == "template" else 0
+            return generative(self.checkpoint, "idgenrec", book, items, asked, task.candidates, template=template)
+
+        return sweep(
+            task, make, self.config.sweep_users, self.config.seed, self.world,
+            lambda what, done, total: self.reporter.progress(f"{task.name}, {what}", done, total, "lists per rank"),
+            self.out / FOLDER, self.reporter.line,
+        )  # fmt: skip

@@ -1,0 +1,55 @@
+"""A checkpoint as the judge needs it: both models, what they were before training, and how the run made IDs.
+
+Enters: a verified checkpoint folder. Leaves: a `Checkpoint`. Must hold: the shards that are judged have the tokenizer
+that the models were trained with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import T5ForConditionalGeneration
+
+from pretrain.config import PromptConfig
+from pretrain.config_dict import from_dict
+from pretrain.ids.config import IdConfig
+from pretrain.models import load_model, on_device
+from pretrain.world import World
+from shards.manifest import TOKENIZER_FOLDER
+from shards.store import local_copy
+from shards.tokenizer import fingerprint, load_tokenizer
+from zeroshot.config import EvaluateConfig
+from zeroshot.evaluate import Checkpoint
+
+
+def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: EvaluateConfig, world: World) -> Checkpoint:
+    """Both models, and those they started from where a control needs them.
+
+    Raises:
+        ValueError: the shards have another tokenizer, or the run kept no model that a control needs.
+    """
+    tokenizer = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
+    if fingerprint(load_tokenizer(folder / "recommender")) != fingerprint(tokenizer):
+        raise ValueError(f"{config.shards} was built with another tokenizer than {folder}; build it with --tokenizer")
+
+    def load(source: Path) -> T5ForConditionalGeneration:
+        return on_device(load_model(str(source), tokenizer), world.device)
+
+    def before(name: str, control: str) -> T5ForConditionalGeneration | None:
+        source = run / "untrained" / name
+        if source.is_dir():
+            return load(source)
+        if control in config.controls:
+            raise ValueError(f"{run} kept no {name} from before training; leave {control} out of --controls")
+        return None
+
+    return Checkpoint(
+        recommender=load(folder / "recommender"),
+        generator=load(folder / "generator"),
+        untrained=before("recommender", "untrained"),
+        untrained_generator=before("generator", "untrained-ids"),
+        tokenizer=tokenizer,
+        ids=from_dict(IdConfig, state["config"]["ids"]),
+        prompt=from_dict(PromptConfig, state["config"]["prompt"]),
+    )
