@@ -41,6 +41,7 @@ def demo(shards: str, out: str, seed: int) -> PretrainConfig:
         recommender_lr=4e-3,
         generator_lr=1e-4,
         teaching_lr=3e-3,
+        dropout=0.1,  # chosen on seeds 5 and 6: without it what is learned of the four categories transfers less
         seed=seed,
     )
 

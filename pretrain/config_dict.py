@@ -41,6 +41,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             raise ValueError(f"{where} must be an object, not {value!r}")
         return from_dict(hint, value)  # type: ignore[arg-type]
     options = get_args(hint)
+    if get_origin(hint) is tuple and options[1:] == (Ellipsis,):
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{where} must be a list, not {value!r}")
+        return tuple(_convert(options[0], element, where) for element in value)
     if options and not isinstance(options[0], type):
         if value not in options:
             raise ValueError(f"{where} is {value!r}; allowed: {', '.join(map(str, options))}")

@@ -114,7 +114,8 @@ class Bench:
             rebuild = again if name in TRAINING_FREE else None
             result.checks.append(permutation_check(task, baseline, rebuild))
         result.kinds |= {baseline.name: kind(baseline.name) for baseline in baselines}
-        return judge_baselines(task, baselines, world)
+        judged = judge_baselines(task, baselines, world)
+        return {baseline.name: judged[baseline.name] for baseline in baselines}  # in one order on any number of ranks
 
     def _tabulate(self, task: Task, found: dict[str, ByProtocol], book: Book, result: TaskResult) -> None:
         facts = user_facts(task, np.array([len(ids) for ids in book.token_ids]))

@@ -90,3 +90,11 @@ def test_micro_batches():
     assert [config.micro_batches(size) for size in (1, 2, 3, 8)] == [5, 3, 2, 1]
     with pytest.raises(ValueError, match="batch_size 24 is not divisible by 5 ranks"):
         config.micro_batches(5)
+
+
+def test_a_tuple_of_choices_is_converted_and_checked() -> None:
+    built = from_dict(EvaluateConfig, {"checkpoint": "c", "shards": "s", "out": "o", "controls": ["untrained-ids"]})
+    assert built.controls == ("untrained-ids",)
+    for wrong, said in ((["trained"], "allowed: untrained, untrained-ids"), ("untrained", "must be a list")):
+        with pytest.raises(ValueError, match=said):
+            from_dict(EvaluateConfig, {"checkpoint": "c", "shards": "s", "out": "o", "controls": wrong})

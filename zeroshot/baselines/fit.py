@@ -48,7 +48,7 @@ def fit(
     model: nn.Module,
     batches: Callable[[int], Iterable[B]],
     loss_of: Callable[[B], tuple[Tensor, int]],
-    validate: Callable[[], dict[str, float]],
+    validate: Callable[[], dict[str, float]] | None,
     config: FitConfig,
     seed: int,
     progress: Callable[[Epoch], None],
@@ -59,7 +59,7 @@ def fit(
         model: what is trained.
         batches: those of an epoch by its number.
         loss_of: summed loss of a batch and the number of its targets.
-        validate: metrics of the model in eval mode.
+        validate: metrics of the model in eval mode; None = all epochs are trained and the last one is the best.
         config: the optimiser and the end.
         seed: of dropout and of whatever else `loss_of` draws from torch.
         progress: is told each epoch.
@@ -92,10 +92,10 @@ def fit(
         model.eval()
         with torch.no_grad():
             swap(parameters, average)
-            found = validate()
+            found = validate() if validate is not None else {}
         epochs.append(Epoch(number, total / max(targets, 1), found, time.monotonic() - started))
         progress(epochs[-1])
-        if best < 0 or found[JUDGED_BY] > epochs[best].validation[JUDGED_BY]:
+        if validate is None or best < 0 or found[JUDGED_BY] > epochs[best].validation[JUDGED_BY]:
             best, best_weights = number, [parameter.detach().clone() for parameter in parameters]
         elif number - best >= config.patience:
             break

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from pretrain.metrics import mid_ranks, summary
 from shards import counters
 from zeroshot.baselines.cache import Arrays, hash_of, kept
 from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, padded, training_batches
-from zeroshot.baselines.fit import Epoch, FitConfig, fit
+from zeroshot.baselines.fit import Epoch, FitConfig, best_epoch, fit
 from zeroshot.baselines.softmax import cross_entropy
 from zeroshot.interface import Ranking
 from zeroshot.tasks import Task
@@ -40,6 +40,8 @@ class SasrecConfig:
     fit: FitConfig = field(default_factory=FitConfig)
     temperature: float | None = None
     """Scores are cosines divided by this; none = plain dot products."""
+    refit: bool = True
+    """Once the validation items have said after how many epochs to stop, train anew with them (sequence[:-1])."""
 
 
 class SasrecModel(nn.Module):
@@ -79,7 +81,7 @@ def train_sasrec(
     training_histories: list[np.ndarray], validation_N: np.ndarray, num_items: int, config: SasrecConfig, seed: int,
     device: torch.device, progress: Callable[[Epoch], None],
 ) -> tuple[SasrecModel, list[Epoch]]:  # fmt: skip
-    """The model of the best epoch, and all epochs. Users may come in any order."""
+    """The model, and all epochs of the choice. Users may come in any order."""
     order = canonical_order(training_histories, validation_N)
     sequences, targets_N = [training_histories[user] for user in order], validation_N[order]
     model = SasrecModel(num_items, config, seed)
@@ -96,6 +98,17 @@ def train_sasrec(
         model,
         lambda epoch: training_batches(sequences, config.shape.max_length, config.fit.batch_users, seed, epoch),
         model.loss, validate, config.fit, seed, progress,
+    )  # fmt: skip
+    if not config.refit:
+        return model, epochs
+    model = SasrecModel(num_items, config, seed)
+    nn.Module.to(model, device)
+    longer = [np.append(sequence, target) for sequence, target in zip(sequences, targets_N, strict=True)]
+    chosen = replace(config.fit, max_epochs=best_epoch(epochs).number + 1)
+    fit(
+        model,
+        lambda epoch: training_batches(longer, config.shape.max_length, config.fit.batch_users, seed, epoch),
+        model.loss, None, chosen, seed, lambda epoch: None,
     )  # fmt: skip
     return model, epochs
 
