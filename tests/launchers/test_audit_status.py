@@ -39,7 +39,7 @@ def test_an_honest_judgement_of_two_orders_and_a_sample(idgenrec, trained_run, t
         judged = ranks.filter((pl.col("task") == task) & (pl.col("protocol") == "all"))
         sizes = dict(judged.group_by("recommender").len().iter_rows())
         assert sizes.pop("idgenrec") == sizes.pop("untrained") == 4
-        assert len(sizes) == 5 and set(sizes.values()) == {6}, "classic baselines judge everyone"
+        assert len(sizes) == 7 and set(sizes.values()) == {6}, "classic baselines judge everyone"
         for name in ("idgenrec", "untrained", "random", "popularity", "repeat", "tfidf-last", "tfidf-decayed"):
             assert verdicts(out, task)[f"inputs of {name}"] == "passed"
     checks = verdicts(out, "Gifts")
