@@ -1,4 +1,4 @@
-"""House rules that a parser can check: imports run one way, three libraries have one door each, names mean something."""
+"""House rules that a parser can check: imports run one way, some libraries have one door, names mean something."""
 
 import ast
 from pathlib import Path
