@@ -20,6 +20,7 @@ from launchers.book_command import Book
 from launchers.compare_command import Compare
 from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
+from launchers.jobs_command import Cancel, Jobs, Logs
 from launchers.launch_command import Launch, split
 from launchers.pretrain_command import Pretrain, with_recipe
 from launchers.recommend_command import Recommend
@@ -130,6 +131,9 @@ Command = (
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Launch, tyro.conf.subcommand("launch")]
+    | Annotated[Jobs, tyro.conf.subcommand("jobs")]
+    | Annotated[Cancel, tyro.conf.subcommand("cancel")]
+    | Annotated[Logs, tyro.conf.subcommand("logs")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Track, tyro.conf.subcommand("track")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]

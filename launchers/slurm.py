@@ -114,6 +114,8 @@ def refuse_live(work: Work) -> None:
 
 def job_state(job: str) -> str | None:
     """SLURM's word for the state of a job; None where it does not know the job any more."""
+    if shutil.which("scontrol") is None:
+        raise ValueError(f"no scontrol here to ask about job {job}: this is no login node of a SLURM cluster")
     found = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, timeout=60)
     if found.returncode and "Invalid job id" in found.stderr:
         return None

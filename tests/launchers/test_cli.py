@@ -13,7 +13,7 @@ from launchers import cli
 ROOT = Path(cli.__file__).resolve().parent.parent
 COMMANDS = (
     "demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report", "track", "compare", "recommend",
-    "launch",
+    "launch", "jobs", "cancel", "logs",
 )  # fmt: skip
 
 

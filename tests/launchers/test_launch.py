@@ -80,10 +80,12 @@ def test_what_could_run_a_command_or_add_a_line_is_refused(name, value):
     assert "\n" not in str(refusal.value)
 
 
-def test_numbers_that_make_no_job_are_refused():
-    for values in ({"nodes": 0}, {"minutes": 2, "signal_seconds": 120}, {"gpus_per_node": 2, "tasks_per_node": 2}):
-        with pytest.raises(ValueError, match="--"):
-            SlurmOptions(**values)
+@pytest.mark.parametrize(
+    "values", [{"nodes": 0}, {"minutes": 2, "signal_seconds": 120}, {"gpus_per_node": 2, "tasks_per_node": 2}]
+)
+def test_numbers_that_make_no_job_are_refused(values):
+    with pytest.raises(ValueError, match="--"):
+        SlurmOptions(**values)
 
 
 def test_planted_secrets_are_hidden_or_refused(idgenrec, pretrain, tmp_path):
@@ -199,3 +201,66 @@ def test_torchrun_starts_a_written_job_and_local_goes_on_with_it(idgenrec, pretr
     assert status == 0 and "is finished; nothing to do" in out
     status, _, err = idgenrec("launch", "local", "-n", 2, "--", *words, "--seed", 3)
     assert status == 2 and "seed 0, not 3" in err
+
+
+FAKE = """#!/bin/sh
+echo "$0 $*" >> {folder}/called
+case "$*" in *" 8") echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1;;
+*" 9") echo "Unable to contact slurm controller" >&2; exit 1;; esac
+echo "JobId=7 JobName=x UserId=root(0) JobState=RUNNING Reason=None"
+"""
+
+
+@pytest.fixture
+def launched(tmp_path, monkeypatch):
+    """`launched(job)`: a run folder with a launch of that job. Job 7 runs, 8 is gone, of 9 SLURM says nothing."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("scontrol", "scancel", "sbatch"):
+        (programs / name).write_text(FAKE.format(folder=tmp_path))
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+    def make(job):
+        run = tmp_path / "runs" / "first"
+        logs = run / "launch" / "001" / "logs"
+        logs.mkdir(parents=True)
+        launch_folder.write_record(run / "launch" / "001", {"job": job, "ranks": 2})
+        (logs / f"{job}_0_log.out").write_text("one\ntwo\nthree\nfour\n")
+        (logs / f"{job}_1_log.err").write_text("rank one's\n")
+        (run / "metrics.jsonl").write_text('{"time": 1, "step": 12, "a/loss": 0.5}\n{"time": 2, "st')
+        return run
+
+    return make
+
+
+def test_jobs_shows_state_progress_and_last_words(idgenrec, launched, monkeypatch, tmp_path):
+    run = launched("7")
+    monkeypatch.chdir(tmp_path)
+    status, out, err = idgenrec("jobs")
+    assert status == 0 and err == ""
+    first, progress, *words = out.splitlines()
+    assert first == "runs/first: job 7 RUNNING, 2 ranks, launch 001"
+    assert progress.startswith("  step 12, ") and progress.endswith(" s ago: a/loss 0.5")
+    assert words == ["  two", "  three", "  four"]
+    assert idgenrec("cancel", run) == (0, f"{run}: job 7 is cancelled\n", "")
+    assert f"{tmp_path}/bin/scancel 7\n" in (tmp_path / "called").read_text()
+
+
+def test_of_a_job_that_is_gone_there_are_the_logs(idgenrec, launched, tmp_path):
+    run = launched("8")
+    assert idgenrec("logs", "-f", run) == (0, "one\ntwo\nthree\nfour\n", "")
+    assert idgenrec("logs", run, "--rank", 1) == (0, "rank one's\n", "")
+    assert "job 8 is gone from SLURM" in idgenrec("jobs", run)[1]
+    status, _, err = idgenrec("cancel", run)
+    assert status == 2 and "is gone; there is nothing to cancel" in err
+    assert "scancel" not in (tmp_path / "called").read_text()
+
+
+def test_a_slurm_that_does_not_answer_is_no_finished_job(idgenrec, launched):
+    run = launched("9")
+    for words in (["jobs", run], ["cancel", run]):
+        status, _, err = idgenrec(*words)
+        assert status == 2 and "Unable to contact" in err and err.count("\n") == 1
+    status, _, err = idgenrec("jobs", run.parent / "other")
+    assert status == 2 and "was not launched on SLURM" in err
