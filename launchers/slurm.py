@@ -83,10 +83,10 @@ def submit(work: Work, options: SlurmOptions) -> list[str]:
             with _environment(options.variables() | work.secrets() | {REQUEUES: str(options.max_requeues)}):
                 job = executor.submit(run_job, str(folder / launch_folder.JOB))
         except Exception as error:
-            shutil.rmtree(folder)
             refused = re.findall(r"sbatch: error: (.+)", str(error))
             if not refused:
                 raise
+            shutil.rmtree(folder)
             raise ValueError(f"sbatch refuses the job: {redacted('; '.join(refused))}") from error
         launch_folder.write_record(folder, record(work, options, job.job_id, code))
     return [f"job {job.job_id}, {options.ranks} ranks: {folder}", f"logs: {folder / launch_folder.LOGS}"]

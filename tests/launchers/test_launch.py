@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -264,3 +265,55 @@ def test_a_slurm_that_does_not_answer_is_no_finished_job(idgenrec, launched):
         assert status == 2 and "Unable to contact" in err and err.count("\n") == 1
     status, _, err = idgenrec("jobs", run.parent / "other")
     assert status == 2 and "was not launched on SLURM" in err
+
+
+@pytest.mark.parametrize(
+    ("job", "restarts", "rank", "requeued", "said"),
+    [
+        ("7", "1", "0", True, "because; job 7 goes back to the queue"),
+        ("7", "2", "0", False, "queued again 2 times, --max-requeues"),
+        ("8", "0", "0", False, "job 8 is None: not queued again by us"),
+        ("7", "0", "1", True, "job 7 goes back to the queue"),
+    ],
+)
+def test_a_job_comes_back_while_it_runs_and_not_for_ever(
+    launched, monkeypatch, capsys, tmp_path, job, restarts, rank, requeued, said
+):
+    from launchers import slurm
+
+    launched(job)
+    waited, pause = [], time.sleep
+    waits = lambda seconds: waited.append(seconds) if seconds == slurm.ENDED_WITHIN else pause(seconds)  # noqa: E731
+    monkeypatch.setattr(slurm.time, "sleep", waits)
+    values = {"SLURM_JOB_ID": job, "SLURM_RESTART_COUNT": restarts, slurm.REQUEUES: "2", "RANK": rank}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    slurm.come_back("because")
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err
+    assert (f"scontrol requeue {job}" in (tmp_path / "called").read_text()) == requeued
+    assert len(waited) == int(rank) + requeued, "another rank waits for rank 0 first, all wait for their end"
+
+
+def test_what_sbatch_refuses_is_one_line_and_leaves_no_launch(idgenrec, pretrain, launched, tmp_path):
+    words, run = pretrain
+    launched("8")
+    (tmp_path / "bin" / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2; exit 1\n")
+    status, _, err = idgenrec("launch", "slurm", "--partition", "nope", "--", *words)
+    assert status == 2 and err.endswith("\nerror: sbatch refuses the job: invalid partition\n")
+    assert launch_folder.numbered(run / "launch") == []
+
+
+def test_shards_are_built_by_a_launch(idgenrec, shard_folder, tmp_path):
+    from shards.manifest import Manifest
+
+    raw = shard_folder.parent / "raw"
+    code = "from launchers.cli import main; main()"
+    words = ["launch", "debug", "--", "shard", "build", "--train", raw / "Garden", raw / "Kitchen", "--test"]
+    words += [raw / "Gifts", "--out", tmp_path / "shards", "--vocab-size", 420, "--lanes", 4, "--records-per-tar", 4]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert Manifest.load(str(tmp_path / "shards")).sha256() == Manifest.load(str(shard_folder)).sha256()
