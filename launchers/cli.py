@@ -9,9 +9,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -19,6 +20,8 @@ from launchers.book_command import Book
 from launchers.compare_command import Compare
 from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
+from launchers.jobs_command import Cancel, Jobs, Logs
+from launchers.launch_command import Launch, split
 from launchers.pretrain_command import Pretrain, with_recipe
 from launchers.recommend_command import Recommend
 from launchers.shard_commands import Shard
@@ -127,6 +130,10 @@ Command = (
     | Annotated[Book, tyro.conf.subcommand("book")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
+    | Annotated[Launch, tyro.conf.subcommand("launch")]
+    | Annotated[Jobs, tyro.conf.subcommand("jobs")]
+    | Annotated[Cancel, tyro.conf.subcommand("cancel")]
+    | Annotated[Logs, tyro.conf.subcommand("logs")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Track, tyro.conf.subcommand("track")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
@@ -143,15 +150,24 @@ def _launch(task: str, config: IdsConfig | EvaluateConfig, processes: int) -> No
     launch(task, dataclasses.asdict(config), processes)
 
 
+def parse(words: Sequence[str]) -> Any:
+    """The command that the words ask for."""
+    # As the default of the whole, a recipe's values become those of `pretrain`; other commands have none.
+    default = with_recipe(words[1:]) if list(words[:1]) == ["pretrain"] else None
+    options = {} if default is None else {"default": default}
+    return tyro.cli(Command, prog="idgenrec", description=DESCRIPTION, args=list(words), **options)  # type: ignore[arg-type]
+
+
 def main() -> None:
     """The console script."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        words = sys.argv[1:]
-        # As the default of the whole, a recipe's values become those of `pretrain`; other commands have none.
-        default = with_recipe(words[1:]) if words[:1] == ["pretrain"] else None
-        options = {} if default is None else {"default": default}
-        tyro.cli(Command, prog="idgenrec", description=DESCRIPTION, **options).run()  # type: ignore[union-attr,arg-type]
+        words, behind = split(sys.argv[1:])
+        command = parse(words)
+        if isinstance(command, Launch):
+            command.launch(parse, behind)
+        else:
+            command.run()
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

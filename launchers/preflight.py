@@ -185,6 +185,11 @@ def refuse_what_cannot_fit(outlook: Outlook) -> None:
             f"a {kind} phase needs {size(needed)} a rank ({size(parts.activations)} of it activations), a rank has "
             f"{size(machine.memory)} ({machine.device}); try {' or '.join(cures)}"
         )
+    refuse_full_disk(outlook)
+
+
+def refuse_full_disk(outlook: Outlook) -> None:
+    """Raise ValueError where the run's disk has no room for its checkpoints."""
     keep = outlook.config.keep_checkpoints
     room = outlook.disk_free + outlook.checkpoints_bytes
     if outlook.checkpoint_bytes * (keep + 2) > room:

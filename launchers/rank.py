@@ -1,8 +1,9 @@
 """One rank of one job: the entry point that the local spawner, torchrun and submitit call.
 
 Enters: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT in the environment and a JSON job file
-`{"task": "pretrain" | "ids" | "zeroshot", "config": {...}}`. Leaves: what the task writes. Must hold: a mistake of the
-user is one line on standard error of rank 0 and exit status 2; a failed audit is status 3, with its results written.
+`{"task": "pretrain" | "ids" | "zeroshot" | "shard", "config": {...}}`. Leaves: what the task writes. Must hold: a
+mistake of the user is one line on standard error of rank 0 and exit status 2; a failed audit is status 3, with its
+results written.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,8 +27,10 @@ def main(job_file: str) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from launchers.work import restored
+
     job = json.loads(Path(job_file).read_text())
-    perform(job["task"], job["config"])
+    perform(job["task"], restored(job))
 
 
 def perform(task: str, values: dict[str, Any]) -> str:
@@ -59,7 +63,14 @@ def perform(task: str, values: dict[str, Any]) -> str:
         config = from_dict(IdsConfig, values)
         with joined_world(config.threads) as world:
             return str(write_book(config, world, console))
-    raise ValueError(f"unknown task '{task}'; known: pretrain, ids, zeroshot")
+    if task == "shard":  # one process, no world
+        from launchers.shard_commands import Build
+        from shards.config import BuildConfig
+
+        build = Build(from_dict(BuildConfig, values))
+        build.run()
+        return build.config.out
+    raise ValueError(f"unknown task '{task}'; known: pretrain, ids, zeroshot, shard")
 
 
 def _quiet() -> None:
@@ -74,9 +85,14 @@ def _quiet() -> None:
 
 
 def cli() -> None:
-    """`python -m launchers.rank JOB_FILE`."""
+    """`python -m launchers.rank JOB_FILE`. DeepSpeed's launcher puts a --local_rank before it."""
+    ending(lambda: main(sys.argv[-1]))
+
+
+def ending(work: Callable[[], object]) -> None:
+    """Do the work of a rank; what ends it early becomes a line and an exit status."""
     try:
-        main(sys.argv[1])
+        work()
     except ValueError as error:
         _give_up(str(error))
     except KeyboardInterrupt:

@@ -11,7 +11,10 @@ import pytest
 from launchers import cli
 
 ROOT = Path(cli.__file__).resolve().parent.parent
-COMMANDS = ("demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report", "track", "compare", "recommend")
+COMMANDS = (
+    "demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report", "track", "compare", "recommend",
+    "launch", "jobs", "cancel", "logs",
+)  # fmt: skip
 
 
 def test_python_m_help():

@@ -59,7 +59,7 @@ def test_an_unknown_task_and_an_unknown_key_are_refused(tmp_path, monkeypatch):
     from launchers import rank
 
     monkeypatch.setattr(rank, "_quiet", lambda: None)
-    with pytest.raises(ValueError, match="unknown task 'dance'; known: pretrain, ids, zeroshot"):
+    with pytest.raises(ValueError, match="unknown task 'dance'; known: pretrain, ids, zeroshot, shard"):
         rank.perform("dance", {})
     with pytest.raises(ValueError, match="unknown key 'generater' in IdsConfig; did you mean 'generator'"):
         rank.perform("ids", {"generater": "x"})
@@ -80,5 +80,5 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
         with pytest.raises(SystemExit) as end:
             rank.cli()
         assert end.value.code == 2 and len(waited) == pauses
-        assert capsys.readouterr().err == "error: unknown task 'dance'; known: pretrain, ids, zeroshot\n"
+        assert capsys.readouterr().err == "error: unknown task 'dance'; known: pretrain, ids, zeroshot, shard\n"
     assert waited[0] >= 1

@@ -31,3 +31,14 @@ def pretrained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("t5") / "flan-t5-small-title"
     subprocess.run([sys.executable, shared / "t5" / "unpack.py", folder], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory):
+    """A running SLURM of two nodes. On a developer's machine only root has it; where CI is set it must be there."""
+    if os.geteuid() and not os.environ.get("CI"):
+        pytest.skip("a SLURM can only be started by root")
+    from slurm_cluster import Cluster
+
+    with Cluster(tmp_path_factory.mktemp("slurm") / "cluster") as cluster:
+        yield cluster

@@ -1,0 +1,150 @@
+"""`idgenrec jobs`, `cancel`, `logs`: the SLURM jobs of run folders, as their launch records name them.
+
+Enters: folders of runs or reports (for ids and shard build, the file or folder they write). Leaves: lines. Must hold:
+what a folder says is read while its job writes it; only jobs that this project launched are cancelled.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from launchers import launch_folder
+from launchers.slurm import LIVE, job_state
+
+SHOWN_LINES = 3
+PAUSE = 0.5
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """State, progress and last words of the jobs of runs, and where MLflow has them.
+
+    Example: idgenrec jobs runs/first runs/second
+    """
+
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Run folders; none = all below runs/ that were launched."""
+
+    def run(self) -> None:
+        chosen = [Path(folder) for folder in self.folders]
+        found = chosen or sorted(folder.parent for folder in Path("runs").glob("*/launch"))
+        if not found:
+            raise ValueError("nothing below runs/ was launched on SLURM; name run folders")
+        for run in found:
+            folder, record = newest(run)
+            state = job_state(record["job"]) or "is gone from SLURM"
+            print(f"{run}: job {record['job']} {state}, {record['ranks']} ranks, launch {folder.name}")
+            for line in [*progress_lines(run), *last_words(log_files(folder, record["job"], 0))]:
+                print(f"  {line}")
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Cancel the jobs of runs: they save and do not come back. The same launch goes on from there.
+
+    Example: idgenrec cancel runs/first
+    """
+
+    folders: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Run folders."""
+
+    def run(self) -> None:
+        for run in map(Path, self.folders):
+            _, record = newest(run)
+            state = job_state(record["job"])
+            if state not in LIVE:
+                raise ValueError(f"job {record['job']} of {run} is {state or 'gone'}; there is nothing to cancel")
+            done = subprocess.run(["scancel", record["job"]], capture_output=True, text=True, timeout=60)
+            if done.returncode:
+                raise ValueError(f"scancel {record['job']}: {done.stderr.strip()}")
+            print(f"{run}: job {record['job']} is cancelled")
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Print what the newest job of a run has said.
+
+    Example: idgenrec logs -f runs/first
+    """
+
+    folder: Annotated[str, tyro.conf.Positional]
+    """Run folder."""
+    follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
+    """Go on until the job has ended, through every requeue."""
+    rank: int = 0
+    """Whose."""
+
+    def run(self) -> None:
+        folder, record = newest(Path(self.folder))
+        files = log_files(folder, record["job"], self.rank)
+        places = dict.fromkeys(files, 0)
+        while True:
+            live = self.follow and job_state(record["job"]) in LIVE
+            for file in files:
+                places[file] = pass_on(file, places[file])
+            if not live:
+                return
+            time.sleep(PAUSE)
+
+
+def newest(run: Path) -> tuple[Path, dict[str, Any]]:
+    """Folder and record of the last launch of a run. Raises ValueError where there is none."""
+    for launches in (run / "launch", run.with_name(f"{run.name}.launch")):
+        found = launch_folder.records(launches)
+        if found:
+            return found[-1]
+    raise ValueError(f"{run} was not launched on SLURM; give the --out of a launch")
+
+
+def log_files(folder: Path, job: str, rank: int) -> list[Path]:
+    """Standard output and standard error of a rank."""
+    return [folder / launch_folder.LOGS / f"{job}_{rank}_log.{stream}" for stream in ("out", "err")]
+
+
+def pass_on(file: Path, place: int) -> int:
+    """Print what stands in a file behind a place; returns the place behind that. No file: nothing yet."""
+    if not file.is_file():
+        return place
+    with file.open("rb") as source:
+        source.seek(place)
+        new = source.read()
+    sys.stdout.write(new.decode(errors="replace"))
+    sys.stdout.flush()
+    return place + len(new)
+
+
+def progress_lines(run: Path) -> list[str]:
+    """How far a run is and where MLflow has it, as its folder says."""
+    from pretrain.delivery import METRICS, STATE, Address
+
+    lines, metrics = [], run / METRICS
+    written = metrics.read_bytes().splitlines(keepends=True) if metrics.is_file() else []
+    whole = [line for line in written if line.endswith(b"\n")]
+    if whole:
+        last = json.loads(whole[-1])
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in last.items() if "/" in name)
+        age = time.time() - last["time"]
+        lines.append(f"step {last['step']:,}, {age:,.0f} s ago: {figures}")
+    if (run / STATE).is_file():
+        address = Address.load(run)
+        lines.append(f"MLflow: run {address.run_id or '(not answered yet)'} of {address.experiment} at {address.uri}")
+    return lines
+
+
+def last_words(files: Sequence[Path]) -> list[str]:
+    """The last lines of the first file, and of the second where it has some."""
+    found = []
+    for file in files:
+        if file.is_file():
+            lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
+            found += lines[-SHOWN_LINES:]
+    return found

@@ -1,0 +1,133 @@
+"""`idgenrec launch slurm | local | debug | write [options] -- COMMAND`: any long command of ours, somewhere else.
+
+Enters: options of the launch, and behind `--` an ordinary command line. Leaves: a SLURM job, ranks of this machine, or
+a job file. Must hold: what stands behind `--` is read and checked as if it were given alone, before anything starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from launchers.slurm_options import SlurmOptions
+from launchers.work import Work, work_of
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """Submit a SLURM job that saves and comes back by itself when it is preempted or its time is over.
+
+    Code and configuration as they are now go into RUN/launch/NNN; the job runs these.
+
+    Example: idgenrec launch slurm --nodes 2 --gpus-per-node 8 --partition gpu --minutes 240 --
+    pretrain --recipe foundation --shards shards --out runs/first
+    """
+
+    options: Annotated[SlurmOptions, tyro.conf.arg(name="")] = field(default_factory=SlurmOptions)
+    dry_run: bool = False
+    """Print the sbatch file and the plan; submit and write nothing."""
+
+    def start(self, work: Work) -> None:
+        from launchers.slurm import dry_run, submit
+
+        plan = work.check(self.options.ranks, here=False)
+        if self.dry_run:
+            print("\n".join([*dry_run(work, self.options), "", *plan]))
+        else:
+            print("\n".join(submit(work, self.options)))
+
+
+@dataclass(frozen=True)
+class Local:
+    """Ranks on this machine, as the command's own --processes starts them.
+
+    Example: idgenrec launch local -n 4 -- pretrain --shards shards --out runs/first
+    """
+
+    processes: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
+    """Ranks."""
+    dry_run: bool = False
+    """Print the plan and start nothing."""
+
+    def start(self, work: Work) -> None:
+        plan = work.check(self.processes, here=True)
+        if self.dry_run:
+            print("\n".join(plan))
+            return
+        has_ranks = work.task != "shard"
+        command = dataclasses.replace(work.command, processes=self.processes) if has_ranks else work.command
+        command.run()
+
+
+@dataclass(frozen=True)
+class Debug:
+    """One rank in this very process, where a debugger can stop it.
+
+    Example: python -m pdb -m launchers.cli launch debug -- pretrain --shards shards --out runs/first
+    """
+
+    def start(self, work: Work) -> None:
+        from launchers.rank import ending, perform
+
+        work.check(1, here=True)
+        os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
+        os.environ.pop("MASTER_PORT", None)
+        ending(lambda: perform(work.task, dataclasses.asdict(work.config)))
+
+
+@dataclass(frozen=True)
+class Write:
+    """Write the job file that torchrun and DeepSpeed's launcher start: `torchrun -m launchers.rank JOB`.
+
+    Example: idgenrec launch write --job job.json --ranks 16 -- pretrain --shards shards --out runs/first
+    """
+
+    job: str
+    """The file."""
+    ranks: int = 1
+    """How many ranks there will be."""
+
+    def start(self, work: Work) -> None:
+        work.check(self.ranks, here=False)
+        path = Path(self.job)
+        if path.exists():
+            raise ValueError(f"{path} exists; give another --job")
+        path.write_text(json.dumps(work.values(), indent=1) + "\n")
+        print(f"{path}: torchrun ... -m launchers.rank {path}, or deepspeed --module launchers.rank {path}")
+        for name in work.secrets():
+            print(f"the tracking URI is written without its password: set {name} to the whole for every rank")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Run pretrain, ids, zeroshot or shard build on SLURM, on ranks of this machine, or in this process."""
+
+    how: Annotated[
+        Annotated[Slurm, tyro.conf.subcommand("slurm")]
+        | Annotated[Local, tyro.conf.subcommand("local")]
+        | Annotated[Debug, tyro.conf.subcommand("debug")]
+        | Annotated[Write, tyro.conf.subcommand("write")],
+        tyro.conf.arg(name=""),
+    ]
+
+    def launch(self, parse: Callable[[Sequence[str]], Any], behind: Sequence[str]) -> None:
+        """Read what stands behind `--` with `parse` and start it."""
+        if not behind:
+            raise ValueError("what is to be launched? give it behind --, as: idgenrec launch slurm -- pretrain ...")
+        self.how.start(work_of(parse(behind)))
+
+
+def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words of the launch, and those behind its `--`; other commands have none behind."""
+    words = list(words)
+    if words[:1] != ["launch"] or "--" not in words:
+        return words, []
+    place = words.index("--")
+    return words[:place], words[place + 1 :]

@@ -1,0 +1,146 @@
+"""A real SLURM of two nodes on this machine: installed where it is missing, started, stopped, cleaned up."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+CONFIG = """ClusterName=local
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort=16817
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+SlurmctldPidFile={folder}/run/slurmctld.pid
+SlurmdPidFile={folder}/run/slurmd.%n.pid
+SlurmdSpoolDir={folder}/spool.%n
+StateSaveLocation={folder}/state
+SlurmctldLogFile={folder}/log/slurmctld.log
+SlurmdLogFile={folder}/log/slurmd.%n.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,bf_interval=1,batch_sched_delay=0
+JobAcctGatherType=jobacct_gather/none
+JobCompType=jobcomp/none
+AccountingStorageType=accounting_storage/none
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+ReturnToService=2
+KillWait=5
+SlurmdTimeout=20
+MinJobAge=300
+SlurmdParameters=config_overrides
+NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=2 RealMemory=8000 State=UNKNOWN
+NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=2 RealMemory=8000 State=UNKNOWN
+PartitionName=main Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=30
+PartitionName=high Nodes=node1,node2 MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+"""
+NODES = ("node1", "node2")
+HOSTS, HOSTS_LINE = Path("/etc/hosts"), "127.0.0.1 node1 node2 # idgenrec slurm test"
+MUNGE_FOLDERS = ("/run/munge", "/var/log/munge", "/var/lib/munge")
+
+
+def call(*words, check=True, **options):
+    """Standard output of a program."""
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=120, **options)
+    assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+class Cluster:
+    """Started as a context; only root can."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.daemons, self.owns_munge = folder, [], False
+
+    def __enter__(self):
+        install()
+        for name in ("state", "log", "run", *(f"spool.{node}" for node in NODES)):
+            (self.folder / name).mkdir(parents=True)
+        host = socket.gethostname().split(".")[0]
+        (self.folder / "slurm.conf").write_text(CONFIG.format(folder=self.folder, host=host))
+        os.environ["SLURM_CONF"] = str(self.folder / "slurm.conf")
+        HOSTS.write_text(HOSTS.read_text().rstrip("\n") + f"\n{HOSTS_LINE}\n")
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self):
+        if call("munge", "-n", check=False) == "":
+            for folder in MUNGE_FOLDERS:
+                call("install", "-d", "-o", "munge", "-g", "munge", folder)
+            call("runuser", "-u", "munge", "--", "/usr/sbin/munged")
+            self.owns_munge = True
+        for words in (["slurmctld", "-D"], *(["slurmd", "-D", "-N", node] for node in NODES)):
+            self.daemons.append(
+                subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
+        self.wait(lambda: call("sinfo", "-h", "-N", "-p", "main", "-o", "%t", check=False).split() == ["idle"] * 2, 30)
+
+    def __exit__(self, *error):
+        call("scancel", "--user=root", "--signal=KILL", check=False)
+        call("scancel", "--user=root", check=False)
+        deadline = time.monotonic() + 15
+        while call("squeue", "-h", check=False) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        for daemon in reversed(self.daemons):
+            daemon.send_signal(signal.SIGTERM)
+        for daemon in reversed(self.daemons):
+            try:
+                daemon.wait(10)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
+        if self.owns_munge:
+            os.kill(int(Path("/run/munge/munged.pid").read_text()), signal.SIGTERM)
+        HOSTS.write_text("".join(f"{line}\n" for line in HOSTS.read_text().splitlines() if line != HOSTS_LINE))
+        os.environ.pop("SLURM_CONF", None)
+
+    def wait(self, is_so, seconds=60.0, pause=0.2):
+        """Until `is_so()` is true; what it was then."""
+        deadline = time.monotonic() + seconds
+        while not (found := is_so()):
+            assert time.monotonic() < deadline, f"after {seconds} s:\n{call('squeue', check=False)}{self.said()}"
+            time.sleep(pause)
+        return found
+
+    def said(self):
+        """The ends of the daemons' logs."""
+        logs = sorted((self.folder / "log").glob("*.log"))
+        return "".join(f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}\n" for path in logs)
+
+    def fact(self, job, name):
+        """A word of `scontrol show job`."""
+        found = re.search(rf"\b{name}=(\S+)", call("scontrol", "show", "job", "-o", job))
+        assert found is not None, name
+        return found[1]
+
+    def state(self, job):
+        return self.fact(job, "JobState")
+
+    def hurry(self, job):
+        """A job that was queued again waits two minutes; not here."""
+        call("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+def install():
+    """SLURM and munge by apt, where they are missing."""
+    if all(map(shutil.which, ("slurmctld", "slurmd", "sbatch", "munged"))):
+        return
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    call("apt-get", "update", "-qq")
+    call("apt-get", "install", "-y", "-qq", "--no-install-recommends", "slurm-wlm", "munge", env=environment)
