@@ -87,7 +87,9 @@ class Courier:
 
     def _found(self) -> Store:
         to = self.address
-        self._store = Store(to.uri, to.experiment, to.name, to.key, to.run_id, self.artifacts)
+        first = next(_lines(self.folder / EVENTS, 0), None)
+        began = first[1]["time"] if first else time.time()  # not when MLflow hears of it
+        self._store = Store(to.uri, to.experiment, to.name, to.key, to.run_id, self.artifacts, int(began * 1000))
         self._count(run_id=self._store.run_id)
         return self._store
 

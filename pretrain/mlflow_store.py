@@ -56,8 +56,9 @@ class Store:
     """One run of one experiment at a tracking URI. Every method may raise one of `unreachable()`."""
 
     def __init__(
-        self, uri: str, experiment: str, name: str, key: str, run_id: str | None, artifacts: str | None
-    ) -> None:
+        self, uri: str, experiment: str, name: str, key: str, run_id: str | None, artifacts: str | None,
+        started_ms: int,
+    ) -> None:  # fmt: skip
         import logging
 
         for logger in ("alembic", "mlflow", "urllib3"):
@@ -75,7 +76,7 @@ class Store:
             if found is None
             else found.experiment_id
         )
-        self.run_id: str = run_id or self._find(key) or self._create(name, key)
+        self.run_id: str = run_id or self._find(key) or self._create(name, key, started_ms)
 
     def _find(self, key: str) -> str | None:
         """The oldest run of that key. A request that was given up may have made one later than its successor did."""
@@ -84,8 +85,9 @@ class Store:
         )
         return found[0].info.run_id if found else None
 
-    def _create(self, name: str, key: str) -> str:
-        return self._client.create_run(self._experiment, run_name=name, tags={KEY: key}).info.run_id
+    def _create(self, name: str, key: str, started_ms: int) -> str:
+        run = self._client.create_run(self._experiment, start_time=started_ms, tags={KEY: key}, run_name=name)
+        return run.info.run_id
 
     def points(self, points: Sequence[tuple[str, float, int, int]]) -> None:
         """Points of metrics: key, value, time in ms, step."""
@@ -152,6 +154,8 @@ class Store:
 
     def _model(self, event: Mapping[str, Any]) -> None:
         """A logged model: where its folder is and the hash of its weights; the weights stay where they are."""
+        from mlflow.entities import LoggedModelOutput
+
         wanted = f"name = '{event['model']}' AND source_run_id = '{self.run_id}'"
         found = self._client.search_logged_models([self._experiment], wanted)
         tags = {key: str(event[key]) for key in ("folder", "sha256")}
@@ -162,6 +166,9 @@ class Store:
             params = {key: str(value) for key, value in event["params"].items()}
             model = self._client.create_logged_model(self._experiment, event["model"], self.run_id, tags, params)
         self._client.finalize_logged_model(model.model_id, "READY")
+        outputs = self._client.get_run(self.run_id).outputs  # MLflow would write the same output down again
+        if outputs is None or model.model_id not in [output.model_id for output in outputs.model_outputs]:
+            self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, 0)])
 
     def _closed(self, event: Mapping[str, Any]) -> None:
         self._client.set_terminated(self.run_id, status=event["status"], end_time=event["time_ms"])

@@ -19,7 +19,7 @@ class FakeStore:
     late = False
     made = 0
 
-    def __init__(self, uri, experiment, name, key, run_id, artifacts):
+    def __init__(self, uri, experiment, name, key, run_id, artifacts, started_ms):
         self._ask()
         assert (experiment, name) == ("experiment", "name")
         cls = type(self)

@@ -18,7 +18,7 @@ from mlflow_server import Proxy, Server
 from launchers.local import environment, free_port
 from launchers.track_command import Sync
 from pretrain import tracking
-from pretrain.delivery import STATE, Address
+from pretrain.delivery import EVENTS, STATE, Address
 from pretrain.tracking import Tracker, read_lines
 
 NO_WAIT = 1.0
@@ -105,6 +105,11 @@ class Job:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
+    def ends(self):
+        """First and last event."""
+        events = read_lines(self.folder / EVENTS)
+        return events[0], events[-1]
+
     def check(self, server: Server, deleted_count: bool = True) -> None:
         """All is in one run, once."""
         assert self.slowest < NO_WAIT, f"a call took {self.slowest:.2f} s"
@@ -112,7 +117,10 @@ class Job:
         for number, name in enumerate(NAMES):
             found = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
             assert sorted(found) == [(step, step + 0.25 * number) for step in range(self.done)], name
-        assert run.info.status == "FINISHED" and run.info.end_time
+        assert run.info.status == "FINISHED"
+        begun, over = (int(event["time"] * 1000) for event in self.ends())
+        assert begun - 10_000 < run.info.start_time <= begun + 5, "not when MLflow has heard of it"
+        assert run.info.end_time is not None and abs(run.info.end_time - over) < 100
         assert run.data.params == {f"model.p{number}": "x" * number for number in range(150)}
         assert run.data.tags["idgenrec.world_size"] == "2" and run.data.tags["idgenrec.restarts"] == "0"
         assert run.inputs is not None
@@ -120,6 +128,7 @@ class Job:
         assert (given.dataset.name, given.tags[0].value) == ("Garden", "training")
         (model,) = client.search_logged_models([run.info.experiment_id])
         assert (model.name, str(model.status), model.tags["sha256"]) == (f"{self.name}-generator", "READY", "77" * 32)
+        assert run.outputs is not None and [out.model_id for out in run.outputs.model_outputs] == [model.model_id]
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["notes.txt"]
 
 
