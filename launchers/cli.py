@@ -17,6 +17,7 @@ import tyro
 
 from launchers.book_command import Book
 from launchers.compare_command import Compare
+from launchers.doctor_command import Doctor
 from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
 from launchers.pretrain_command import Pretrain, with_recipe
@@ -129,6 +130,7 @@ Command = (
     | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Track, tyro.conf.subcommand("track")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Recommend, tyro.conf.subcommand("recommend")]
 )
