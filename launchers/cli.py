@@ -18,6 +18,7 @@ import tyro
 
 from launchers.book_command import Book
 from launchers.compare_command import Compare
+from launchers.doctor_command import Doctor
 from launchers.export_command import Export
 from launchers.ids_config import IdsConfig
 from launchers.jobs_command import Cancel, Jobs, Logs
@@ -136,6 +137,7 @@ Command = (
     | Annotated[Logs, tyro.conf.subcommand("logs")]
     | Annotated[Report, tyro.conf.subcommand("report")]
     | Annotated[Track, tyro.conf.subcommand("track")]
+    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
     | Annotated[Compare, tyro.conf.subcommand("compare")]
     | Annotated[Recommend, tyro.conf.subcommand("recommend")]
 )

@@ -7,6 +7,7 @@ goes on; nothing is sent twice.
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -31,8 +32,8 @@ class Sync:
     def run(self) -> None:
         from pathlib import Path
 
-        from pretrain.delivery import Courier
-        from pretrain.mlflow_store import unreachable
+        from pretrain.delivery import REFUSED, Courier
+        from pretrain.mlflow_store import said, unreachable
         from pretrain.secrets import HIDDEN, redacted
         from pretrain.tracking import artifacts_at, tracked_at
 
@@ -48,9 +49,12 @@ class Sync:
             try:
                 courier.send()
             except unreachable() as error:
-                why = str(error).splitlines()[0]
-                raise ValueError(f"{redacted(uri)} does not take the lines of {folder} ({why}); try again") from error
+                raise ValueError(
+                    f"{redacted(uri)} does not take the lines of {folder} ({said(error)}); try again"
+                ) from error
             print(f"{folder}: {waiting:,} lines sent to run {courier.address.run_id} at {redacted(uri)}")
+            for why in courier.refused:
+                print(f"MLflow will not take {why}; the line is kept in {folder / REFUSED}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Delivery: what a tracker has written, sent to MLflow from a thread, each point once, for as long as it takes.
 
-Enters: `metrics.jsonl` and `events.jsonl` of a folder. Leaves: the same in MLflow, and in `tracking.json` how far it
-got. Must hold: the job never waits for MLflow and never stops because of it; after any kill of either side nothing is
-missing and nothing twice, because a line is counted as sent after MLflow has it, and sending it again changes nothing.
+Enters: `metrics.jsonl` and `events.jsonl` of a folder. Leaves: the same in MLflow, in `tracking.json` how far it got,
+in `refused.jsonl` what MLflow will never take. Must hold: the job never waits for MLflow and never stops because of it;
+after any kill of either side nothing is missing and nothing twice, because a line is counted as sent after MLflow has
+it, and sending it again changes nothing; where MLflow has lost its store, everything is sent again to a new run.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pretrain.mlflow_store import Store, unreachable
+from pretrain.mlflow_store import Lost, Refused, Store, said, unreachable
 from pretrain.secrets import redacted
 
-METRICS, EVENTS, STATE = "metrics.jsonl", "events.jsonl", "tracking.json"
+METRICS, EVENTS, STATE, REFUSED = "metrics.jsonl", "events.jsonl", "tracking.json", "refused.jsonl"
 BATCH = 500
 """Points of one request; MLflow takes 1,000."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds between attempts: doubled after each failure."""
+Point = tuple[str, float, int, int]
+"""Metric, value, time in ms, step."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Address:
 
     def save(self, folder: Path) -> None:
         """Durably; a password in the URI is left out."""
-        draft = folder / f".{STATE}.writing"
+        draft = folder / f".{STATE}.{os.getpid()}.writing"  # of its own: a job and `track sync` may write at once
         with draft.open("w") as file:
             json.dump(asdict(replace(self, uri=redacted(self.uri))), file)
             file.flush()
@@ -65,41 +69,78 @@ class Address:
 
 
 class Courier:
-    """Sends what is new in a folder; not safe for several threads."""
+    """Sends what is new in a folder; not safe for several threads. `refused`: why lines were put aside."""
 
     def __init__(self, folder: Path, address: Address, artifacts: str | None) -> None:
         self.folder, self.address, self.artifacts = folder, address, artifacts
+        self.refused: list[str] = []
         self._store: Store | None = None
 
     def send(self) -> None:
         """Everything that is there now. Raises what the store raises; what was sent until then is counted."""
-        address = self.address
-        if self._store is None:
-            self._store = Store(
-                address.uri, address.experiment, address.name, address.key, address.run_id, self.artifacts
-            )
-            self._count(run_id=self._store.run_id)
+        try:
+            self._send(self._store or self._found())
+        except Lost:  # another store stands at the URI; the lines are all here
+            self._store = None
+            self._count(run_id=None, metrics_bytes=0, events_bytes=0)
+            self._send(self._found())
+
+    def _found(self) -> Store:
+        to = self.address
+        first = next(_lines(self.folder / EVENTS, 0), None)
+        began = first[1]["time"] if first else time.time()  # not when MLflow hears of it
+        self._store = Store(to.uri, to.experiment, to.name, to.key, to.run_id, self.artifacts, int(began * 1000))
+        self._count(run_id=self._store.run_id)
+        return self._store
+
+    def _send(self, store: Store) -> None:
         # Events up to a point in time come before the metrics behind it; a run's end comes last.
-        events, end = _lines(self.folder / EVENTS, self.address.events_bytes)
-        for at, event in events:
+        for at, event in _lines(self.folder / EVENTS, self.address.events_bytes):
             if event["event"] == "closed":
-                self._send_metrics(self._store)
-            self._store.event(event)
+                self._send_metrics(store)
+            self._offer(lambda event=event: store.event(event), event)
             self._count(events_bytes=at)
-        self._send_metrics(self._store)
+        self._send_metrics(store)
 
     def _send_metrics(self, store: Store) -> None:
-        lines, _ = _lines(self.folder / METRICS, self.address.metrics_bytes)
-        points: list[tuple[str, float, int, int]] = []
-        for number, (at, line) in enumerate(lines, 1):
+        points: list[Point] = []
+        last = self.address.metrics_bytes
+        for at, line in _lines(self.folder / METRICS, last):
+            last = at
             if not line.get("again"):
                 when = int(line["time"] * 1000)
                 points += [(key, value, when, line["step"]) for key, value in line.items() if "/" in key]
-            if len(points) >= BATCH or number == len(lines):
-                for start in range(0, len(points), BATCH):
-                    store.points(points[start : start + BATCH])
-                self._count(metrics_bytes=at)
+            if len(points) >= BATCH:
+                self._send_points(store, points, at)
                 points = []
+        if last != self.address.metrics_bytes:
+            self._send_points(store, points, last)
+
+    def _send_points(self, store: Store, points: Sequence[Point], at: int) -> None:
+        for start in range(0, len(points), BATCH):
+            self._halved(store, points[start : start + BATCH])
+        self._count(metrics_bytes=at)
+
+    def _halved(self, store: Store, points: Sequence[Point]) -> None:
+        """Send points; of a batch that is refused all but those that are at fault."""
+        if len(points) == 1:
+            self._offer(lambda: store.points(points), list(points[0]))
+            return
+        try:
+            store.points(points)
+        except Refused:
+            middle = len(points) // 2
+            self._halved(store, points[:middle])
+            self._halved(store, points[middle:])
+
+    def _offer(self, send: Callable[[], None], line: Any) -> None:
+        """Send a line, or put it aside with the reason: it must not hold up what comes behind it."""
+        try:
+            send()
+        except Refused as error:
+            self.refused.append(f"{line['event'] if isinstance(line, dict) else line[0]}: {error}")
+            with (self.folder / REFUSED).open("a") as file:
+                file.write(json.dumps({"why": str(error), "line": line}) + "\n")
 
     def _count(self, **changed: Any) -> None:
         self.address = replace(self.address, **changed)
@@ -109,7 +150,7 @@ class Courier:
     def waiting(self) -> int:
         """Lines not yet sent."""
         sent = {METRICS: self.address.metrics_bytes, EVENTS: self.address.events_bytes}
-        return sum(len(_lines(self.folder / name, at)[0]) for name, at in sent.items())
+        return sum(sum(1 for _ in _lines(self.folder / name, at)) for name, at in sent.items())
 
 
 class Delivery:
@@ -118,7 +159,7 @@ class Delivery:
     def __init__(self, courier: Courier) -> None:
         self.courier = courier
         self.problem: str | None = None
-        self._wake, self._closing, self._given_up = threading.Event(), False, False
+        self._wake, self._closing, self._given_up = threading.Event(), threading.Event(), False
         self._fault: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
@@ -129,7 +170,7 @@ class Delivery:
 
     def close(self, patience: float) -> str | None:
         """Wait until all is sent, at most so many seconds; why it is not, or None. Raises what is a fault of ours."""
-        self._closing = True
+        self._closing.set()
         self._wake.set()
         self._thread.join(patience)
         self._given_up = True
@@ -142,13 +183,16 @@ class Delivery:
         try:
             while not self._given_up:
                 self._wake.clear()
-                closing = self._closing
+                closing = self._closing.is_set()
                 try:
                     self.courier.send()
                 except unreachable() as error:  # a tracker that is down stops no training: the lines are kept
-                    self.problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-                    time.sleep(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE) if not self._closing else FIRST_PAUSE
+                    self.problem = said(error)
+                    if closing:
+                        time.sleep(FIRST_PAUSE)
+                    else:  # an end that comes meanwhile is no time to wait
+                        self._closing.wait(pause)
+                        pause = min(2 * pause, LONGEST_PAUSE)
                     continue
                 self.problem, pause = None, FIRST_PAUSE
                 if closing:
@@ -165,16 +209,15 @@ def mend(path: Path) -> None:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def _lines(path: Path, start: int) -> tuple[list[tuple[int, dict[str, Any]]], int]:
-    """Whole lines behind byte `start`, each with the byte behind it; and that of the last."""
+def _lines(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Whole lines behind byte `start` that are there now, each with the byte behind it."""
     if not path.is_file():
-        return [], start
+        return
     with path.open("rb") as file:
+        end = os.fstat(file.fileno()).st_size
         file.seek(start)
-        found = []
         for line in file:
-            if not line.endswith(b"\n"):  # a kill, or a writer at work; it is whole the next time
-                break
+            if start >= end or not line.endswith(b"\n"):  # a kill, or a writer at work; it is whole the next time
+                return
             start += len(line)
-            found.append((start, json.loads(line)))
-    return found, start
+            yield start, json.loads(line)

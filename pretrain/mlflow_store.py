@@ -2,20 +2,45 @@
 
 Enters: points and events of one run. Leaves: one MLflow run that has them. Must hold: every call may be repeated, after
 an answer that got lost too, and leaves nothing twice: a run is found again by its key, a point by its value, step and
-time, a model by its name.
+time, a model by its name. What MLflow will never take is told from an MLflow that is away.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+from pretrain.secrets import redacted
 
 KEY = "idgenrec.key"
 """Tag of the run that our folder is tracked in, unique to the folder."""
-# A request is repeated by the delivery, not inside MLflow, whose eight attempts of two minutes would look like a hang.
-REQUESTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "20", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+# A request is repeated by the delivery, not inside MLflow, whose eight attempts of two minutes would look like a hang,
+# and which would repeat the making of a run whose answer was lost without looking for that run. Nor does it print URIs.
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+PARAMETERS = 100
+"""Parameters of one request, as many as MLflow takes."""
+REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "ENDPOINT_NOT_FOUND")
+"""Codes of answers that asking again does not change."""
+
+
+class Refused(Exception):
+    """MLflow is well and will never take this."""
+
+
+class Lost(Exception):
+    """MLflow does not know the run: its store is another one."""
+
+
+class Deleted(ConnectionError):
+    """Somebody has deleted the run in MLflow; until it is restored the run counts as away."""
 
 
 def unreachable() -> tuple[type[BaseException], ...]:
@@ -31,13 +56,14 @@ class Store:
     """One run of one experiment at a tracking URI. Every method may raise one of `unreachable()`."""
 
     def __init__(
-        self, uri: str, experiment: str, name: str, key: str, run_id: str | None, artifacts: str | None
-    ) -> None:
+        self, uri: str, experiment: str, name: str, key: str, run_id: str | None, artifacts: str | None,
+        started_ms: int,
+    ) -> None:  # fmt: skip
         import logging
 
         for logger in ("alembic", "mlflow", "urllib3"):
             logging.getLogger(logger).setLevel(logging.ERROR)
-        for variable, value in REQUESTS.items():
+        for variable, value in SETTINGS.items():
             os.environ.setdefault(variable, value)
         import mlflow
         from mlflow.tracking import MlflowClient
@@ -50,24 +76,50 @@ class Store:
             if found is None
             else found.experiment_id
         )
-        self.run_id: str = run_id or self._find(key) or self._create(name, key)
+        self.run_id: str = run_id or self._find(key) or self._create(name, key, started_ms)
 
     def _find(self, key: str) -> str | None:
-        runs = self._client.search_runs([self._experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
-        return runs[0].info.run_id if runs else None
+        """The oldest run of that key. A request that was given up may have made one later than its successor did."""
+        found = self._client.search_runs(
+            [self._experiment], f"tags.`{KEY}` = '{key}'", max_results=1, order_by=["attributes.start_time ASC"]
+        )
+        return found[0].info.run_id if found else None
 
-    def _create(self, name: str, key: str) -> str:
-        return self._client.create_run(self._experiment, run_name=name, tags={KEY: key}).info.run_id
+    def _create(self, name: str, key: str, started_ms: int) -> str:
+        run = self._client.create_run(self._experiment, start_time=started_ms, tags={KEY: key}, run_name=name)
+        return run.info.run_id
 
     def points(self, points: Sequence[tuple[str, float, int, int]]) -> None:
         """Points of metrics: key, value, time in ms, step."""
         from mlflow.entities import Metric
 
-        self._client.log_batch(self.run_id, metrics=[Metric(*point) for point in points])
+        with self._answers():
+            self._client.log_batch(self.run_id, metrics=[Metric(*point) for point in points])
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Anything else that a tracker says (`tracking.Tracker`)."""
-        getattr(self, f"_{event['event']}")(event)
+        with self._answers():
+            getattr(self, f"_{event['event']}")(event)
+
+    @contextmanager
+    def _answers(self) -> Iterator[None]:
+        """Raises Refused, Lost or Deleted for an answer that another attempt does not change."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code not in REFUSALS:
+                raise
+            try:
+                run = self._client.get_run(self.run_id)
+            except MlflowException as none:
+                if none.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    raise Lost(self.run_id) from error
+                raise
+            if run.info.lifecycle_stage == "deleted":
+                raise Deleted(f"run {self.run_id} is deleted in MLflow; restore it there") from error
+            raise Refused(said(error)) from error
 
     def _opened(self, event: Mapping[str, Any]) -> None:
         self._client.update_run(self.run_id, status="RUNNING")
@@ -77,10 +129,19 @@ class Store:
     def _parameters(self, event: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 
-        self._client.log_batch(self.run_id, params=[Param(key, str(value)) for key, value in event["values"].items()])
+        params = [Param(key, str(value)) for key, value in event["values"].items()]
+        for start in range(0, len(params), PARAMETERS):
+            self._client.log_batch(self.run_id, params=params[start : start + PARAMETERS])
 
     def _artifact(self, event: Mapping[str, Any]) -> None:
-        self._client.log_artifact(self.run_id, event["path"])
+        if not Path(event["path"]).is_file():
+            raise Refused(f"{event['path']} is not there any more")
+        try:
+            self._client.log_artifact(self.run_id, event["path"])
+        except unreachable():
+            raise
+        except Exception as error:  # of the library of some cloud's storage, or that it is not installed
+            raise Refused(said(error)) from error
 
     def _dataset(self, event: Mapping[str, Any]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -93,15 +154,37 @@ class Store:
 
     def _model(self, event: Mapping[str, Any]) -> None:
         """A logged model: where its folder is and the hash of its weights; the weights stay where they are."""
+        from mlflow.entities import LoggedModelOutput
+
         wanted = f"name = '{event['model']}' AND source_run_id = '{self.run_id}'"
         found = self._client.search_logged_models([self._experiment], wanted)
         tags = {key: str(event[key]) for key in ("folder", "sha256")}
         if found:
-            self._client.set_logged_model_tags(found[0].model_id, tags)
-            return
-        params = {key: str(value) for key, value in event["params"].items()}
-        model = self._client.create_logged_model(self._experiment, event["model"], self.run_id, tags, params)
+            model = found[0]
+            self._client.set_logged_model_tags(model.model_id, tags)
+        else:
+            params = {key: str(value) for key, value in event["params"].items()}
+            model = self._client.create_logged_model(self._experiment, event["model"], self.run_id, tags, params)
         self._client.finalize_logged_model(model.model_id, "READY")
+        outputs = self._client.get_run(self.run_id).outputs  # MLflow would write the same output down again
+        if outputs is None or model.model_id not in [output.model_id for output in outputs.model_outputs]:
+            self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, 0)])
 
     def _closed(self, event: Mapping[str, Any]) -> None:
         self._client.set_terminated(self.run_id, status=event["status"], end_time=event["time_ms"])
+        self._remove_twins()
+
+    def _remove_twins(self) -> None:
+        """Delete empty runs of our key: a slow server has made them after the request for them was given up."""
+        key = self._client.get_run(self.run_id).data.tags.get(KEY)
+        if key is None:
+            return
+        for run in self._client.search_runs([self._experiment], f"tags.`{KEY}` = '{key}'"):
+            if run.info.run_id != self.run_id and not run.data.metrics and not run.data.params:
+                self._client.delete_run(run.info.run_id)
+
+
+def said(error: BaseException) -> str:
+    """An error in one short line without passwords."""
+    words = str(error).strip().splitlines() or [""]
+    return redacted(f"{type(error).__name__}: {words[0][:400]}")

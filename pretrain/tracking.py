@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pretrain.delivery import EVENTS, METRICS, STATE, Address, Courier, Delivery, mend
+from pretrain.delivery import EVENTS, METRICS, REFUSED, STATE, Address, Courier, Delivery, mend
 from pretrain.interrupt import Interrupted
 from pretrain.reporter import Reporter
 from pretrain.secrets import redacted
@@ -54,7 +54,9 @@ class Tracker:
         for file in (METRICS, EVENTS):
             mend(folder / file)
         self.folder, self.reporter, self.owns_run = folder, reporter, owns_run
-        self._known = {(line["group"], line["step"]) for line in read_lines(folder / METRICS)} if owns_run else set()
+        lines = read_lines(folder / METRICS) if owns_run else []
+        self._known = {(key, line["step"]) for line in lines for key in line if "/" in key}
+        self._refusals_said = 0
         address = Address.of(folder, uri, experiment, name, run_id, key)
         address.save(folder)
         self._delivery = Delivery(Courier(folder, address, artifacts_at(folder, uri)))
@@ -88,10 +90,16 @@ class Tracker:
         self._event("model", model=name, folder=str(folder), sha256=sha256, params=dict(params))
 
     def metrics(self, values: Mapping[str, float], step: int, **labels: Any) -> None:
-        """Metrics at a step; `labels`, `group` among them, go to the JSON line only."""
-        again = {"again": True} if (labels.get("group"), step) in self._known else {}
-        named = {key: float(value) for key, value in values.items()}
-        self._write(METRICS, {"time": round(time.time(), 3), "step": step, **again, **labels, **named})
+        """Metrics at a step, named `group/name`; `labels`, `group` among them, go to the JSON line only."""
+        assert all("/" in key for key in values), "a name without a slash is a label"
+        # A kill between two lines of a step leaves the second one to be a new point.
+        again = {key for key in values if (key, step) in self._known}
+        for known in (True, False):
+            named = {key: float(value) for key, value in values.items() if (key in again) == known}
+            if named:
+                head = {"time": round(time.time(), 3), "step": step} | ({"again": True} if known else {})
+                self._write(METRICS, head | labels | named)
+        self._say_refusals()
 
     def artifact(self, path: Path) -> None:
         """Attach a file to the run."""
@@ -112,11 +120,18 @@ class Tracker:
             status = "FINISHED" if kind is None else "KILLED" if taken_away else "FAILED"
             self._event("closed", status=status, time_ms=int(time.time() * 1000))
         problem = self._delivery.close(HURRY if taken_away else PATIENCE)
+        self._say_refusals()
         if problem is not None:
             left = self._delivery.courier.waiting
             self.reporter.line(
                 f"{left:,} lines are not in MLflow yet ({problem}); they are kept: idgenrec track sync {self.folder}"
             )
+
+    def _say_refusals(self) -> None:
+        refused = self._delivery.courier.refused
+        for why in refused[self._refusals_said :][:3]:
+            self.reporter.line(f"MLflow will not take {why}; the line is kept in {self.folder / REFUSED}")
+        self._refusals_said = len(refused)
 
     def _event(self, name: str, **fields: Any) -> None:
         self._write(EVENTS, {"time": round(time.time(), 3), "event": name, **fields})

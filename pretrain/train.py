@@ -15,6 +15,7 @@ from pathlib import Path
 from pretrain import snapshot
 from pretrain.config import PretrainConfig
 from pretrain.interrupt import Interrupt, Interrupted
+from pretrain.node_metrics import NodeMetrics
 from pretrain.policy import BadStep, reason
 from pretrain.record import open_tracker, record_models
 from pretrain.reporter import Reporter
@@ -70,7 +71,7 @@ def train_phase(run: Run, tracker: Tracker | None, interrupt: Interrupt) -> None
     if phase.refresh_ids and first == 0:
         log(run, tracker, "ids", run.refresh_ids(interrupt.agreed))
     engine, started = run.start_engine(), time.monotonic()
-    watch = Watch(run.world, config.peak_tflops, run.shapes)
+    watch, nodes = Watch(run.world, config.peak_tflops, run.shapes), NodeMetrics(run.world)
     for position, micro_batches in watch.waiting(run.steps()):
         rate = learning_rate(run.plan, run.state, peak_rate(config, phase.kind), config.warmup_share)
         place = (phase.kind, position.epoch, position.slot)
@@ -89,6 +90,7 @@ def train_phase(run: Run, tracker: Tracker | None, interrupt: Interrupt) -> None
                 figures = {"loss": result.loss, "lr": rate, "samples_per_second": speed}
                 figures |= {} if result.grad_norm is None else {"grad_norm": result.grad_norm}
                 log(run, tracker, phase.kind, figures | watch.report())
+                log(run, tracker, "system", nodes.report())
         if done == phase.steps or validation_due(config.schedule, run.plan, run.state):
             break  # the rest of the phase goes on as a resumed run does
         asked = interrupt.agreed()

@@ -19,7 +19,7 @@ class FakeStore:
     late = False
     made = 0
 
-    def __init__(self, uri, experiment, name, key, run_id, artifacts):
+    def __init__(self, uri, experiment, name, key, run_id, artifacts, started_ms):
         self._ask()
         assert (experiment, name) == ("experiment", "name")
         cls = type(self)
@@ -160,3 +160,43 @@ def test_a_fault_of_ours_is_not_taken_for_a_tracker_that_is_down(store, tmp_path
     monkeypatch.setattr(store, "points", lambda self, points: [][0])
     with pytest.raises(IndexError):
         track(tmp_path, range(3))
+
+
+def test_a_kill_between_two_lines_of_a_step_loses_the_second_one_not(store, tmp_path):
+    """The last step of a phase is logged, then how far the weights have moved, at the same step."""
+    track(tmp_path, range(3))
+    with Tracker(tmp_path, "fake://", "experiment", "name", None, SILENT) as tracker:
+        tracker.metrics({"train/loss": 2.0}, 2, group="train")
+        tracker.metrics({"train/share_of_weights_moved": 0.5}, 2, group="train")
+    assert steps_of(store) == [0, 1, 2]
+    assert [value for _, value, _ in store.points_of["train/share_of_weights_moved"]] == [0.5]
+
+
+def test_an_error_without_words_is_no_fault(store, tmp_path, monkeypatch):
+    asked = []
+
+    def points(self, points):
+        asked.append(points)
+        if len(asked) < 3:
+            raise ConnectionError
+        FakeStore.points(self, points)
+
+    monkeypatch.setattr(store, "points", points)
+    track(tmp_path, range(3))
+    assert steps_of(store) == [0, 1, 2]
+
+
+def test_one_refused_point_holds_up_no_other(store, tmp_path, monkeypatch):
+    from pretrain.mlflow_store import Refused
+
+    def points(self, points):
+        if any(step == 5 for _, _, _, step in points):
+            raise Refused("no fives")
+        FakeStore.points(self, points)
+
+    monkeypatch.setattr(store, "points", points)
+    track(tmp_path, range(40))
+    assert steps_of(store) == [step for step in range(40) if step != 5]
+    (kept,) = read_lines(tmp_path / "refused.jsonl")
+    assert kept["why"] == "no fives" and kept["line"][:2] == ["train/loss", 5.0]
+    assert store.events[-1]["event"] == "closed"

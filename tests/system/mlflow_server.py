@@ -1,0 +1,114 @@
+"""A real `mlflow server` that can be killed, and a proxy before it that makes it slow, ill or forgetful."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from launchers.local import free_port
+
+STARTING_SECONDS = 180.0
+
+
+class Server:
+    """`mlflow server` over HTTP, SQLite behind it, one worker. The store outlives the server."""
+
+    def __init__(self, folder: Path, store: Path) -> None:
+        self.folder, self.store, self.port = folder, store, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> None:
+        """Start it, and do not wait."""
+        words = [
+            sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.store}",
+            "--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1", "--port", str(self.port),
+        ]  # fmt: skip
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                words, stdout=log, stderr=log, start_new_session=True,
+                env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            )  # fmt: skip
+
+    def wait(self) -> None:
+        """Until it answers."""
+        deadline = time.monotonic() + STARTING_SECONDS
+        while not self._answers():
+            assert self._process is not None and self._process.poll() is None, (self.folder / "server.log").read_text()
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=10) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """kill -9, of its worker too."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        while self._answers():
+            time.sleep(0.05)
+
+
+class Proxy:
+    """Stands before a server. `mode`: well; slow (each answer late); ill (500 for all); lossy (takes the request to the
+    server, and gives one answer in three); late (a new run is made long after it was asked for)."""
+
+    def __init__(self, port: int) -> None:
+        self.mode, self.asked, self.counting = "well", 0, threading.Lock()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                with proxy.counting:
+                    proxy.asked += 1
+                    number = proxy.asked
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if proxy.mode == "ill":
+                    self.send_error(500, "the store is ill")
+                    return
+                if proxy.mode == "slow" or (proxy.mode == "late" and self.path.endswith("/runs/create")):
+                    time.sleep(2.0)
+                server = HTTPConnection("127.0.0.1", port, timeout=60)
+                try:
+                    headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+                    server.request(self.command, self.path, body, headers)
+                    found = server.getresponse()
+                    content = found.read()
+                except (HTTPException, OSError):
+                    self.send_error(502, "nobody is behind the proxy")
+                    return
+                finally:
+                    server.close()
+                if proxy.mode == "lossy" and number % 3:
+                    self.close_connection = True
+                    return
+                self.send_response(found.status)
+                self.send_header("Content-Type", found.headers.get("Content-Type", "application/json"))
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = answer
+
+            def log_message(self, format: str, *args: object) -> None:
+                del format, args
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
