@@ -77,8 +77,8 @@ def submit(work: Work, options: SlurmOptions) -> list[str]:
     with launch_folder.locked(work.launches):
         refuse_live(work)
         folder = launch_folder.next_folder(work.launches)
-        code = launch_folder.write(folder, work.values())
         executor = _executor(work, options, folder)
+        code = launch_folder.write(folder, work.values())
         try:
             with _environment(options.variables() | work.secrets() | {REQUEUES: str(options.max_requeues)}):
                 job = executor.submit(run_job, str(folder / launch_folder.JOB))

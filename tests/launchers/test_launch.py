@@ -81,6 +81,27 @@ def test_what_could_run_a_command_or_add_a_line_is_refused(name, value):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_path_is_a_path_to_the_shell(idgenrec, shard_folder, tmp_path):
+    """The sbatch file of a run whose folder is named like a command, run by bash with a srun that tells its words."""
+    run = tmp_path / "a $(touch told) `touch told` 'b'; touch told"
+    words = ["--", "pretrain", "--shards", shard_folder, "--out", run, *TINY]
+    status, out, _ = idgenrec("launch", "slurm", "--dry-run", *words)
+    assert status == 0
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "PATH $PYTHONPATH"; for word; do echo "WORD $word"; done\n')
+    (tmp_path / "srun").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    script = out.split("\nfolder ")[0]
+    done = subprocess.run(["bash"], input=script, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    logs = f"{run}/launch/001/logs"
+    assert done.stderr == "" and not (tmp_path / "told").exists()
+    assert f"PATH {run}/launch/001/code" in lines and f"WORD {logs}/%j_%t_log.out" in lines
+    assert lines[-1] == f"WORD {logs}"
+    for odd in ("%j", "a\n#SBATCH --wrap=id"):
+        status, _, err = idgenrec("launch", "slurm", "--dry-run", *words, "--out", tmp_path / odd)
+        assert status == 2 and "has a % or a line break in it" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "values", [{"nodes": 0}, {"minutes": 2, "signal_seconds": 120}, {"gpus_per_node": 2, "tasks_per_node": 2}]
 )
