@@ -1,7 +1,7 @@
 """`idgenrec track sync`: delivers to MLflow what a run has written and MLflow has not got.
 
-Enters: folders of runs or reports. Leaves: their lines in MLflow. Must hold: it may be repeated, also while the run
-goes on; nothing is sent twice.
+Enters: folders of runs or reports. Leaves: their lines in MLflow. Must hold: it may be repeated;
+nothing is sent twice.
 """
 
 from __future__ import annotations
