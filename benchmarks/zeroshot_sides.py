@@ -10,7 +10,7 @@ import gzip
 import multiprocessing
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ class Sides:
         model = load_model(options.model, tokenizer)
         ids = ids_of(options.ids, task, tokenizer)
         self.ours = GenerativeRecommender("ours", model, tokenizer, ids, PromptConfig(), SearchConfig(options.beam))
-        self.task = part_of(task, Blocks.arrange(task, self.ours, 1).order_N)
+        self.task = task.of(Blocks.arrange(task, self.ours, 1).order_N)
         self.peers = {batch: HuggingFace(self.ours, batch) for batch in BATCHES}
         for peer in self.peers.values():
             peer.make_ready(self.task.histories)
@@ -106,7 +106,7 @@ class Sides:
     def run(self, batch: int | None, world: World) -> Run:
         """The judge over all users, everything included; `batch`: of the other side, None: ours. Collective."""
         side: Any = self.ours if batch is None else self.peers[batch]
-        judge_shared(part_of(self.task, np.arange(2 * world.size)), side, world, quiet, protocols=("all",))
+        judge_shared(self.task.of(np.arange(2 * world.size)), side, world, quiet, protocols=("all",))
         world.barrier()
         started = time.perf_counter()
         judged = judge_shared(self.task, side, world, quiet, protocols=("all",))["all"]
@@ -115,16 +115,6 @@ class Sides:
 
 def quiet(done: int, total: int) -> None:
     """Nobody looks on."""
-
-
-def part_of(task: Task, rows: np.ndarray) -> Task:
-    """The task with these users, in this order."""
-    return replace(
-        task,
-        users=[task.users[row] for row in rows],
-        histories=[task.histories[row] for row in rows],
-        targets=task.targets[rows],
-    )
 
 
 def in_processes(options: argparse.Namespace, batches: list[int | None]) -> list[Run]:

@@ -177,11 +177,12 @@ def main() -> None:
         print("interrupted; the same command takes the run up again", file=sys.stderr)
         sys.exit(130)
     except RuntimeError as error:
-        from launchers.local import STOPPED, RankFailed
+        from launchers.local import RankFailed
+        from pretrain.interrupt import STATUS
 
         if not isinstance(error, RankFailed):
             raise
-        if error.status not in (2, STOPPED):  # of these the rank itself has said why
+        if error.status not in (2, STATUS):  # of these the rank itself has said why
             print(f"error: {error}", file=sys.stderr)
         sys.exit(error.status)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from shards.whole import write_whole
 
 PACKAGES = ("shards", "pretrain", "zeroshot", "launchers")
 CODE, JOB, RECORD, LOGS = "code", "job.json", "launch.json", "logs"
@@ -67,9 +68,8 @@ def code_hash(code: Path) -> str:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Say what was launched: whole or not at all."""
-    draft = folder / f".{RECORD}.writing"
-    draft.write_text(json.dumps({"time": round(time.time(), 3), **record}, indent=1) + "\n")
-    os.replace(draft, folder / RECORD)
+    text = json.dumps({"time": round(time.time(), 3), **record}, indent=1) + "\n"
+    write_whole(folder / RECORD, text.encode())
 
 
 def records(launches: Path) -> list[tuple[Path, dict[str, Any]]]:

@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pretrain.interrupt import STATUS
+
 GRACE_SECONDS = 10.0
 """For ranks whose fellow has failed: they can save nothing any more."""
-STOPPED = 75
-"""Status of a rank that has saved and stopped as asked (`pretrain.interrupt.STATUS`, whose import takes seconds)."""
 SAVING_SECONDS = 600.0
 """For ranks that are asked to stop: the end of a step and a checkpoint. A second Ctrl-C is a failure."""
 
@@ -88,7 +88,7 @@ def wait_for(ranks: list[subprocess.Popen[bytes]]) -> None:
         codes = [rank.poll() for rank in ranks]
         ended = all(code is not None for code in codes)
         for index, code in enumerate(codes):
-            if code and (code != STOPPED or ended):
+            if code and (code != STATUS or ended):
                 raise RankFailed(index, code)
         if ended:
             return

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pretrain.interrupt import STATUS, Interrupted
+
 SPEAK_AFTER = 10.0
 
 
@@ -97,23 +99,22 @@ def ending(work: Callable[[], object]) -> None:
         _give_up(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except Interrupted as interrupted:
+        if os.environ.get("RANK", "0") == "0":
+            print(interrupted, file=sys.stderr)
+        sys.exit(STATUS)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" for {error.filename}" if error.filename else ""
         _give_up(f"no space left{where}; make room and give the same command again")
-    except Exception as error:
-        from pretrain.interrupt import STATUS, Interrupted
+    except RuntimeError as error:
         from zeroshot.audit import AuditFailed
         from zeroshot.config import AUDIT_FAILED
 
-        if isinstance(error, AuditFailed):
-            sys.exit(AUDIT_FAILED)  # rank 0 has named the checks
-        if not isinstance(error, Interrupted):
+        if not isinstance(error, AuditFailed):
             raise
-        if os.environ.get("RANK", "0") == "0":
-            print(error, file=sys.stderr)
-        sys.exit(STATUS)
+        sys.exit(AUDIT_FAILED)  # rank 0 has named the checks
 
 
 def _give_up(why: str) -> NoReturn:

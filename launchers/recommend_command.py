@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +53,7 @@ class Recommend:
     """CPU threads."""
 
     def run(self) -> None:
+        from shards.whole import write_whole
         from zeroshot.own_catalogue import item_table, read_histories, read_items
 
         names, texts = read_items(Path(self.items))
@@ -85,11 +85,11 @@ class Recommend:
                 discard(journal)
                 console.line(f"ID book: {saved}")
             found = list(recommend(models, items, book, histories, self.top, self.new, console))
-        lines = (json.dumps(entry, ensure_ascii=False) + "\n" for entry in found)
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in found)
         if self.out is None:
-            sys.stdout.writelines(lines)
+            sys.stdout.write(lines)
             return
-        write_lines(Path(self.out), lines)
+        write_whole(Path(self.out), lines.encode())
         print(f"{len(found):,} lists: {self.out}")
 
     def _check(self, num_items: int) -> None:
@@ -102,14 +102,3 @@ class Recommend:
                 raise ValueError(f"no folder {Path(name).resolve().parent} for {option} {name}; make it first")
             if name is not None and Path(name).is_dir():
                 raise ValueError(f"{option} {name} is a folder; name a file")
-
-
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.writing")
-    try:
-        with draft.open("w", encoding="utf-8") as sink:
-            sink.writelines(lines)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

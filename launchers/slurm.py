@@ -25,6 +25,7 @@ from typing import Any
 from launchers import launch_folder
 from launchers.slurm_options import SlurmOptions
 from launchers.work import Work
+from pretrain.interrupt import SIGNALS, STATUS, Interrupted
 from pretrain.secrets import HIDDEN, redacted
 
 LIVE = (
@@ -38,7 +39,6 @@ LIVE = (
     "REQUEUE_HOLD",
     "STOPPED",
 )
-SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 REQUEUES = "IDGENREC_MAX_REQUEUES"
 FIRST_PORT, PORTS = 20000, 12000
 """Below the ports that Linux gives out by itself, from 32768 on."""
@@ -191,15 +191,10 @@ def _perform(job_file: str) -> None:
     except Asked as asked:
         _be_deaf()
         come_back(str(asked))
-        from pretrain.interrupt import STATUS
-
         sys.exit(STATUS)
-    except Exception as error:
-        from pretrain.interrupt import Interrupted
-
-        if isinstance(error, Interrupted):
-            _be_deaf()
-            come_back(str(error))
+    except Interrupted as interrupted:
+        _be_deaf()
+        come_back(str(interrupted))
         raise
 
 

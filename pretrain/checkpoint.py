@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 
 from pretrain.reporter import SILENT, Reporter
 from pretrain.world import World
+from shards.whole import write_whole
 
 MARKER = "COMPLETE"
 DAMAGED = "DAMAGED"
@@ -105,17 +106,10 @@ def _write_and_hash(draft: Path, write: Callable[[Path], None]) -> dict[str, str
 
 
 def _complete(draft: Path, final: Path, hashes: dict[str, str]) -> None:
-    _write_durably(draft / FILES, json.dumps(dict(sorted(hashes.items())), indent=1))
-    _write_durably(draft / MARKER, _sha256(draft / FILES))
+    write_whole(draft / FILES, json.dumps(dict(sorted(hashes.items())), indent=1).encode())
+    write_whole(draft / MARKER, _sha256(draft / FILES).encode())
     shutil.rmtree(final, ignore_errors=True)
     os.replace(draft, final)
-
-
-def _write_durably(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def remove_drafts(run: Path) -> list[str]:

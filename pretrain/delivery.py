@@ -20,6 +20,7 @@ from typing import Any
 
 from pretrain.mlflow_store import Lost, Refused, Store, said, unreachable
 from pretrain.secrets import redacted
+from shards.whole import write_whole
 
 METRICS, EVENTS, STATE, REFUSED = "metrics.jsonl", "events.jsonl", "tracking.json", "refused.jsonl"
 BATCH = 500
@@ -60,12 +61,7 @@ class Address:
 
     def save(self, folder: Path) -> None:
         """Durably; a password in the URI is left out."""
-        draft = folder / f".{STATE}.{os.getpid()}.writing"  # of its own: a job and `track sync` may write at once
-        with draft.open("w") as file:
-            json.dump(asdict(replace(self, uri=redacted(self.uri))), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, folder / STATE)
+        write_whole(folder / STATE, json.dumps(asdict(replace(self, uri=redacted(self.uri)))).encode())
 
 
 class Courier:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import signal
 from types import FrameType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pretrain.world import World
+if TYPE_CHECKING:  # launchers read the constants; torch takes seconds to import
+    from pretrain.world import World
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 STATUS = 75

@@ -6,7 +6,6 @@ Pure. Must hold: what is redacted still says where it points.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 HIDDEN = "***"
 _IN_URI = re.compile(r"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>[^/@\s]+)@")
@@ -24,8 +23,3 @@ def redacted(text: str) -> str:
 def is_secret(name: str) -> bool:
     """Whether the name of a variable or key says that its value is a secret."""
     return _NAMES.search(name) is not None
-
-
-def redacted_environment(values: Mapping[str, str]) -> dict[str, str]:
-    """Variables with the values of secrets hidden, and credentials inside the others."""
-    return {name: HIDDEN if is_secret(name) else redacted(value) for name, value in values.items()}

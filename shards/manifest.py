@@ -6,13 +6,13 @@ keys and unknown versions are refused, and `sha256()` of the canonical JSON name
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from shards import store
+from shards.whole import write_whole
 
 MANIFEST_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -125,12 +125,7 @@ class Manifest:
     def save(self, folder: str | Path) -> None:
         """Writes `folder/manifest.json`, whole or not at all."""
         text = json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        unfinished = Path(folder) / f".{MANIFEST_FILE}"
-        with open(unfinished, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(Path(folder) / MANIFEST_FILE)
+        write_whole(Path(folder) / MANIFEST_FILE, text.encode())
 
     @staticmethod
     def load(folder: str | Path) -> "Manifest":

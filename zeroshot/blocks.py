@@ -13,13 +13,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from shards.whole import write_whole
 from zeroshot.interface import Judged, Recommender, Resumable
 from zeroshot.tasks import Task
 
@@ -89,16 +89,6 @@ class Kept:
         )
         digest = hashlib.sha256(content.getvalue()).hexdigest().encode()
         write_whole(self.path(number), digest + b"\n" + content.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also when the machine stops."""
-    draft = path.with_name(f".{path.name}.writing")
-    with draft.open("wb") as sink:
-        sink.write(content)
-        sink.flush()
-        os.fsync(sink.fileno())
-    os.replace(draft, path)
 
 
 def identity_of(task: Task, recommender: str, protocol: str, blocks: Blocks) -> str:

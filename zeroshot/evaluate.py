@@ -28,7 +28,8 @@ from pretrain.reporter import Reporter
 from pretrain.world import World
 from shards.manifest import file_sha256
 from shards.tables import ItemTable
-from zeroshot.blocks import FOLDER, Blocks, Kept, identity_of, write_whole
+from shards.whole import write_whole
+from zeroshot.blocks import FOLDER, Blocks, Kept, identity_of
 from zeroshot.interface import Judged, Recommender, Resumable
 from zeroshot.judge import PROTOCOLS, Scope, judge, judge_blocks
 from zeroshot.tasks import Task

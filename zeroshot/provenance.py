@@ -18,8 +18,6 @@ from typing import Any
 
 import torch
 
-from shards.manifest import Member
-
 LIBRARIES = ("torch", "deepspeed", "transformers", "webdataset", "sentencepiece", "mlflow", "numpy")
 
 
@@ -58,11 +56,6 @@ def recipe(config: dict[str, Any], manifest_sha256: str) -> dict[str, Any]:
         "recipe_sha256": json_sha256({"config": shared, "manifest": manifest_sha256}),
         "training_seed": config["seed"],
     }
-
-
-def data_sha256(member: Member) -> str:
-    """The hash of a data set's item texts and sequences: of the hashes of its tables, whatever the folder is called."""
-    return json_sha256({Path(name).name: digest for name, digest in member.files.items()})
 
 
 def json_sha256(value: Any) -> str:

@@ -1,8 +1,8 @@
 """From ranks to the rows and comparisons of results.json.
 
 Enters: the table of `ranks.parquet`, the kind of each recommender, coverages. Leaves: metrics with 95% intervals,
-paired comparisons with p values, rows of the sweeps. What must hold: all of it can be made again from the stored
-ranks; users are paired by name; a supervised baseline is compared with but never counted as free of training.
+paired comparisons with p values. What must hold: all of it can be made again from the stored ranks; users are paired by
+name; a supervised baseline is compared with but never counted as free of training.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,9 +16,9 @@ from zeroshot.stats import bootstrap_interval, effect_size, holm, paired_differe
 
 COMPARED = ("HR@10", "NDCG@10")
 USERS = ("all", "new_target")
-KINDS = ("model", "control", "baseline", "supervised", "variant")
+KINDS = ("model", "control", "baseline", "supervised")
 """A control is the model with something taken away (its training); it is compared like a model and claims nothing. A
-supervised baseline was trained on the unseen set itself. A variant is the model at another beam or template."""
+supervised baseline was trained on the unseen set itself."""
 OPPONENTS = {"model": ("control", "baseline", "supervised"), "control": ("baseline", "supervised")}
 """Kinds that a kind is compared with."""
 ROW_KEYS = (
@@ -61,7 +61,7 @@ def rows_from_ranks(
 
     Args:
         ranks: the table of ranks.parquet; users in any order.
-        kinds: one of KINDS for every recommender; variants get no row, see `sweeps_from_ranks`.
+        kinds: one of KINDS for every recommender.
         coverages: of the lists; None = not measured.
         seed: of the bootstrap.
     """
@@ -70,8 +70,6 @@ def rows_from_ranks(
         for (name,), own in part.group_by(["recommender"], maintain_order=True):
             recommender = str(name)
             kind = kind_of(kinds, recommender)
-            if kind == "variant":
-                continue
             # By user: the mean of floats depends on their order, and a stored table may have another one.
             own = own.sort("user")
             novelty = own["novelty"].cast(pl.Float64).mean()
@@ -81,28 +79,6 @@ def rows_from_ranks(
                 | {"coverage@10": (coverages or {}).get((task, recommender, protocol, users)), "novelty@10": novelty}
             )
     return rows
-
-
-def sweeps_from_ranks(
-    ranks: pl.DataFrame, variants: dict[str, tuple[str, int | str]], seed: int = 0
-) -> list[dict[str, Any]]:
-    """Rows of the sweeps: metrics of each variant, on the users it was judged on.
-
-    Args:
-        ranks: the table of ranks.parquet.
-        variants: recommender -> (setting, value), such as ("beam", 50) or ("template", 3).
-        seed: of the bootstrap.
-    """
-    sweeps: list[dict[str, Any]] = []
-    for (task, protocol, users), part in groups(ranks):
-        for (name,), own in part.group_by(["recommender"], maintain_order=True):
-            if users == "all" and str(name) in variants:
-                setting, value = variants[str(name)]
-                sweeps.append(
-                    {"task": task, "protocol": protocol, "setting": setting, "value": value}
-                    | measured(own.sort("user")["rank"].to_numpy(), seed)
-                )
-    return sweeps
 
 
 def comparisons_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 0) -> list[dict[str, Any]]:

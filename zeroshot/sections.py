@@ -80,11 +80,7 @@ def same_users(rows: list[dict[str, Any]], row: dict[str, Any]) -> bool:
 
 def length_plots(found: dict[str, Any], name: str, protocol: str) -> list[dict[str, Any]]:
     """HR@10 by history length: models, the strongest baselines and the ceiling; none without enough users in a bin."""
-    standing = [
-        row
-        for row in found["rows"]
-        if (row["task"], row["protocol"], row["users"]) == (name, protocol, "all") and row["kind"] != "variant"
-    ]
+    standing = [row for row in found["rows"] if (row["task"], row["protocol"], row["users"]) == (name, protocol, "all")]
     plain = [row for row in standing if row["kind"] in ("control", "baseline")]
     strongest = sorted(plain, key=lambda row: -row["metrics"]["HR@10"])[:PLOTTED_BASELINES]
     chosen = {row["recommender"] for row in standing if row["kind"] in ("model", "supervised")}

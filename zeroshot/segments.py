@@ -31,13 +31,11 @@ MIN_USERS = 20
 
 
 def segments_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 0) -> list[dict[str, Any]]:
-    """HR@10 and NDCG@10 of each (task, recommender, protocol, segment, bin) with enough users, without variants."""
+    """HR@10 and NDCG@10 of each (task, recommender, protocol, segment, bin) with enough users."""
     found: list[dict[str, Any]] = []
     keys = ["task", "recommender", "protocol"]
     for (task, name, protocol), own in ranks.group_by(keys, maintain_order=True):
         kind = kind_of(kinds, str(name))
-        if kind == "variant":
-            continue
         own = own.sort("user")
         for segment, label, condition in conditions():
             part = own.filter(condition)

@@ -8,19 +8,17 @@ what the report's other numbers come from.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from pretrain.metrics import per_user
 from pretrain.templates import TEMPLATES
 from pretrain.world import World
 from shards import counters
 from zeroshot.evaluate import judge_shared
 from zeroshot.interface import Recommender
-from zeroshot.stats import bootstrap_interval
+from zeroshot.rows import measured
 from zeroshot.tasks import Task
 
 Setting = Literal["beam", "template"]
@@ -36,12 +34,7 @@ def sample(task: Task, count: int, seed: int) -> Task:
     """The task with `count` of its judged users, in their order (all, where there are fewer)."""
     draw = counters.generator(seed, "sweep-users", task.name)
     rows = np.sort(draw.permutation(len(task.users))[:count])
-    return replace(
-        task,
-        users=[task.users[row] for row in rows],
-        histories=[task.histories[row] for row in rows],
-        targets=task.targets[rows],
-    )
+    return task.of(rows)
 
 
 def sweep(
@@ -71,16 +64,8 @@ def sweep(
                 progress(what, done, total)
 
             judged = judge_shared(few, make(setting, value), world, advance, folder, note, ("all",))["all"]
-            found = per_user(judged.ranks_N)
-            row = {
-                "task": task.name,
-                "protocol": "all",
-                "setting": setting,
-                "value": value,
-                "num_users": len(few.users),
-                "metrics": {metric: float(values_N.mean()) for metric, values_N in found.items()},
-                "intervals": {metric: list(bootstrap_interval(values_N, seed)) for metric, values_N in found.items()},
-            }
+            where = {"task": task.name, "protocol": "all", "setting": setting, "value": value}
+            row = where | measured(judged.ranks_N, seed)
             if setting == "beam":
                 # Of one rank: what the ranks took together, over all users.
                 row["ms_per_user"] = round(1e3 * judged.seconds / len(few.users), 2)

@@ -14,7 +14,7 @@ import numpy as np
 
 from shards import counters, tables
 from shards.records import ITEM_SCHEMA
-from zeroshot.fingerprints import Fingerprints, counts_match, fingerprints, sequences_match
+from zeroshot.fingerprints import Fingerprints, counts_match, fingerprints, sequences_match, users_sha256
 from zeroshot.suite import SAMPLE_SEED, TaskSpec
 
 
@@ -226,6 +226,11 @@ def restricted(tasks: list[Task], path: Path) -> list[Task]:
     return found
 
 
+def sample_facts(users: list[str]) -> dict[str, Any]:
+    """Number, seed and hash of the users of the published sample."""
+    return {"users": len(users), "seed": SAMPLE_SEED, "users_sha256": users_sha256(users)}
+
+
 def task_facts(task: Task) -> dict[str, Any]:
     """A task as the results have it: what it is, how large, on which bytes."""
     spec, data = task.what, task.fingerprints
@@ -235,7 +240,7 @@ def task_facts(task: Task) -> dict[str, Any]:
         "num_users": counts[0], "num_items": counts[1], "num_interactions": counts[2],
         "users_judged": len(task.for_models.users),
         "version": spec.version, "dataset": spec.dataset, "order": spec.order, "split": spec.split,
-        "sample": None if task.sampled is None else {"users": len(task.sampled), "seed": SAMPLE_SEED},
+        "sample": None if task.sampled is None else sample_facts(task.for_models.users),
         "data_sha256": data.data, "hashes": asdict(data),
         "published_counts": None if spec.expected is None else asdict(spec.expected),
         "counts_match": counts_match(spec, *counts), "sequences_match": sequences_match(spec, data),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pretrain.secrets import is_secret, redacted, redacted_environment
+from pretrain.secrets import is_secret, redacted
 
 
 @pytest.mark.parametrize(
@@ -22,14 +22,11 @@ def test_in_texts(text, expected):
     assert redacted(text) == expected
 
 
-def test_in_environments():
-    values = {
-        "MLFLOW_TRACKING_TOKEN": "hunter2", "HF_TOKEN": "hunter2", "AWS_SECRET_ACCESS_KEY": "hunter2",
-        "PGPASSWORD": "x", "WANDB_API_KEY": "hunter2", "http_proxy": "http://me:hunter2@proxy:3128",
-        "PATH": "/bin", "RANK": "0",
-    }  # fmt: skip
-    found = redacted_environment(values)
-    assert "hunter2" not in str(found) and found["PGPASSWORD"] == "***"
-    assert found["http_proxy"] == "http://***@proxy:3128"
-    assert (found["PATH"], found["RANK"]) == ("/bin", "0")
-    assert is_secret("my_api_key") and not is_secret("learning_rate")
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "my_api_key"])
+def test_names_of_secrets(name):
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "PATH", "RANK", "http_proxy"])
+def test_other_names(name):
+    assert not is_secret(name)

@@ -7,7 +7,7 @@ import polars as pl
 
 from zeroshot import results
 from zeroshot.ranks import UserFacts, ranks_table
-from zeroshot.rows import comparisons_from_ranks, rows_from_ranks, sweeps_from_ranks
+from zeroshot.rows import comparisons_from_ranks, measured, rows_from_ranks
 from zeroshot.segments import segments_from_ranks
 
 HOSTILE = '<img onerror="alert(1)" src=x> </script><script>alert("2")</script> \'"=1+1 $x^2$ {{ 7*7 }} | & `y`'
@@ -17,9 +17,7 @@ STRENGTH = {
     "tfidf-decayed": 0.6, "sasrec": 0.8,
 }  # fmt: skip
 KINDS = dict.fromkeys(STRENGTH, "baseline") | {"idgenrec": "model", "untrained": "control", "sasrec": "supervised"}
-VARIANTS: dict[str, tuple[str, int | str]] = {
-    "beam 10": ("beam", 10), "beam 50": ("beam", 50), "template 1": ("template", 1), "template 10": ("template", 10),
-}  # fmt: skip
+SWEPT = (("beam", 10), ("beam", 50), ("template", 1), ("template", 10))
 PROTOCOLS = ("all", "new")
 
 
@@ -27,7 +25,7 @@ def made_up_ranks(
     tasks: tuple[str, ...] = ("Beauty", "Yelp"), num_users: int = 400, strength: dict[str, float] | None = None,
     seed: int = 5,
 ) -> pl.DataFrame:  # fmt: skip
-    """Ranks of every recommender and variant; a user of the model who has a hit is a little surer of it."""
+    """Ranks of every recommender; a user of the model who has a hit is a little surer of it."""
     draw = np.random.default_rng(seed)
     parts = []
     for task in tasks:
@@ -39,7 +37,7 @@ def made_up_ranks(
             text_words_N=draw.integers(4, 60, num_users),
             id_tokens_N=draw.integers(2, 12, num_users),
         )
-        every = (STRENGTH if strength is None else strength) | dict.fromkeys(VARIANTS, 0.5)
+        every = STRENGTH if strength is None else strength
         for protocol in PROTOCOLS:
             for recommender, strong in every.items():
                 easier_N = np.clip(facts.target_counts_N / 20, 0.4, 1.6)
@@ -150,12 +148,18 @@ def audit_of(tasks: list[str], failed: bool = False) -> list[dict[str, Any]]:
     return checks
 
 
+def sweep_row(table: pl.DataFrame, task: str, setting: str, value: int) -> dict[str, Any]:
+    few = table.filter(task=task, protocol="all").group_by("recommender", maintain_order=True).head(60 + value)
+    where = {"task": task, "protocol": "all", "setting": setting, "value": value}
+    return where | measured(few.filter(recommender=few["recommender"][0])["rank"].to_numpy(), 0)
+
+
 def made_up_results(
     table: pl.DataFrame, kinds: dict[str, str] | None = None, failed: bool = False, shown: int = 3,
     origin: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     tasks = list(dict.fromkeys(table["task"].to_list()))
-    kinds = (KINDS if kinds is None else kinds) | dict.fromkeys(VARIANTS, "variant")
+    kinds = KINDS if kinds is None else kinds
     num_users = table.filter(task=tasks[0])["user"].n_unique()
     coverages = {
         (task, name, protocol, users): 0.02 + 0.1 * place
@@ -170,7 +174,7 @@ def made_up_results(
         rows=rows_from_ranks(table, kinds, coverages),
         comparisons=comparisons_from_ranks(table, kinds),
         segments=segments_from_ranks(table, kinds),
-        sweeps=sweeps_from_ranks(table, VARIANTS),
+        sweeps=[sweep_row(table, task, setting, value) for task in tasks for setting, value in SWEPT],
         audit=audit_of(tasks, failed),
         ids={task: ids_of(30 if shown > 3 else 2) for task in tasks},
         users={task: users_of(shown) for task in tasks},

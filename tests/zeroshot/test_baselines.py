@@ -6,28 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rings import RING, SMALL, scores
 
-from pretrain.fused import cross_entropy as plain_cross_entropy
+from pretrain.fused import IGNORED
 from pretrain.metrics import summary
 from zeroshot import baselines
 from zeroshot.baselines.cache import kept
 from zeroshot.baselines.causal import CausalTransformer, Shape, training_batches
-from zeroshot.baselines.fit import FitConfig, best_epoch
-from zeroshot.baselines.sasrec import Sasrec, SasrecConfig
-from zeroshot.baselines.softmax import IGNORED, cross_entropy
+from zeroshot.baselines.fit import best_epoch
+from zeroshot.baselines.sasrec import Sasrec
 from zeroshot.judge import judge
 from zeroshot.permutation import permutation_check
 from zeroshot.tasks import Task
-
-RING = 40
-SMALL = SasrecConfig(
-    Shape(width=16, heads=2, layers=1, max_length=8, dropout=0.1),
-    FitConfig(learning_rate=1e-2, batch_users=32, max_epochs=15, patience=4),
-)
-
-
-def scores(recommender: baselines.Recommender, *histories: list[int]) -> list[list[float]]:
-    return recommender.rank([np.array(history) for history in histories], False).scores_NK.tolist()
 
 
 def hit_ratio(task: Task, recommender: baselines.Recommender) -> float:
@@ -100,22 +90,6 @@ def test_names_are_checked_and_kinds_told(ring_task) -> None:
     with pytest.raises(ValueError, match="no validation items"):
         baselines.build(["sasrec"], replace(task, validation=None), context)
     assert (baselines.kind("sasrec"), baselines.kind("frozen-text")) == ("supervised", "baseline")
-
-
-@pytest.mark.parametrize("rows", [1, 63, 64, 130])
-def test_the_softmax_is_the_plain_one(rows: int) -> None:
-    draw = torch.Generator().manual_seed(2)
-    labels_N = torch.randint(50, (rows,), generator=draw)
-    labels_N[::5] = IGNORED
-    found = []
-    for function in (cross_entropy, plain_cross_entropy):
-        states_ND = torch.randn(rows, 6, generator=torch.Generator().manual_seed(3)).double().requires_grad_()
-        items_ID = torch.randn(50, 6, generator=torch.Generator().manual_seed(4)).double().requires_grad_()
-        loss, count = function(states_ND, items_ID, labels_N)
-        (loss * 3).backward()
-        found.append((loss.detach(), states_ND.grad, items_ID.grad, torch.tensor(int(count))))
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs)
 
 
 def test_the_transformer_does_not_look_ahead() -> None:

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import made_up
 import numpy as np
 import polars as pl
 import pytest
@@ -15,7 +14,7 @@ from zeroshot.browse import title, titles
 from zeroshot.calibration import calibration, calibration_error, first_right
 from zeroshot.lists import coverage, coverage_of_groups, novelty
 from zeroshot.ranks import load_ranks, save_ranks, user_facts
-from zeroshot.rows import comparisons_from_ranks, rows_from_ranks, sweeps_from_ranks
+from zeroshot.rows import comparisons_from_ranks, rows_from_ranks
 from zeroshot.segments import conditions, segments_from_ranks
 from zeroshot.tasks import Task
 
@@ -72,7 +71,6 @@ def test_everything_comes_again_from_the_stored_ranks(
     assert rows_from_ranks(stored, kinds, coverages) == told["rows"]
     assert comparisons_from_ranks(stored, kinds) == told["comparisons"]
     assert segments_from_ranks(stored, kinds) == told["segments"]
-    assert sweeps_from_ranks(stored, made_up.VARIANTS) == told["sweeps"]
 
 
 def test_nothing_depends_on_the_order_of_users(
@@ -106,7 +104,6 @@ def test_rows_and_comparisons_say_what_the_ranks_say(ranks: pl.DataFrame, found:
     assert comparison["difference"] == pytest.approx(value("idgenrec") - value("repeat"))
     assert comparison["p"] <= comparison["p_holm"] <= 1
     kinds = {row["recommender"]: row["kind"] for row in found["rows"]}
-    assert "variant" not in kinds.values()
     pairs = {(kinds[entry["recommender"]], kinds[entry["baseline"]]) for entry in found["comparisons"]}
     assert pairs == {("model", "control"), ("model", "baseline"), ("model", "supervised")} | {
         ("control", "baseline"),

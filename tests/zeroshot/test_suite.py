@@ -123,7 +123,8 @@ def test_the_sample_depends_on_the_users_alone(tmp_path: Path) -> None:
     for row, history, target in zip(order, one.for_models.histories, one.for_models.targets, strict=True):
         assert history.tolist() == one.histories[row].tolist() and target == one.targets[row]
     facts = task_facts(one)
-    assert facts["sample"] == {"users": 20, "seed": SAMPLE_SEED} and facts["users_judged"] == 20
+    told = {"users": 20, "seed": SAMPLE_SEED, "users_sha256": users_sha256(one.for_models.users)}
+    assert facts["sample"] == told and facts["users_judged"] == 20
     file = tmp_path / "few.txt"
     file.write_text(one.items[3])
     assert restricted([one], file)[0].for_models.candidates is not None

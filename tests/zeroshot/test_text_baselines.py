@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rings import RING, SMALL, scores
 
 from pretrain.models import save_model
 from zeroshot import baselines
@@ -14,19 +15,9 @@ from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEnco
 from zeroshot.baselines.fit import FitConfig, best_epoch
 from zeroshot.baselines.frozen_text import FrozenTextConfig, train_frozen_text
 from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
-from zeroshot.baselines.sasrec import Sasrec, SasrecConfig
+from zeroshot.baselines.sasrec import Sasrec
 from zeroshot.interface import Ranking
 from zeroshot.judge import judge
-
-RING = 40
-SMALL = SasrecConfig(
-    Shape(width=16, heads=2, layers=1, max_length=8, dropout=0.1),
-    FitConfig(learning_rate=1e-2, batch_users=32, max_epochs=15, patience=4),
-)
-
-
-def scores(recommender: baselines.Recommender, *histories: list[int]) -> list[list[float]]:
-    return recommender.rank([np.array(history) for history in histories], False).scores_NK.tolist()
 
 
 @pytest.fixture(scope="session")

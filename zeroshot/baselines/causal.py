@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.fused import IGNORED
 from shards import counters
-from zeroshot.baselines.softmax import IGNORED
 
 SORTED_BATCHES = 16
 """Batches whose users are sorted by length together, so that little is padded."""

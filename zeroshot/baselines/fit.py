@@ -47,7 +47,7 @@ class Epoch:
 def fit(
     model: nn.Module,
     batches: Callable[[int], Iterable[B]],
-    loss_of: Callable[[B], tuple[Tensor, int]],
+    loss_of: Callable[[B], tuple[Tensor, Tensor]],
     validate: Callable[[], dict[str, float]] | None,
     config: FitConfig,
     seed: int,
@@ -88,7 +88,7 @@ def fit(
                 with torch.no_grad():
                     for mean, now in zip(average, parameters, strict=True):
                         mean.lerp_(now, 1 - share)
-                total, targets = total + loss.item(), targets + count
+                total, targets = total + loss.item(), targets + int(count)
         model.eval()
         with torch.no_grad():
             swap(parameters, average)

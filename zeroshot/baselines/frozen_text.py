@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.fused import IGNORED, cross_entropy
 from pretrain.metrics import mid_ranks, summary
 from shards import counters
 from shards.manifest import Manifest
@@ -29,7 +30,6 @@ from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, pad
 from zeroshot.baselines.encoder import DECIMALS, SentenceEncoder
 from zeroshot.baselines.fit import Epoch, FitConfig, fit
 from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
-from zeroshot.baselines.softmax import IGNORED, cross_entropy
 from zeroshot.interface import Ranking
 
 BLOCK = 128
@@ -86,7 +86,7 @@ class FrozenTextModel(nn.Module):
         """Item vectors [I, D], as inputs; normalised they are what states are compared with."""
         return self.project((text_vectors_IE - self.mean_E) @ self.whitening_ED)
 
-    def loss(self, items_ID: Tensor, inputs_BT: Tensor, labels_BT: Tensor) -> tuple[Tensor, int]:
+    def loss(self, items_ID: Tensor, inputs_BT: Tensor, labels_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of the next items among `items_ID`, rows of which inputs and labels are."""
         states_BTD = self.transformer(F.embedding(inputs_BT, items_ID))
         states_ND = F.normalize(states_BTD.flatten(0, 1), dim=1) / self.temperature
@@ -111,7 +111,7 @@ def train_frozen_text(
     model.whiten(text_vectors_IE.cpu())
     nn.Module.to(model, device)
 
-    def loss_of(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
+    def loss_of(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         inputs_BT, labels_BT = batch
         if num_items <= config.negatives:
             rows_C = torch.arange(num_items)

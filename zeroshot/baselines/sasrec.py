@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pretrain.fused import cross_entropy
 from pretrain.metrics import mid_ranks, summary
 from shards import counters
 from zeroshot.baselines.cache import Arrays, hash_of, kept
 from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, padded, training_batches
 from zeroshot.baselines.fit import Epoch, FitConfig, best_epoch, fit
-from zeroshot.baselines.softmax import cross_entropy
 from zeroshot.interface import Ranking
 from zeroshot.tasks import Task
 
@@ -55,7 +55,7 @@ class SasrecModel(nn.Module):
             torch.manual_seed(counters.number(seed, "item-embeddings"))
             self.items_ID = nn.Parameter(torch.randn(num_items, config.shape.width) * 0.02)
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Summed cross-entropy of the next items [B, T] after the inputs [B, T], and how many there are."""
         inputs_BT, labels_BT = (rows_BT.to(self.items_ID.device) for rows_BT in batch)
         states_BTD = self.transformer(F.embedding(inputs_BT, self.items_ID))
