@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 
 from pretrain.metrics import mid_ranks
 from zeroshot.blocks import Blocks, Kept
@@ -109,17 +110,10 @@ def out_of_memory(error: BaseException) -> bool:
 
 def top_items(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
     """The best ten items of each user and their scores, [N, 10]; of equal dense scores the lower row first."""
-    scores_NK, items_NK = ranking.scores_NK, ranking.items_NK
+    items_NK, scores_NK = ranking.items_NK, ranking.scores_NK
     if items_NK is None:
-        count = min(TOP, scores_NK.shape[1])
-        limit_N1 = np.partition(scores_NK, scores_NK.shape[1] - count, axis=1)[:, -count, None]
-        level_NK = scores_NK == limit_N1
-        free_N1 = count - (scores_NK > limit_N1).sum(axis=1, keepdims=True)
-        taken_NK = (scores_NK > limit_N1) | (level_NK & (level_NK.cumsum(axis=1) <= free_N1))
-        items_NK = np.nonzero(taken_NK)[1].reshape(len(scores_NK), count)
+        items_NK = best_rows(scores_NK, min(TOP, scores_NK.shape[1]))
         scores_NK = np.take_along_axis(scores_NK, items_NK, axis=1)
-        order_NK = np.argsort(-scores_NK, axis=1, kind="stable")
-        items_NK, scores_NK = (np.take_along_axis(array, order_NK, axis=1) for array in (items_NK, scores_NK))
     items_NK, scores_NK = items_NK[:, :TOP], scores_NK[:, :TOP]
     present_NK = (items_NK >= 0) & (scores_NK > -np.inf)
     top_NK = np.full((len(items_NK), TOP), -1, dtype=np.int32)
@@ -127,6 +121,22 @@ def top_items(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
     top_NK[:, : items_NK.shape[1]] = np.where(present_NK, items_NK, -1)
     best_NK[:, : items_NK.shape[1]] = np.where(present_NK, scores_NK, -np.inf)
     return top_NK, best_NK
+
+
+def best_rows(scores_NI: np.ndarray, count: int) -> np.ndarray:
+    """Columns of the `count` largest scores of each row, [N, count], the largest first, of equal ones the lower column;
+    any columns for places without a score (-inf)."""
+    # torch's is 4 to 60 times faster here than NumPy's partition, which is at its worst where most scores are equal.
+    best_NK, chosen = torch.topk(torch.from_numpy(np.ascontiguousarray(scores_NI)), count)
+    chosen_NK, limit_N1 = np.sort(chosen.numpy(), axis=1), best_NK.numpy()[:, -1:]
+    # Which of the scores equal to the last one were taken is chance; where there are more of them, take the first.
+    unsure_N = ((scores_NI >= limit_N1).sum(axis=1) > count) & (limit_N1[:, 0] > -np.inf)
+    for row in np.flatnonzero(unsure_N):
+        above = np.flatnonzero(scores_NI[row] > limit_N1[row])
+        level = np.flatnonzero(scores_NI[row] == limit_N1[row])[: count - len(above)]
+        chosen_NK[row] = np.sort(np.concatenate([above, level]))
+    order_NK = np.argsort(-np.take_along_axis(scores_NI, chosen_NK, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(chosen_NK, order_NK, axis=1)
 
 
 def answer(
