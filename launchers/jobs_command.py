@@ -10,15 +10,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
-from launchers import launch_folder
-from launchers.slurm import LIVE, job_state
+from launchers.launch_folder import log_files, newest
+from launchers.slurm_state import LIVE, job_state
 
 SHOWN_LINES = 3
 PAUSE = 0.5
@@ -43,7 +43,8 @@ class Jobs:
             folder, record = newest(run)
             state = job_state(record["job"]) or "is gone from SLURM"
             print(f"{run}: job {record['job']} {state}, {record['ranks']} ranks, launch {folder.name}")
-            for line in [*progress_lines(run), *last_words(log_files(folder, record["job"], 0))]:
+            lines = [*waiting_lines(record, state), *progress_lines(run), *last_words(log_files(record, 0))]
+            for line in lines:
                 print(f"  {line}")
 
 
@@ -84,8 +85,8 @@ class Logs:
     """Whose."""
 
     def run(self) -> None:
-        folder, record = newest(Path(self.folder))
-        files = log_files(folder, record["job"], self.rank)
+        _, record = newest(Path(self.folder))
+        files = log_files(record, self.rank)
         places = dict.fromkeys(files, 0)
         while True:
             live = self.follow and job_state(record["job"]) in LIVE
@@ -94,20 +95,6 @@ class Logs:
             if not live:
                 return
             time.sleep(PAUSE)
-
-
-def newest(run: Path) -> tuple[Path, dict[str, Any]]:
-    """Folder and record of the last launch of a run. Raises ValueError where there is none."""
-    for launches in (run / "launch", run.with_name(f"{run.name}.launch")):
-        found = launch_folder.records(launches)
-        if found:
-            return found[-1]
-    raise ValueError(f"{run} was not launched on SLURM; give the --out of a launch")
-
-
-def log_files(folder: Path, job: str, rank: int) -> list[Path]:
-    """Standard output and standard error of a rank."""
-    return [folder / launch_folder.LOGS / f"{job}_{rank}_log.{stream}" for stream in ("out", "err")]
 
 
 def pass_on(file: Path, place: int) -> int:
@@ -120,6 +107,20 @@ def pass_on(file: Path, place: int) -> int:
     sys.stdout.write(new.decode(errors="replace"))
     sys.stdout.flush()
     return place + len(new)
+
+
+def waiting_lines(record: Mapping[str, Any], state: str) -> list[str]:
+    """Of the jobs that this one waits for, or has waited for in vain: what has become of them, and their last words."""
+    lines = []
+    for run, job in record["after"].items():
+        other = job_state(job) or "gone from SLURM"
+        if state == "PENDING" and other != "COMPLETED":
+            lines.append(f"waits for job {job} of {run}: {other}")
+        elif state == "CANCELLED" and other not in (*LIVE, "COMPLETED"):
+            lines.append(f"did not start: job {job} of {run} is {other}")
+            last = newest(Path(run))[1]
+            lines += [f"  {word}" for word in last_words(log_files(last, 0))[-1:] if last["job"] == job]
+    return lines
 
 
 def progress_lines(run: Path) -> list[str]:

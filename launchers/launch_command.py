@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,24 +25,58 @@ from launchers.work import Work, work_of
 class Slurm:
     """Submit a SLURM job that saves and comes back by itself when it is preempted or its time is over.
 
-    Code and configuration as they are now go into RUN/launch/NNN; the job runs these.
+    Code and configuration as they are now go into RUN/launch/NNN; the job runs these. With --after jobs form a
+    pipeline, with --each an array.
 
     Example: idgenrec launch slurm --nodes 2 --gpus-per-node 8 --partition gpu --minutes 240 --
     pretrain --recipe foundation --shards shards --out runs/first
     """
 
     options: Annotated[SlurmOptions, tyro.conf.arg(name="")] = field(default_factory=SlurmOptions)
+    after: tuple[str, ...] = ()
+    """Launched runs (shard folders, ID books, reports) whose jobs must end well before this one starts. When one fails
+    or is cancelled this job is cancelled too, and `idgenrec jobs` says why."""
+    each: tuple[str, ...] = ()
+    """An array: a job for each of these values, which stands where the command says {each}."""
     dry_run: bool = False
     """Print the sbatch file and the plan; submit and write nothing."""
 
-    def start(self, work: Work) -> None:
+    def commands(self, behind: Sequence[str]) -> list[list[str]]:
+        """What stands behind `--`, once for each job."""
+        if any("{each}" in word for word in behind) != bool(self.each):
+            raise ValueError("--each VALUES and {each} in the command belong together; give both or neither")
+        return [[word.replace("{each}", one) for word in behind] for one in self.each] or [list(behind)]
+
+    def start(self, works: list[Work]) -> None:
         from launchers.slurm import dry_run, submit
 
-        plan = work.check(self.options.ranks, here=False)
+        after = [Path(run) for run in self.after]
+        plan = [line for work in works for line in self._check(work)]
         if self.dry_run:
-            print("\n".join([*dry_run(work, self.options), "", *plan]))
+            print("\n".join([*dry_run(works, self.options, after), "", *plan]))
         else:
-            print("\n".join(submit(work, self.options)))
+            print("\n".join(submit(works, self.options, after)))
+
+    def _check(self, work: Work) -> list[str]:
+        missing = [path for path in work.inputs() if not Path(path).exists()] if self.after else []
+        if missing:
+            return [
+                f"{work.task}: {work.config.out}; {', '.join(missing)} is not there yet: checked when the job starts"
+            ]
+        if work.task == "pretrain":
+            self._check_signal(Path(work.config.out))
+        return work.check(self.options.ranks, here=False)
+
+    def _check_signal(self, run: Path) -> None:
+        """Raise ValueError where a run that is taken up has shown that it cannot save within --signal-seconds."""
+        from launchers.probes import longest_step, save_seconds
+
+        step, save = longest_step(run), save_seconds(run, math.inf)
+        if step is not None and save is not None and step + save > self.options.signal_seconds:
+            raise ValueError(
+                f"--signal-seconds {self.options.signal_seconds} is too short: in {run} a step took up to {step:.1f} s "
+                f"and a checkpoint {save:.1f} s; give {math.ceil(2 * (step + save))}"
+            )
 
 
 @dataclass(frozen=True)
@@ -56,7 +91,8 @@ class Local:
     dry_run: bool = False
     """Print the plan and start nothing."""
 
-    def start(self, work: Work) -> None:
+    def start(self, works: list[Work]) -> None:
+        (work,) = works
         plan = work.check(self.processes, here=True)
         if self.dry_run:
             print("\n".join(plan))
@@ -73,9 +109,10 @@ class Debug:
     Example: python -m pdb -m launchers.cli launch debug -- pretrain --shards shards --out runs/first
     """
 
-    def start(self, work: Work) -> None:
+    def start(self, works: list[Work]) -> None:
         from launchers.rank import ending, perform
 
+        (work,) = works
         work.check(1, here=True)
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
         os.environ.pop("MASTER_PORT", None)
@@ -94,7 +131,8 @@ class Write:
     ranks: int = 1
     """How many ranks there will be."""
 
-    def start(self, work: Work) -> None:
+    def start(self, works: list[Work]) -> None:
+        (work,) = works
         work.check(self.ranks, here=False)
         path = Path(self.job)
         if path.exists():
@@ -121,7 +159,8 @@ class Launch:
         """Read what stands behind `--` with `parse` and start it."""
         if not behind:
             raise ValueError("what is to be launched? give it behind --, as: idgenrec launch slurm -- pretrain ...")
-        self.how.start(work_of(parse(behind)))
+        commands = self.how.commands(behind) if isinstance(self.how, Slurm) else [behind]
+        self.how.start([work_of(parse(words)) for words in commands])
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:

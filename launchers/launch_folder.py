@@ -81,6 +81,20 @@ def records(launches: Path) -> list[tuple[Path, dict[str, Any]]]:
     ]
 
 
+def newest(run: Path) -> tuple[Path, dict[str, Any]]:
+    """Folder and record of the last launch of a run. Raises ValueError where there is none."""
+    for launches in (run / "launch", run.with_name(f"{run.name}.launch")):
+        found = records(launches)
+        if found:
+            return found[-1]
+    raise ValueError(f"{run} was not launched on SLURM; give the --out of a launch")
+
+
+def log_files(record: Mapping[str, Any], rank: int) -> list[Path]:
+    """Standard output and standard error of a rank."""
+    return [Path(record["logs"]) / f"{record['job']}_{rank}_log.{stream}" for stream in ("out", "err")]
+
+
 def read_job(folder: Path) -> dict[str, Any]:
     """The job file of a launch."""
     return json.loads((folder / JOB).read_text())

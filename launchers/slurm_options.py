@@ -17,7 +17,8 @@ from pretrain.secrets import is_secret, redacted
 OURS = (
     "nodes", "ntasks", "ntasks-per-node", "gpus-per-node", "partition", "time", "account", "qos", "constraint",
     "exclude", "mem", "cpus-per-task", "signal", "output", "error", "open-mode", "requeue", "no-requeue", "export",
-    "export-file", "wrap", "array", "job-name", "dependency", "chdir", "get-user-env", "wait", "test-only",
+    "export-file", "wrap", "array", "job-name", "dependency", "kill-on-invalid-dep", "chdir", "get-user-env", "wait",
+    "test-only",
 )  # fmt: skip
 """sbatch options that have an option of ours, or that the launcher needs as they are."""
 NAME, LIST, MEMORY = r"[\w.@+-]+", r"[\w.,\[\]-]+", r"\d+[KMGT]?"
@@ -156,9 +157,10 @@ class SlurmOptions:
             found[name] = value if equals else True
         return found
 
-    def parameters(self, name: str, setup: list[str]) -> dict[str, Any]:
-        """submitit's parameters. `setup`: our lines, after the person's."""
+    def parameters(self, name: str, setup: list[str], after: list[str]) -> dict[str, Any]:
+        """submitit's parameters. `setup`: our lines, after the person's. `after`: jobs that have to end well first."""
         modules = ["module load " + " ".join(self.modules)] if self.modules else []
+        never = {"kill-on-invalid-dep": "yes"} if after else {}
         cores = [] if self.cpus_per_task is None else [f"--cpus-per-task={self.cpus_per_task}"]  # srun asks anew
         wanted = {
             "job_name": name, "nodes": self.nodes, "ntasks_per_node": self.ranks_per_node, "time": self.minutes,
@@ -166,8 +168,9 @@ class SlurmOptions:
             "qos": self.qos, "constraint": self.constraint, "exclude": self.exclude, "mem": self.mem,
             "cpus_per_task": self.cpus_per_task, "wckey": None, "signal_delay_s": self.signal_seconds,
             "setup": [*modules, *self.setup, *setup], "srun_args": ["--kill-on-bad-exit=1", *cores],
-            # A lost node is no failure: the job comes back.
-            "additional_parameters": {"requeue": True, **self.more()},
+            "dependency": "afterok:" + ":".join(after) if after else None,
+            # A lost node is no failure: the job comes back. What waits for a job that failed is cancelled.
+            "additional_parameters": {"requeue": True, **never, **self.more()},
         }  # fmt: skip
         return {key: value for key, value in wanted.items() if value is not None or key == "wckey"}
 

@@ -52,6 +52,13 @@ class Work:
             config["tracking_uri"] = redacted(config["tracking_uri"])
         return json.loads(json.dumps({"task": self.task, "config": config}))
 
+    def inputs(self) -> list[str]:
+        """Files and folders that the task reads, and that another task may make first."""
+        config = self.config
+        models = [config.recommender.start_from, config.generator.start_from] if self.task == "pretrain" else []
+        names = ("shards", "checkpoint", "generator") if self.task != "pretrain" else ("shards",)
+        return [path for path in [*(getattr(config, name, None) for name in names), *models] if path]
+
     def secrets(self) -> dict[str, str]:
         """What must be in the environment of a rank beside the job file."""
         uri = getattr(self.config, "tracking_uri", None)

@@ -50,7 +50,7 @@ def test_imports_run_one_way(path):
     [
         ("deepspeed", {"pretrain/engine.py"}),
         ("mlflow", {"pretrain/mlflow_store.py"}),
-        ("submitit", {"launchers/slurm.py"}),
+        ("submitit", {"launchers/slurm.py", "launchers/slurm_job.py"}),
     ],
 )
 def test_one_door_for_a_library(library, doors):

@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import T5ForConditionalGeneration
 
-LOGIT_BYTES = {"cpu": 24 << 20, "cuda": 1 << 30}
-"""Logits held at once; more rows go in blocks. Larger arrays cost the CPU a page fault per page, each time."""
+LOGIT_BYTES = {"cpu": 96 << 20, "cuda": 1 << 30}
+"""Logits held at once; more rows go in blocks. The head's product is faster for many rows at once."""
 ENCODED_TOKENS = 1024
-"""Tokens that the encoder reads at once on the CPU, for the same reason."""
+"""Tokens that the encoder reads at once on the CPU: larger arrays cost it a page fault per page, each time."""
 
 
 @dataclass
@@ -76,6 +76,7 @@ class T5Decoder:
         self.start_token: int = model.config.decoder_start_token_id or 0
         self.output_scale = model.model_dim**-0.5 if model.config.scale_decoder_outputs else 1.0
         self.head_VE: Tensor = model.lm_head.weight.detach()
+        self._scratch_NV = self.head_VE.new_empty(0, len(self.head_VE))
         farthest = max(128, model.config.relative_attention_max_distance)
         with torch.no_grad():
             bias_1H1T = self.blocks[0].layer[0].SelfAttention.compute_bias(1, farthest + 1, past_seen_tokens=farthest)
@@ -222,9 +223,11 @@ class T5Decoder:
         rows = max(1, budget // (self.vocab_size * max(4, hidden_ME.element_size())))
         blocks = -(-len(hidden_ME) // rows)
         bounds = [len(hidden_ME) * block // blocks for block in range(blocks + 1)]
-        scratch_NV = hidden_ME.new_empty(-(-len(hidden_ME) // blocks), self.vocab_size)
+        largest = -(-len(hidden_ME) // blocks)
+        if len(self._scratch_NV) < largest:  # kept, because fresh memory costs the CPU a page fault per page
+            self._scratch_NV = hidden_ME.new_empty(largest, self.vocab_size)
         for first, end in zip(bounds, bounds[1:], strict=False):
-            logits_NV = torch.mm(hidden_ME[first:end], self.head_VE.T, out=scratch_NV[: end - first])
+            logits_NV = torch.mm(hidden_ME[first:end], self.head_VE.T, out=self._scratch_NV[: end - first])
             yield first, logits_NV.float() if logits_NV.element_size() < 4 else logits_NV
 
     def _heads(self, states_BSI: Tensor) -> Tensor:

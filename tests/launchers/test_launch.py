@@ -247,7 +247,7 @@ def launched(tmp_path, monkeypatch):
         run = tmp_path / "runs" / "first"
         logs = run / "launch" / "001" / "logs"
         logs.mkdir(parents=True)
-        launch_folder.write_record(run / "launch" / "001", {"job": job, "ranks": 2})
+        launch_folder.write_record(run / "launch" / "001", {"job": job, "ranks": 2, "logs": str(logs), "after": {}})
         (logs / f"{job}_0_log.out").write_text("one\ntwo\nthree\nfour\n")
         (logs / f"{job}_1_log.err").write_text("rank one's\n")
         (run / "metrics.jsonl").write_text('{"time": 1, "step": 12, "a/loss": 0.5}\n{"time": 2, "st')
@@ -300,7 +300,7 @@ def test_a_slurm_that_does_not_answer_is_no_finished_job(idgenrec, launched):
 def test_a_job_comes_back_while_it_runs_and_not_for_ever(
     launched, monkeypatch, capsys, tmp_path, job, restarts, rank, requeued, said
 ):
-    from launchers import slurm
+    from launchers import slurm_job as slurm
 
     launched(job)
     waited, pause = [], time.sleep
