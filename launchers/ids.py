@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from launchers.ids_config import IdsConfig
+from pretrain.checkpoint import resolve
 from pretrain.ids.book import Book
 from pretrain.ids.job import JobReport, make_book
 from pretrain.ids.journal import discard
@@ -29,7 +30,7 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
     tokenizer = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
     items = load_items(config.shards, Manifest.load(config.shards), config.catalogue)
     old = Book.load(Path(config.extend), tokenizer) if config.extend else None
-    generator = on_device(load_model(config.generator, tokenizer), world.device)
+    generator = on_device(load_model(generator_folder(config.generator), tokenizer), world.device)
     progress = out.with_name(f".{out.name}.progress")
     with Interrupt(world) as interrupt:
         book, job = make_book(
@@ -43,6 +44,12 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
     reporter.line(f"{book.describe()}: {out}")
     world.barrier()
     return out
+
+
+def generator_folder(named: str) -> str:
+    """Of a run the generator of its best checkpoint; any other folder is one itself."""
+    is_run = (Path(named) / "checkpoints").is_dir()
+    return str(resolve(Path(named)) / "generator") if is_run else named
 
 
 def summary_lines(job: JobReport, old: Book | None) -> list[str]:

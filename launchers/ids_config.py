@@ -12,7 +12,7 @@ class IdsConfig:
     """The book of one catalogue."""
 
     generator: str
-    """A checkpoint's generator folder, or any Hugging Face T5 of the shards' tokenizer."""
+    """A run (its best checkpoint's generator), a generator folder, or any Hugging Face T5 of the shards' tokenizer."""
     shards: str
     """Shard folder, made by `idgenrec shard`."""
     out: str

@@ -7,6 +7,7 @@ time, a model by its name. What MLflow will never take is told from an MLflow th
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,11 +46,26 @@ class Deleted(ConnectionError):
 
 def unreachable() -> tuple[type[BaseException], ...]:
     """What a store that is away, ill or full raises."""
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from requests import RequestException
     from sqlalchemy.exc import SQLAlchemyError
 
-    return (MlflowException, RequestException, SQLAlchemyError, OSError)
+    return (MlflowException, RequestException, SQLAlchemyError, CommandError, OSError)
+
+
+@contextmanager
+def _alone(uri: str) -> Iterator[None]:
+    """Nobody else opens this SQLite file meanwhile: MLflow makes its tables without a lock, and two jobs of an array
+    that begin together would be in each other's way."""
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    lock = Path(uri.removeprefix("sqlite:///") + ".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class Store:
@@ -69,13 +85,14 @@ class Store:
         from mlflow.tracking import MlflowClient
 
         mlflow.set_tracking_uri(uri)  # artefacts of a client of its own would go to the global one's
-        self._client: Any = MlflowClient(tracking_uri=uri)
-        found = self._client.get_experiment_by_name(experiment)
-        self._experiment: str = (
-            self._client.create_experiment(experiment, artifact_location=artifacts)
-            if found is None
-            else found.experiment_id
-        )
+        with _alone(uri):
+            self._client: Any = MlflowClient(tracking_uri=uri)
+            found = self._client.get_experiment_by_name(experiment)
+            self._experiment: str = (
+                self._client.create_experiment(experiment, artifact_location=artifacts)
+                if found is None
+                else found.experiment_id
+            )
         self.run_id: str = run_id or self._find(key) or self._create(name, key, started_ms)
 
     def _find(self, key: str) -> str | None:

@@ -33,7 +33,7 @@ def pretrained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slurm(tmp_path_factory: pytest.TempPathFactory):
     """A running SLURM of two nodes. On a developer's machine only root has it; where CI is set it must be there."""
     if os.geteuid() and not os.environ.get("CI"):

@@ -62,7 +62,7 @@ class Cluster:
     """Started as a context; only root can."""
 
     def __init__(self, folder: Path):
-        self.folder, self.daemons, self.owns_munge = folder, [], False
+        self.folder, self.daemons, self.owns_munge = folder, {}, False
 
     def __enter__(self):
         install()
@@ -85,11 +85,31 @@ class Cluster:
                 call("install", "-d", "-o", "munge", "-g", "munge", folder)
             call("runuser", "-u", "munge", "--", "/usr/sbin/munged")
             self.owns_munge = True
-        for words in (["slurmctld", "-D"], *(["slurmd", "-D", "-N", node] for node in NODES)):
-            self.daemons.append(
-                subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            )
+        for name, words in {
+            "ctld": ["slurmctld", "-D"],
+            **{node: ["slurmd", "-D", "-N", node] for node in NODES},
+        }.items():
+            self._daemon(name, words)
         self.wait(lambda: call("sinfo", "-h", "-N", "-p", "main", "-o", "%t", check=False).split() == ["idle"] * 2, 30)
+
+    def _daemon(self, name, words):
+        self.daemons[name] = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def lose(self, node, ranks):
+        """Power off: the daemon, what holds the job's steps there, and the ranks, all at once."""
+        self.daemons[node].kill()
+        for process in [parent for rank in ranks for parent in rank.parents() if "slurmstepd" in parent.name()]:
+            process.kill()
+        for rank in ranks:
+            rank.kill()
+        self.daemons[node].wait()
+
+    def find(self, node):
+        """Power on."""
+        self._daemon(node, ["slurmd", "-D", "-N", node])
+        self.wait(lambda: call("sinfo", "-h", "-n", node, "-p", "main", "-o", "%t").strip() == "idle", 60)
 
     def __exit__(self, *error):
         call("scancel", "--user=root", "--signal=KILL", check=False)
@@ -97,9 +117,9 @@ class Cluster:
         deadline = time.monotonic() + 15
         while call("squeue", "-h", check=False) and time.monotonic() < deadline:
             time.sleep(0.2)
-        for daemon in reversed(self.daemons):
+        for daemon in reversed(self.daemons.values()):
             daemon.send_signal(signal.SIGTERM)
-        for daemon in reversed(self.daemons):
+        for daemon in reversed(self.daemons.values()):
             try:
                 daemon.wait(10)
             except subprocess.TimeoutExpired:

@@ -2,78 +2,11 @@
 
 import json
 import math
-import os
-import re
-import sqlite3
-import subprocess
-import sys
-from pathlib import Path
 
+import psutil
 import pytest
 from slurm_cluster import call
-
-ROOT = Path(__file__).resolve().parents[2]
-SHAPE = ["d-model 16", "d-ff 32", "num-layers 1", "num-heads 2"]
-RUN = [
-    *" ".join(f"--{model}.{value}" for model in ("recommender", "generator") for value in SHAPE).split(),
-    "--ids.groups", "3", "--ids.penalty-max", "0.2", "--ids.tier-tokens", "4", "--ids.max-tiers", "2",
-    "--ids.item-text-tokens", "32", "--schedule.validation-users", "8", "--search.beam", "10",
-    "--batch-size", "16", "--micro-batch-size", "8", "--generator-lr", "1e-3", "--log-steps", "1",
-    "--checkpoint-steps", "100000",
-]  # fmt: skip
-SHORT = [
-    "--schedule.teaching-epochs", "4", "--schedule.warmup-epochs", "30", "--schedule.generator-epochs", "20",
-    "--schedule.recommender-epochs", "1",
-]  # fmt: skip
-LONG = ["--schedule.teaching-epochs", "2", "--schedule.warmup-epochs", "3000", "--schedule.generator-epochs", "1"]
-"""Its warm-up outlasts SLURM's look at the clock, which it takes every thirty seconds."""
-JOB = ["--nodes", "2", "--minutes", "10"]
-
-
-def launch(*words):
-    """Standard output, standard error and status of `idgenrec launch slurm`, from a folder without our code."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "launchers.cli", "launch", "slurm", *map(str, words)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd="/", capture_output=True, text=True,
-    )  # fmt: skip
-    return done.stdout, done.stderr, done.returncode
-
-
-def submitted(*words):
-    out, err, status = launch(*words)
-    assert status == 0, err
-    return re.match(r"job (\d+), 2 ranks: ", out)[1]  # type: ignore[index]
-
-
-def points(run, group):
-    """Lines of one group of a run's metrics, as far as there are some."""
-    file = run / "metrics.jsonl"
-    lines = file.read_text().splitlines() if file.is_file() else []
-    return [line for line in map(json.loads, lines) if line["group"] == group and f"{group}/loss" in line]
-
-
-def log(run):
-    return "".join(path.read_text() for path in sorted((run / "launch").glob("*/logs/*_log.*")))
-
-
-def final(run):
-    """Hashes of all files of the last checkpoint, and its state without MLflow's name of the run."""
-    folder = max((run / "checkpoints").glob("step-*"))
-    state = json.loads((folder / "state.json").read_text())
-    assert state.pop("run_id") and state["finished"]
-    hashes = json.loads((folder / "files.json").read_text())
-    del hashes["state.json"]
-    return folder.name, hashes, state
-
-
-def tracked(run):
-    """Status and tags of the MLflow runs that have the name of this one."""
-    with sqlite3.connect(run.parent / "mlflow.db") as store:
-        runs = store.execute("select run_uuid, status from runs where name = ?", (run.name,)).fetchall()
-        return [
-            (status, dict(store.execute("select key, value from tags where run_uuid = ?", (uuid,))))
-            for uuid, status in runs
-        ]
+from slurm_runs import JOB, LONG, RUN, SHORT, final, launch, log, points, submitted, tracked
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +63,65 @@ def test_preempted_and_requeued_it_ends_bit_identical_in_one_mlflow_run(slurm, w
     for group in ("teaching", "recommender", "generator"):
         steps = [line["step"] for line in points(run, group)]
         assert steps == [line["step"] for line in points(whole[0], group)], "no step is lost, none is done twice"
+
+
+def ranks(run, node=None):
+    """Processes of a run's ranks, of one node if so wished."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "submitit.core._submit" in words and str(run) in words[-1] and "srun" not in words[0]:
+            try:
+                where = process.environ()["SLURMD_NODENAME"]
+            except (psutil.NoSuchProcess, KeyError):
+                continue
+            found += [process] if node in (None, where) else []
+    return found
+
+
+def test_preempted_in_the_middle_of_a_save_it_ends_bit_identical(slurm, whole, runs, shard_folder):
+    run = runs / "in-a-save"
+    job = submitted(
+        *JOB, "--", "pretrain", "--shards", shard_folder, "--out", run, *RUN, *SHORT, "--checkpoint-steps", "1"
+    )
+    drafts = lambda: list((run / "checkpoints").glob(".step-*.writing"))  # noqa: E731
+    slurm.wait(lambda: points(run, "recommender"), 120, 0.05)
+
+    def frozen():
+        slurm.wait(drafts, 60, 0.0005)
+        for rank in ranks(run):
+            rank.suspend()
+        if drafts() and not list(drafts()[0].glob("COMPLETE")):
+            return True
+        for rank in ranks(run):
+            rank.resume()
+        return False
+
+    slurm.wait(frozen, 60, 0.0)
+    other = call("sbatch", "-p", "high", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 1").split()[-1]
+    slurm.wait(lambda: slurm.state(job) == "PENDING", 60)
+    said = log(run)
+    assert "stopped by SIGTERM" in said and f"job {job} goes back to the queue" in said and not drafts()
+    slurm.wait(lambda: slurm.state(other) == "COMPLETED", 40)
+    slurm.hurry(job)
+    slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 200)
+    assert slurm.state(job) == "COMPLETED" and "Traceback" not in log(run), log(run)
+    assert final(run) == final(whole[0])
+
+
+def test_a_lost_node_sends_the_job_back_and_it_ends_bit_identical(slurm, whole, runs, shard_folder):
+    run = runs / "lost-node"
+    job = submitted(
+        *JOB, "--", "pretrain", "--shards", shard_folder, "--out", run, *RUN, *SHORT, "--checkpoint-steps", "20"
+    )
+    slurm.wait(lambda: len(points(run, "recommender")) > 30, 120, 0.05)
+    slurm.lose("node2", ranks(run, "node2"))
+    slurm.wait(lambda: slurm.state(job) == "PENDING", 120)
+    slurm.find("node2")
+    slurm.hurry(job)
+    slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 200)
+    assert slurm.state(job) == "COMPLETED" and slurm.fact(job, "Restarts") == "1", log(run) + slurm.said()
+    assert final(run) == final(whole[0])
 
 
 def test_at_its_time_limit_it_saves_and_comes_back_and_cancelled_it_stays_away(slurm, runs, shard_folder):
