@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import socket
 import sys
 import time
 
@@ -42,7 +43,7 @@ def test_the_rank_that_hangs_is_named(tmp_path):
     assert ranks_of(tmp_path, hangs_at=3) == [STATUS, STATUS]
     said = (tmp_path / "err-0").read_text()
     assert said.startswith("error: no progress for") and said.count("\n") == 1
-    assert "rank 1 hangs at: round 1 generator, 3 of 9 steps done" in said
+    assert f"rank 1 on {socket.gethostname()} hangs at: round 1 generator, 3 of 9 steps done" in said
     assert "the others wait at: round 1 generator, 5 of 9 steps done" in said
     assert (tmp_path / "err-1").read_text() == ""
     assert (
@@ -57,11 +58,16 @@ def test_without_a_hang_nothing_is_written(tmp_path):
 
 
 def test_who_is_behind():
-    word = {"place": "warm-up recommender, 7 of 9 steps done", "count": 9}
-    late = {"place": "warm-up recommender, 6 of 9 steps done", "count": 8}
-    assert "rank 2 says nothing (frozen or dead) while the others are at: warm-up" in behind({0: word, 1: word}, 3)
-    assert "rank 1 hangs at: warm-up recommender, 6 of 9" in behind({0: word, 1: late, 2: word}, 3)
-    assert behind({0: word, 1: word}, 2) == "all ranks are at: warm-up recommender, 7 of 9 steps done"
+    word = {"host": "a", "place": "warm-up recommender, 7 of 9 steps done", "count": 9}
+    late = {"host": "b", "place": "warm-up recommender, 6 of 9 steps done", "count": 8}
+    assert "rank 2 says nothing (frozen, dead or cut off) while the others are at: warm-up" in behind(
+        {0: word, 1: word}, 3
+    )
+    assert "rank 1 on b hangs at: warm-up recommender, 6 of 9" in behind({0: word, 1: late, 2: word}, 3)
+    assert behind({0: word, 1: word}, 2).startswith(
+        "rank 0 on a, rank 1 on a all wait at: warm-up recommender, 7 of 9 steps done; look at the network"
+    )
+    assert "rank 7 on a and 2 more all wait at: " in behind(dict.fromkeys(range(10), word), 10)
 
 
 @pytest.mark.parametrize("limit", [0.0])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import psutil
 import pytest
@@ -68,15 +69,16 @@ def test_preempted_and_requeued_it_ends_bit_identical_in_one_mlflow_run(slurm, w
 def ranks(run, node=None):
     """Processes of a run's ranks, of one node if so wished."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "submitit.core._submit" in words and str(run) in words[-1] and "srun" not in words[0]:
-            try:
-                where = process.environ()["SLURMD_NODENAME"]
-            except (psutil.NoSuchProcess, KeyError):
-                continue
-            found += [process] if node in (None, where) else []
+    for process in processes(run):
+        if "srun" not in process.cmdline()[0] and node in (None, process.environ().get("SLURMD_NODENAME")):
+            found.append(process)
     return found
+
+
+def processes(run):
+    """Those of a job: its ranks, and srun, which starts and stops them."""
+    words = {process: process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"])}
+    return [process for process, said in words.items() if "submitit.core._submit" in said and str(run) in said[-1]]
 
 
 def test_preempted_in_the_middle_of_a_save_it_ends_bit_identical(slurm, whole, runs, shard_folder):
@@ -117,7 +119,9 @@ def test_a_lost_node_sends_the_job_back_and_it_ends_bit_identical(slurm, whole, 
     slurm.wait(lambda: len(points(run, "recommender")) > 30, 120, 0.05)
     slurm.lose("node2", ranks(run, "node2"))
     slurm.wait(lambda: slurm.state(job) == "PENDING", 120)
+    slurm.wait(lambda: not processes(run), 60)  # an srun that is still there would end the next part with its own
     slurm.find("node2")
+    time.sleep(20)  # SLURM goes on putting the job of a dead node in order, and would have waited two minutes
     slurm.hurry(job)
     slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 200)
     assert slurm.state(job) == "COMPLETED" and slurm.fact(job, "Restarts") == "1", log(run) + slurm.said()
