@@ -151,7 +151,7 @@ def check_resumed(config: PretrainConfig, manifest: Manifest) -> None:
     from pretrain import checkpoint
 
     for folder, saved in checkpoint.sound(run)[-1:]:
-        refuse_another(folder, saved, identity(config), manifest.sha256())
+        refuse_another(folder, saved, identity(config), manifest.sha256(), config.allow_changed)
 
 
 def read_data(config: PretrainConfig, manifest: Manifest) -> Data:

@@ -226,6 +226,8 @@ class PretrainConfig:
     """MLflow store; none = mlflow.db beside the run folder."""
     experiment: str = "idgenrec"
     """MLflow experiment."""
+    allow_changed: tuple[str, ...] = ()
+    """Values that may differ from those the run had, by the name its refusal shows, such as recommender_lr."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "micro_batch_size", "threads", "prefix_run", "checkpoint_steps", "log_steps"):

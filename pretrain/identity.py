@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,26 @@ FREE = (
     "threads",
     "hang_minutes",
     "peak_tflops",
+    "allow_changed",
 )
+CHANGEABLE = (
+    "recommender_lr",
+    "generator_lr",
+    "teaching_lr",
+    "weight_decay",
+    "clip_norm",
+    "dropout",
+    "warmup_share",
+    "on_bad_step",
+    "spike_factor",
+    "soft_ids.",
+    "search.",
+    "schedule.patience",
+    "schedule.validation_users",
+    "schedule.validation_steps",
+)
+"""What `allow_changed` may name (a dot at the end: anything below): neither models nor plan nor samples follow from it,
+so that weights, steps and positions of a checkpoint go on to mean what they did."""
 
 
 def identity(config: PretrainConfig) -> dict[str, Any]:
@@ -40,17 +60,32 @@ def identity(config: PretrainConfig) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in FREE}
 
 
-def refuse_another(folder: Path, saved: dict[str, Any], ours: dict[str, Any], manifest_sha256: str) -> None:
-    """Raise ValueError where the checkpoint `folder`, whose `state.json` says `saved`, is one of another run."""
+def refuse_another(
+    folder: Path, saved: dict[str, Any], ours: dict[str, Any], manifest_sha256: str, allowed: Sequence[str] = ()
+) -> list[str]:
+    """Raise ValueError where the checkpoint `folder`, whose `state.json` says `saved`, is one of another run.
+
+    Returns the differences that `allowed` names."""
     if saved["version"] != VERSION:
         raise ValueError(
             f"{folder} is version {saved['version']}, this code reads version {VERSION}; give another --out"
         )
-    changed = differences(saved["config"], ours)
+    found = differences(saved["config"], ours)
+    accepted = [line for line in found if (name := line.partition(" ")[0]) in allowed and _is_changeable(name)]
+    changed = [line for line in found if line not in accepted]
     if saved["manifest_sha256"] != manifest_sha256:
         changed.append("other shards")
     if changed:
-        raise ValueError(f"{folder} was made with {'; '.join(changed)}: give another --out, or the values of that run")
+        names = [line.partition(" ")[0] for line in changed]
+        how = f", or --allow-changed {' '.join(names)}" if all(map(_is_changeable, names)) else ""
+        raise ValueError(
+            f"{folder} was made with {'; '.join(changed)}: give another --out, or the values of that run{how}"
+        )
+    return accepted
+
+
+def _is_changeable(name: str) -> bool:
+    return any(name == known or (known.endswith(".") and name.startswith(known)) for known in CHANGEABLE)
 
 
 def differences(saved: dict[str, Any], ours: dict[str, Any], prefix: str = "") -> list[str]:

@@ -24,7 +24,8 @@ def open_tracker(run: Run) -> Tracker | None:
     config = run.config
     uri = config.tracking_uri or default_uri(run.folder.parent)
     tracker = Tracker(run.folder, uri, config.experiment, run.folder.name, run.run_id, run.reporter)
-    tracker.open({"world_size": run.world.size, "zero_stage": config.engine.zero_stage})
+    changed = {"changed": "; ".join(run.changed)} if run.changed else {}
+    tracker.open({"world_size": run.world.size, "zero_stage": config.engine.zero_stage, **changed})
     tracker.parameters(run.identity | {"shards": config.shards})
     for member in run.manifest.members:
         counts = {"users": member.num_users, "items": member.num_items, "interactions": member.num_interactions}

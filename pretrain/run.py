@@ -78,6 +78,7 @@ class Run:
         self.tracker: Tracker | None = None
         self.tracked_as: str | None = None
         self.left_out: list[tuple[str, int, int]] = []
+        self.changed: list[str] = []
         self._open()
 
     def _open(self) -> None:

@@ -91,7 +91,10 @@ def put_back(run: Run, folder: Path) -> None:
     """Bring a run into the state of a checkpoint, whose files have been verified; moments go into the engine when it is
     made. Raises ValueError where it is a checkpoint of another run."""
     saved = checkpoint.read_state(folder)
-    refuse_another(folder, saved, run.identity, run.manifest.sha256())
+    allowed = run.config.allow_changed
+    run.changed = refuse_another(folder, saved, run.identity, run.manifest.sha256(), allowed)
+    if run.changed:
+        run.reporter.line(f"from here on with other values: {'; '.join(run.changed)}")
     run.state = State(**saved["state"])
     run.positions = {kind: Position.from_json(value) for kind, value in saved["positions"].items()}
     run.engine_steps = saved["engine_steps"]

@@ -93,6 +93,27 @@ def test_two_ranks_then_one_then_four(trained_run, train_config, run_ranks):
     assert states[0]["positions"] == states[1]["positions"] and states[0]["world_size"] == 4
 
 
+def test_other_values_are_refused_unless_they_are_allowed_by_name(train_config, run_ranks):
+    config = train_config("changed", checkpoint_steps=1)
+    run_ranks(train_some, 1, config, 3)
+    other = dataclasses.replace(config, recommender_lr=5e-4)
+    [(result, _)] = run_ranks(train_some, 1, other, 1)
+    assert "was made with recommender_lr 0.001, not 0.0005: give another --out" in result
+    assert result.endswith(", or --allow-changed recommender_lr")
+    seeded = dataclasses.replace(other, seed=3, allow_changed=("recommender_lr", "seed"))
+    [(result, _)] = run_ranks(train_some, 1, seeded, 1)
+    assert result.startswith("refused: ") and "seed 0, not 3" in result and "allow-changed" not in result
+    for until in (1, None):
+        allowed = dataclasses.replace(other, allow_changed=("recommender_lr",))
+        [(result, said)] = run_ranks(train_some, 1, allowed, until)
+        line = "from here on with other values: recommender_lr 0.001, not 0.0005"
+        assert (line in said) == (until == 1), "the next checkpoint has the new value"
+    assert checkpoint.verify(Path(result))["config"]["recommender_lr"] == 5e-4
+    opened = [line["tags"].get("idgenrec.changed") for line in read_lines(Path(config.out) / "events.jsonl")
+              if line["event"] == "opened"]  # fmt: skip
+    assert opened == [None, "recommender_lr 0.001, not 0.0005", None]
+
+
 def sum_of(world, config, step):
     """Sum of one step's input tokens."""
     from pretrain.reporter import Silent
