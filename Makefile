@@ -43,12 +43,12 @@ demo: $(STAMP)
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@echo "running the tests"
-	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -n $(WORKERS) --dist loadgroup $(ARGS)
 
 test-system: export OMP_NUM_THREADS = 1
 test-system: $(STAMP)
 	@echo "running the tests on real data"
-	@$(VENV)/bin/python -m pytest tests/system -n $(WORKERS) --dist loadfile $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/system -n $(WORKERS) --dist loadgroup $(ARGS)
 
 $(PEERS_STAMP): tests/peers/requirements.txt
 	@$(PYTHON) -m venv --clear $(PEERS)

@@ -40,6 +40,13 @@ class ByValue:
         return cloudpickle.loads, (self.data,)
 
 
+def pytest_collection_modifyitems(items):
+    """Test files run at the same time (--dist loadgroup), each on one worker; those that need the one SLURM on one."""
+    for item in items:
+        group = "slurm" if "slurm" in getattr(item, "fixturenames", ()) else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_collection_finish(session):
     """Where a test needs ranks, their server starts now and imports while the first tests run."""
     needed = any("run_ranks" in getattr(item, "fixturenames", ()) for item in session.items)

@@ -1,11 +1,14 @@
 """A real SLURM of two nodes on this machine: installed where it is missing, started, stopped, cleaned up."""
 
+import fcntl
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -48,6 +51,7 @@ PartitionName=high Nodes=node1,node2 MaxTime=INFINITE State=UP PriorityTier=10 P
 """
 NODES = ("node1", "node2")
 HOSTS, HOSTS_LINE = Path("/etc/hosts"), "127.0.0.1 node1 node2 # idgenrec slurm test"
+LOCK = Path("/tmp/idgenrec-slurm-test.lock")
 MUNGE_FOLDERS = ("/run/munge", "/var/log/munge", "/var/lib/munge")
 
 
@@ -65,6 +69,8 @@ class Cluster:
         self.folder, self.daemons, self.owns_munge = folder, {}, False
 
     def __enter__(self):
+        self.lock = LOCK.open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)  # its ports are fixed: one cluster at a time
         install()
         for name in ("state", "log", "run", *(f"spool.{node}" for node in NODES)):
             (self.folder / name).mkdir(parents=True)
@@ -129,6 +135,7 @@ class Cluster:
             os.kill(int(Path("/run/munge/munged.pid").read_text()), signal.SIGTERM)
         HOSTS.write_text("".join(f"{line}\n" for line in HOSTS.read_text().splitlines() if line != HOSTS_LINE))
         os.environ.pop("SLURM_CONF", None)
+        self.lock.close()
 
     def wait(self, is_so, seconds=60.0, pause=0.2):
         """Until `is_so()` is true; what it was then."""
@@ -164,3 +171,13 @@ def install():
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     call("apt-get", "update", "-qq")
     call("apt-get", "install", "-y", "-qq", "--no-install-recommends", "slurm-wlm", "munge", env=environment)
+
+
+def main():
+    """`python tests/system/slurm_cluster.py COMMAND ...` as root: a command beside a SLURM of two nodes."""
+    with tempfile.TemporaryDirectory() as folder, Cluster(Path(folder) / "cluster"):
+        sys.exit(subprocess.run(sys.argv[1:]).returncode)
+
+
+if __name__ == "__main__":
+    main()
