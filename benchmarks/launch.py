@@ -143,11 +143,10 @@ def main() -> None:
         rows = [measured(way, config, ranks, folder, options.repeats) for way, ranks in cases]
     lines = [
         "# The start of a job", "",
-        "`python tests/system/slurm_cluster.py python -m benchmarks.launch "
-        f"--repeats {options.repeats}` on "
+        f"`python tests/system/slurm_cluster.py python -m benchmarks.launch --repeats {options.repeats}`, "
         f"{os.cpu_count()} cores ({platform.machine()}, load {load:.1f} when it began), Python "
-        f"{platform.python_version()}. Seconds, medians of {options.repeats}. *imports*: as many processes that import "
-        "what a rank imports. *to train*: from the first process (SLURM: the batch script) until all ranks have met and "
+        f"{platform.python_version()}. Seconds, medians of {options.repeats}. *imports*: as many processes that "
+        "import what a rank imports. *to train*: from the first process (SLURM: the batch script) until all ranks have met and "
         "are in `train`. *added*: the median of the differences.", "",
         *table(["", "imports", "to train", "added"], rows),
     ]  # fmt: skip

@@ -216,4 +216,14 @@ def _lines(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
             if start >= end or not line.endswith(b"\n"):  # a kill, or a writer at work; it is whole the next time
                 return
             start += len(line)
-            yield start, json.loads(line)
+            yield start, parsed(path, line)
+
+
+def parsed(path: Path, line: str | bytes) -> dict[str, Any]:
+    """What a line of a file says. Raises ValueError, naming both, for one that a bad disk has spoilt."""
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} has a damaged line, {line[:60]!r}: write it anew in as many bytes, and give the command again"
+        ) from error

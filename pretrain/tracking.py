@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pretrain.delivery import EVENTS, METRICS, REFUSED, STATE, Address, Courier, Delivery, mend
+from pretrain.delivery import EVENTS, METRICS, REFUSED, STATE, Address, Courier, Delivery, mend, parsed
 from pretrain.interrupt import Interrupted
 from pretrain.reporter import Reporter
 from pretrain.secrets import redacted
@@ -156,4 +156,5 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """All JSON lines of a file, oldest first; none where there is no file. Half a line at the end is left out."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    return [parsed(path, line) for line in lines if line.endswith("\n")]

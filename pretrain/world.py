@@ -12,6 +12,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -116,8 +117,11 @@ class Traffic:
 
 
 @contextmanager
-def joined_world(threads: int = 1) -> Iterator[World]:
-    """Join the job that the environment describes (alone when it describes none), and leave it at the end."""
+def joined_world(threads: int = 1, patience: timedelta = timedelta(minutes=30)) -> Iterator[World]:
+    """Join the job that the environment describes (alone when it describes none), and leave it at the end.
+
+    `patience`: how long a rank waits in a collective for the others before it fails.
+    """
     torch.set_num_threads(threads)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
         os.environ.setdefault(name, value)
@@ -130,7 +134,7 @@ def joined_world(threads: int = 1) -> Iterator[World]:
         store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
         dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=0, world_size=1)
     else:
-        dist.init_process_group("nccl" if cuda else "gloo")
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
     try:
         yield World(rank, size, device)
     finally:

@@ -200,3 +200,11 @@ def test_one_refused_point_holds_up_no_other(store, tmp_path, monkeypatch):
     (kept,) = read_lines(tmp_path / "refused.jsonl")
     assert kept["why"] == "no fives" and kept["line"][:2] == ["train/loss", 5.0]
     assert store.events[-1]["event"] == "closed"
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b'{"step": 1}\n{"step": \xff\x00}\n{"step": 3}\n{"ste')
+    with pytest.raises(ValueError, match=r"metrics.jsonl has a damaged line, '\{\"step\": .*write it anew"):
+        read_lines(file)
+    assert [line["step"] for line in [*read_lines(tmp_path / "none")]] == []
