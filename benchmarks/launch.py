@@ -145,9 +145,12 @@ def main() -> None:
         "# The start of a job", "",
         f"`python tests/system/slurm_cluster.py python -m benchmarks.launch --repeats {options.repeats}`, "
         f"{os.cpu_count()} cores ({platform.machine()}, load {load:.1f} when it began), Python "
-        f"{platform.python_version()}. Seconds, medians of {options.repeats}. *imports*: as many processes that "
-        "import what a rank imports. *to train*: from the first process (SLURM: the batch script) until all ranks have met and "
-        "are in `train`. *added*: the median of the differences.", "",
+        f"{platform.python_version()}.",
+        "",
+        f"Seconds, medians of {options.repeats}. *imports*: as many processes that import what a rank imports. *to "
+        "train*: from the first process (SLURM: the batch script) until all ranks have met and are in `train`. *added*: "
+        "the median of the differences.",
+        "",
         *table(["", "imports", "to train", "added"], rows),
     ]  # fmt: skip
     print("\n".join(lines))
