@@ -8,7 +8,6 @@ results written.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from launchers.refusals import refusal
 from pretrain.interrupt import STATUS, Interrupted
 
 SPEAK_AFTER = 10.0
@@ -104,10 +104,10 @@ def ending(work: Callable[[], object]) -> None:
             print(interrupted, file=sys.stderr)
         sys.exit(STATUS)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        why = refusal(error)
+        if why is None:
             raise
-        where = f" for {error.filename}" if error.filename else ""
-        _give_up(f"no space left{where}; make room and give the same command again")
+        _give_up(why)
     except RuntimeError as error:
         from zeroshot.audit import AuditFailed
         from zeroshot.config import AUDIT_FAILED
