@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from launchers.ids_config import IdsConfig
+from launchers.starting_models import check_own_tokenizer
 from pretrain.ids.book import Book
 from pretrain.ids.job import JobReport, make_book
 from pretrain.ids.journal import discard
@@ -26,8 +27,10 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
     out = Path(config.out)
     if out.exists():
         raise ValueError(f"{out} exists; give another --out")
+    manifest = Manifest.load(config.shards)
+    check_own_tokenizer("--generator", config.generator, config.shards, manifest)
     tokenizer = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
-    items = load_items(config.shards, Manifest.load(config.shards), config.catalogue)
+    items = load_items(config.shards, manifest, config.catalogue)
     old = Book.load(Path(config.extend), tokenizer) if config.extend else None
     generator = on_device(load_model(config.generator, tokenizer), world.device)
     progress = out.with_name(f".{out.name}.progress")
