@@ -40,6 +40,13 @@ class ByValue:
         return cloudpickle.loads, (self.data,)
 
 
+def pytest_collection_modifyitems(items):
+    """Who asks for ranks, a trained run included, is no test of one process."""
+    for item in items:
+        if "run_ranks" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.processes)
+
+
 def pytest_collection_finish(session):
     """Where a test needs ranks, their server starts now and imports while the first tests run."""
     needed = any("run_ranks" in getattr(item, "fixturenames", ()) for item in session.items)
