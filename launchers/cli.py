@@ -123,24 +123,22 @@ def main() -> None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
+    except KeyboardInterrupt:
+        print("interrupted; the same command takes the run up again", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        from launchers.local import RankFailed
+        from pretrain.interrupt import STATUS
+
+        if isinstance(error, RankFailed):
+            if error.status not in (2, STATUS):  # of these the rank itself has said why
+                print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.status)
         why = refusal(error)
         if why is None:
             raise
         print(f"error: {why}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; the same command takes the run up again", file=sys.stderr)
-        sys.exit(130)
-    except RuntimeError as error:
-        from launchers.local import RankFailed
-        from pretrain.interrupt import STATUS
-
-        if not isinstance(error, RankFailed):
-            raise
-        if error.status not in (2, STATUS):  # of these the rank itself has said why
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.status)
 
 
 def _reader_gone() -> bool:

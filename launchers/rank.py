@@ -103,18 +103,16 @@ def ending(work: Callable[[], object]) -> None:
         if os.environ.get("RANK", "0") == "0":
             print(interrupted, file=sys.stderr)
         sys.exit(STATUS)
-    except OSError as error:
+    except Exception as error:
+        from zeroshot.audit import AuditFailed
+        from zeroshot.config import AUDIT_FAILED
+
+        if isinstance(error, AuditFailed):
+            sys.exit(AUDIT_FAILED)  # rank 0 has named the checks
         why = refusal(error)
         if why is None:
             raise
         _give_up(why)
-    except RuntimeError as error:
-        from zeroshot.audit import AuditFailed
-        from zeroshot.config import AUDIT_FAILED
-
-        if not isinstance(error, AuditFailed):
-            raise
-        sys.exit(AUDIT_FAILED)  # rank 0 has named the checks
 
 
 def _give_up(why: str) -> NoReturn:

@@ -1,11 +1,14 @@
 """What the machine refused, in one line: a full disk, a missing permission, a file system that is read-only.
 
-Enters: an OSError. Leaves: what to say, or None where it is not the machine's refusal and so perhaps a fault of ours.
+Enters: an error. Leaves: what to say, or None where it is not the machine's refusal and so perhaps a fault of ours.
+Must hold: libraries that hand on the system's words without its number (DuckDB, safetensors, tokenizers) are understood
+too.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 
 _CURES = {
     errno.ENOSPC: "no space left{}; make room and give the same command again",
@@ -20,7 +23,9 @@ _CURES = {
 }
 
 
-def refusal(error: OSError) -> str | None:
+def refusal(error: Exception) -> str | None:
     """One line that says what to change."""
-    cure = _CURES.get(error.errno or 0)
-    return None if cure is None else cure.format(f" for {error.filename}" if error.filename else "")
+    if isinstance(error, OSError) and error.errno in _CURES:
+        return _CURES[error.errno].format(f" for {error.filename}" if error.filename else "")
+    said = next((code for code in _CURES if os.strerror(code) in str(error)), None)
+    return None if said is None else _CURES[said].format("")

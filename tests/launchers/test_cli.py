@@ -109,6 +109,7 @@ def test_zeroshot_among_candidates(idgenrec, trained_run, tmp_path):
     assert_one_error(idgenrec("zeroshot", *words, "--candidates", tmp_path / "nothing"), "no file of candidates")
 
 
+@pytest.mark.processes
 def test_a_book_is_made_looked_into_and_extended(idgenrec, small_model, tokenizer, shard_folder, tmp_path):
     """What a person does with one catalogue: make its book on two processes, ask it, grow it, compare."""
     from pretrain.ids.book import Book
