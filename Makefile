@@ -15,14 +15,16 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-system test-peers check clean
+.PHONY: help demo test unit docs test-system test-peers check clean
 
 help:
 	@echo "make demo         the whole system on generated data, on this machine (more arguments: ARGS='--seed 1')"
 	@echo "make test         the tests; they need nothing beside this folder (ARGS go to pytest)"
+	@echo "make unit         those of one process, the quick ones (no ranks are started)"
 	@echo "make test-system  the tests on real data: in ../shared, or where IDGENREC_SHARED says"
 	@echo "make test-peers   comparisons with an older Hugging Face, in an environment of its own (.venv-peers)"
 	@echo "make check        ruff, pyright and the order of imports"
+	@echo "make docs         the documentation as HTML, in build/docs; any warning is an error"
 	@echo "make clean        remove .venv and all caches; runs/ stays"
 	@echo "Another Python (3.11 or newer): make demo PYTHON=python3.12"
 
@@ -44,6 +46,16 @@ test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@echo "running the tests"
 	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -n $(WORKERS) --dist loadgroup $(ARGS)
+
+unit: export OMP_NUM_THREADS = 1
+unit: $(STAMP)
+	@echo "running the tests of one process"
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -m 'not processes' -n $(WORKERS) --dist loadgroup $(ARGS)
+
+docs: $(STAMP)
+	@echo "documentation: build/docs/docs/contents.html"
+	@$(VENV)/bin/python docs/configuration.py
+	@$(VENV)/bin/python -m sphinx -q -W --keep-going -c docs . build/docs
 
 test-system: export OMP_NUM_THREADS = 1
 test-system: $(STAMP)

@@ -219,7 +219,7 @@ def main() -> None:
     versions = (
         f"{date.today()}, {psutil.cpu_count()} cores, Python {platform.python_version()}, polars {pl.__version__}"
     )
-    text = "\n".join([f"`{words}` ({versions})", "", *table]) + "\n"
+    text = "\n".join([f"# Build: {arguments.command}", "", f"`{words}` ({versions})", "", *table]) + "\n"
     DOCS.mkdir(parents=True, exist_ok=True)
     (DOCS / f"build-{arguments.command}.md").write_text(text)
     print(text)

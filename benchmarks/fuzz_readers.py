@@ -196,7 +196,7 @@ def main() -> None:
         f"`python benchmarks/fuzz_readers.py --inputs {options.inputs} --seed {options.seed}`: "
         f"{time.monotonic() - start:.0f} s, {rss():.0f} MB resident at most (bound {MAX_RSS_MB} MB)"
     )
-    text = "\n".join([told, "", *table, "", MEANING]) + "\n"
+    text = "\n".join(["# Fuzzing of the readers", "", told, "", *table, "", MEANING]) + "\n"
     print(text)
     if options.out:
         Path(options.out).write_text(text)

@@ -148,8 +148,8 @@ def main() -> None:
         f"{platform.python_version()}.",
         "",
         f"Seconds, medians of {options.repeats}. *imports*: as many processes that import what a rank imports. *to "
-        "train*: from the first process (SLURM: the batch script) until all ranks have met and are in `train`. *added*: "
-        "the median of the differences.",
+        "train*: from the first process (SLURM: the batch script) until all ranks have met and are in `train`. "
+        "*added*: the median of the differences.",
         "",
         *table(["", "imports", "to train", "added"], rows),
     ]  # fmt: skip

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 class Book:
     """What the IDs of a book are like; who has an ID; which ID an item has; what changed since another book.
 
+    In: a book and the shard folder of its items.
+
+    Out: lines on standard output: lengths, words, shares beside the paper's; or one item; or the changes.
+
     Example: idgenrec book --book b.arrow --shards shards --against older.arrow
     """
 

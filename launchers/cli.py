@@ -6,185 +6,146 @@ status 2, a failed audit is status 3; heavy libraries are imported only by the c
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import operator
 import os
+import select
+import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from launchers.book_command import Book
 from launchers.compare_command import Compare
+from launchers.config_file import FromFile, load, named_file, printed
+from launchers.demo_command import Demo
 from launchers.doctor_command import Doctor
 from launchers.export_command import Export
+from launchers.ids_command import Ids
 from launchers.ids_config import IdsConfig
 from launchers.jobs_command import Cancel, Jobs, Logs
 from launchers.launch_command import Launch, split
+from launchers.manual import DESCRIPTION, completion_words, first_page, version_lines
+from launchers.mistakes import as_value_errors
 from launchers.pretrain_command import Pretrain, with_recipe
 from launchers.recommend_command import Recommend
-from launchers.shard_commands import Shard
+from launchers.refusals import refusal
+from launchers.shard_commands import Build, Shard
 from launchers.track_command import Track
-from zeroshot.config import AUDIT_FAILED, EvaluateConfig
+from launchers.zeroshot_commands import Report, Zeroshot
+from shards.config import BuildConfig
+from zeroshot.config import EvaluateConfig
 
-
-@dataclass(frozen=True)
-class Demo:
-    """The whole system on a generated marketplace: shards, alternating training on two processes, zero-shot report.
-
-    Example: idgenrec demo --seed 1
-    """
-
-    out: str | None = None
-    """Folder to write (must not exist); default: the next free runs/demo-NNN."""
-    seed: int = 0
-    """Seed of the data, the models and the training."""
-    transfer: bool = True
-    """Off: item words say nothing about tastes, so nothing can transfer and the model must not win."""
-    processes: int = 2
-    """Local processes (ranks)."""
-
-    def run(self) -> None:
-        from launchers.console import Console
-        from launchers.demo import next_folder, run_demo
-
-        folder = Path(self.out) if self.out else next_folder(Path("runs"))
-        run_demo(folder, self.seed, self.transfer, self.processes, Console())
-
-
-@dataclass(frozen=True)
-class Ids:
-    """Give every item of a catalogue a unique textual ID (Algorithm 1 over all ranks).
-
-    Example: idgenrec ids --generator runs/first/checkpoints/step-0001000/generator --shards shards --catalogue Beauty
-    --out b.arrow
-    """
-
-    config: Annotated[IdsConfig, tyro.conf.arg(name="")]
-    processes: int = 1
-    """Local processes (ranks)."""
-
-    def run(self) -> None:
-        _launch("ids", self.config, self.processes)
-
-
-@dataclass(frozen=True)
-class Zeroshot:
-    """Judge a run on the unseen data sets of a shard folder, beside the training-free baselines; writes the report.
-
-    Exit status 3: the audit found that these numbers cannot be believed; the results are written all the same.
-
-    Example: idgenrec zeroshot --checkpoint runs/first --shards shards --out runs/first-report
-    """
-
-    config: Annotated[EvaluateConfig, tyro.conf.arg(name="")]
-    processes: int = 1
-    """Local processes (ranks)."""
-
-    def run(self) -> None:
-        from launchers.local import RankFailed
-        from launchers.summary import failed_checks, headline_lines
-
-        status = 0
-        try:
-            _launch("zeroshot", self.config, self.processes)
-        except RankFailed as error:
-            if error.status != AUDIT_FAILED:
-                raise
-            status = error.status
-        results = Path(self.config.out) / "results.json"
-        print("\n".join(headline_lines(results)))
-        print(f"report: {Path(self.config.out) / 'report.html'}")
-        for line in failed_checks(results):
-            print(line, file=sys.stderr)
-        if status:
-            sys.exit(status)
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write report.html and report.md again from the results.json and ranks.parquet of a folder.
-
-    Example: idgenrec report --results runs/demo-001/report
-    """
-
-    results: str
-    """Folder with results.json and ranks.parquet."""
-
-    def run(self) -> None:
-        from zeroshot import results
-        from zeroshot.ranks import load_ranks
-        from zeroshot.report import write_report
-
-        folder = Path(self.results)
-        ranks = load_ranks(folder / "ranks.parquet")
-        print(write_report(results.load(folder / "results.json"), ranks, folder)[0])
-
-
-Command = (
-    Annotated[Demo, tyro.conf.subcommand("demo")]
-    | Annotated[Shard, tyro.conf.subcommand("shard")]
-    | Annotated[Pretrain, tyro.conf.subcommand("pretrain")]
-    | Annotated[Ids, tyro.conf.subcommand("ids")]
-    | Annotated[Book, tyro.conf.subcommand("book")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Zeroshot, tyro.conf.subcommand("zeroshot")]
-    | Annotated[Launch, tyro.conf.subcommand("launch")]
-    | Annotated[Jobs, tyro.conf.subcommand("jobs")]
-    | Annotated[Cancel, tyro.conf.subcommand("cancel")]
-    | Annotated[Logs, tyro.conf.subcommand("logs")]
-    | Annotated[Report, tyro.conf.subcommand("report")]
-    | Annotated[Track, tyro.conf.subcommand("track")]
-    | Annotated[Doctor, tyro.conf.subcommand("doctor")]
-    | Annotated[Compare, tyro.conf.subcommand("compare")]
-    | Annotated[Recommend, tyro.conf.subcommand("recommend")]
+COMMANDS: dict[str, type] = {
+    "demo": Demo,
+    "shard": Shard,
+    "pretrain": Pretrain,
+    "ids": Ids,
+    "book": Book,
+    "export": Export,
+    "zeroshot": Zeroshot,
+    "report": Report,
+    "compare": Compare,
+    "recommend": Recommend,
+    "launch": Launch,
+    "jobs": Jobs,
+    "logs": Logs,
+    "cancel": Cancel,
+    "doctor": Doctor,
+    "track": Track,
+}
+Command = functools.reduce(
+    operator.or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items())
 )
 
 
-DESCRIPTION = "Pretrain and judge the IDGenRec foundation recommender: textual item IDs, zero-shot recommendation."
-
-
-def _launch(task: str, config: IdsConfig | EvaluateConfig, processes: int) -> None:
-    from launchers.local import launch
-
-    launch(task, dataclasses.asdict(config), processes)
-
-
 def parse(words: Sequence[str]) -> Any:
-    """The command that the words ask for."""
-    # As the default of the whole, a recipe's values become those of `pretrain`; other commands have none.
-    default = with_recipe(words[1:]) if list(words[:1]) == ["pretrain"] else None
+    """The command that the words ask for. Raises ValueError of one line for words that ask for none."""
+    words = list(words)
+    if not words:
+        raise ValueError(f"give a command: {', '.join(COMMANDS)}; idgenrec --help says what they do")
+    # As the default of the whole, the values of a recipe or a file become those of the command.
+    default = with_defaults(words)
     options = {} if default is None else {"default": default}
-    return tyro.cli(Command, prog="idgenrec", description=DESCRIPTION, args=list(words), **options)  # type: ignore[arg-type]
+    with as_value_errors(COMMANDS, words):
+        return tyro.cli(Command, prog="idgenrec", description=DESCRIPTION, args=words, **options)  # type: ignore[arg-type]
+
+
+def with_defaults(words: list[str]) -> Any:
+    """The command with the values of its recipe or of its `--config` file; None where it has neither."""
+    file = named_file(words[1:])
+    if words[0] == "pretrain":
+        return with_recipe(words[1:], file)
+    if file is None:
+        return None
+    if words[0] == "ids":
+        return Ids(load(IdsConfig, file), config_file=file)
+    if words[0] == "zeroshot":
+        return Zeroshot(load(EvaluateConfig, file), config_file=file)
+    if words[:2] == ["shard", "build"]:
+        return Shard(Build(load(BuildConfig, file), config_file=file))
+    return None
+
+
+def perform(words: Sequence[str]) -> None:
+    """Do what the words ask for."""
+    before, behind = split(words)
+    if before in (["-h"], ["--help"]):
+        print(first_page(COMMANDS))
+        return
+    if before == ["--version"]:
+        print("\n".join(version_lines()))
+        return
+    if before[:1] == ["--completion"]:
+        before = completion_words(before)
+    command = parse(before)
+    inner = getattr(command, "command", command)
+    if isinstance(command, Launch):
+        command.launch(parse, behind)
+    elif isinstance(inner, FromFile) and inner.print_config:
+        print(printed(inner.config))  # type: ignore[attr-defined]
+    else:
+        command.run()
 
 
 def main() -> None:
     """The console script."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        words, behind = split(sys.argv[1:])
-        command = parse(words)
-        if isinstance(command, Launch):
-            command.launch(parse, behind)
-        else:
-            command.run()
+        perform(sys.argv[1:])
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        if not _reader_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         print("interrupted; the same command takes the run up again", file=sys.stderr)
         sys.exit(130)
-    except RuntimeError as error:
+    except Exception as error:
         from launchers.local import RankFailed
         from pretrain.interrupt import STATUS
 
-        if not isinstance(error, RankFailed):
+        if isinstance(error, RankFailed):
+            if error.status not in (2, STATUS):  # of these the rank itself has said why
+                print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.status)
+        why = refusal(error)
+        if why is None:
             raise
-        if error.status not in (2, STATUS):  # of these the rank itself has said why
-            print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.status)
+        print(f"error: {why}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _reader_gone() -> bool:
+    """Whether nobody reads standard output any more, as in `idgenrec --help | head -3`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 if __name__ == "__main__":

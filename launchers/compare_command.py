@@ -12,10 +12,14 @@ import tyro
 class Compare:
     """Put judged runs side by side, with paired tests on the users they share; seeds of one recipe are pooled too.
 
+    In: folders that `idgenrec zeroshot` wrote, of the same data sets.
+
+    Out: compare.html, compare.md and compare.json, and a table on standard output.
+
     Example: idgenrec compare runs/seed-0/report runs/seed-1/report --out runs/compared
     """
 
-    reports: Annotated[tuple[str, ...], tyro.conf.Positional]
+    reports: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER...")]
     """Folders with results.json and ranks.parquet, at least two."""
     out: str
     """Folder for compare.html, compare.md and compare.json."""

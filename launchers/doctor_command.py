@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 class Doctor:
     """Find what would stop a run or make it slow, before it is submitted. Exit status 1: there is an error.
 
+    In: this machine; where they are named, a shard folder, a run, an MLflow store.
+
+    Out: a line for each look, OK, WARNING or ERROR, with what to do.
+
     Example: idgenrec doctor --shards shards --run runs/first --processes 4 --tracking-uri http://mlflow:5000
     """
 

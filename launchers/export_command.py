@@ -14,6 +14,10 @@ from typing import Literal
 class Export:
     """Write both models of a checkpoint as Hugging Face folders, with its ID book and model cards.
 
+    In: a checkpoint or a run.
+
+    Out: a new folder with recommender/ and generator/, which transformers loads, book.arrow and README.md.
+
     Example: idgenrec export --checkpoint runs/first --out first --shards shards
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from launchers.ids_config import IdsConfig
+from launchers.starting_models import check_own_tokenizer
 from pretrain.checkpoint import resolve
 from pretrain.ids.book import Book
 from pretrain.ids.job import JobReport, make_book
@@ -27,10 +28,13 @@ def write_book(config: IdsConfig, world: World, reporter: Reporter) -> Path:
     out = Path(config.out)
     if out.exists():
         raise ValueError(f"{out} exists; give another --out")
+    manifest = Manifest.load(config.shards)
+    folder = generator_folder(config.generator)
+    check_own_tokenizer("--generator", folder, config.shards, manifest)
     tokenizer = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
-    items = load_items(config.shards, Manifest.load(config.shards), config.catalogue)
+    items = load_items(config.shards, manifest, config.catalogue)
     old = Book.load(Path(config.extend), tokenizer) if config.extend else None
-    generator = on_device(load_model(generator_folder(config.generator), tokenizer), world.device)
+    generator = on_device(load_model(folder, tokenizer), world.device)
     progress = out.with_name(f".{out.name}.progress")
     with Interrupt(world) as interrupt:
         book, job = make_book(

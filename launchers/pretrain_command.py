@@ -16,14 +16,19 @@ from typing import Annotated, Any, Literal, get_args
 import tyro
 
 from launchers import recipes
+from launchers.config_file import FromFile, load
 from pretrain.config import PretrainConfig
 
 Recipe = Literal["foundation", "standard", "finetune"]
 
 
 @dataclass(frozen=True)
-class Pretrain:
+class Pretrain(FromFile):
     """Train recommender and ID generator in turn. The same command takes an interrupted run up again.
+
+    In: a shard folder, made by `idgenrec shard build`; T5s to start from, or shapes to start from scratch.
+
+    Out: a run folder with hashed checkpoints (both models and the ID book), metrics.jsonl, events.jsonl; an MLflow run.
 
     With --recipe the defaults below are that recipe's (`idgenrec pretrain --recipe foundation --help` shows them); a
     flag beside it has the last word.
@@ -39,8 +44,8 @@ class Pretrain:
     device_tflops: float | None = None
     """For the plan's hours: what a device reaches in training, in TFLOP/s; none = measured in matrix products."""
     recipe: Recipe | None = None
-    """Defaults of a named run: foundation (all categories, one epoch), standard (one data set, three rounds), finetune
-    (a checkpoint on one data set)."""
+    """Defaults of a named run: foundation (all categories, one epoch), standard (one data set, three rounds),
+    finetune (a checkpoint on one data set)."""
     preset: recipes.Preset = "clean"
     """Of the recipe: the paper's order and learning rates, or ours."""
     train: recipes.Trained = "both"
@@ -62,8 +67,8 @@ class Pretrain:
             launch("pretrain", dataclasses.asdict(self.config), self.processes)
 
 
-def with_recipe(words: Sequence[str]) -> Pretrain | None:
-    """The defaults that `--recipe` asks for; None where no recipe is named.
+def with_recipe(words: Sequence[str], file: str | None = None) -> Pretrain | None:
+    """The defaults that `--recipe` or the file of `--config` asks for; None where neither is named.
 
     Raises ValueError for choices that do not go together. What is spelt wrongly is left for tyro to say.
     """
@@ -80,7 +85,9 @@ def with_recipe(words: Sequence[str]) -> Pretrain | None:
         given = [name for name in ("preset", "train", "from_checkpoint") if getattr(chosen, name) is not None]
         if given:
             raise ValueError(f"--{given[0].replace('_', '-')} belongs to a recipe; name one with --recipe")
-        return None
+        return None if file is None else Pretrain(load(PretrainConfig, file), config_file=file)
+    if file is not None:
+        raise ValueError("--config and --recipe both set the defaults; give one of them")
     if not known:
         return None
     if chosen.train is not None and recipe != "standard":

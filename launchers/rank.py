@@ -8,7 +8,6 @@ results written.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
+from launchers.refusals import refusal
 from pretrain.interrupt import STATUS, Interrupted
 
 SPEAK_AFTER = 10.0
@@ -106,18 +106,16 @@ def ending(work: Callable[[], object]) -> None:
         if os.environ.get("RANK", "0") == "0":
             print(interrupted, file=sys.stderr)
         sys.exit(STATUS)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        where = f" for {error.filename}" if error.filename else ""
-        _give_up(f"no space left{where}; make room and give the same command again")
-    except RuntimeError as error:
+    except Exception as error:
         from zeroshot.audit import AuditFailed
         from zeroshot.config import AUDIT_FAILED
 
-        if not isinstance(error, AuditFailed):
+        if isinstance(error, AuditFailed):
+            sys.exit(AUDIT_FAILED)  # rank 0 has named the checks
+        why = refusal(error)
+        if why is None:
             raise
-        sys.exit(AUDIT_FAILED)  # rank 0 has named the checks
+        _give_up(why)
 
 
 def _give_up(why: str) -> NoReturn:

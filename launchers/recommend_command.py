@@ -21,6 +21,10 @@ import tyro
 class Recommend:
     """Rank the items of your own catalogue for your own users; items get readable IDs from the checkpoint's generator.
 
+    In: a run, a checkpoint or an export, and two files of JSON lines, as below.
+
+    Out: one JSON line per user, on standard output or in a file; with --save-book the catalogue's ID book.
+
     Example: idgenrec recommend runs/first --items items.jsonl --histories histories.jsonl --out lists.jsonl
 
     items.jsonl, an object a line, with a text or with fields of any name:

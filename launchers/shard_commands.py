@@ -11,16 +11,20 @@ from typing import Annotated
 
 import tyro
 
+from launchers.config_file import FromFile
 from pretrain.templates import tokenizer_lines
 from shards.config import AddConfig, BuildConfig
 from shards.download import DownloadConfig
 
 
 @dataclass(frozen=True)
-class Build:
+class Build(FromFile):
     """Raw folders of any known format into a shard folder: WebDataset tars, tables, tokenizer, manifest, data card.
 
-    A build that was stopped goes on where it was when the same command is given again.
+    In: a folder per data set with its raw files: Amazon 2014, 2018, 2023, Yelp, RecBole, plain text (docs/shards.md).
+
+    Out: a new folder with tars, item tables, tokenizer, manifest.json and README.md. A build that was stopped goes on
+    where it was when the same command is given again.
 
     Example: idgenrec shard build --train data/Games data/Phones --test data/Beauty --out shards --tokenizer t5
     """
@@ -41,6 +45,10 @@ class Build:
 class Add:
     """Add data sets to a finished shard folder; the others are not rewritten.
 
+    In: a shard folder and raw folders, as `shard build` takes them.
+
+    Out: the same shard folder with more data sets; its manifest changes last, whole.
+
     Example: idgenrec shard add --to shards --train data/Office
     """
 
@@ -57,6 +65,10 @@ class Add:
 class Download:
     """Fetch raw files from their mirrors: resumed, verified, into folders that `shard build` reads.
 
+    In: nothing but the network; a download that broke off goes on at its byte.
+
+    Out: a folder per category with the published files.
+
     Example: idgenrec shard download --release 2014 --categories Games Phones --out data
     """
 
@@ -72,6 +84,10 @@ class Download:
 @dataclass(frozen=True)
 class Inspect:
     """Print what a shard folder holds beside the paper's Tables 2 and 3, with every difference marked.
+
+    In: a shard folder, on disk or behind a URL.
+
+    Out: a table on standard output; with --verify status 2 and the name of the first damaged file.
 
     Example: idgenrec shard inspect --shards shards --verify
     """

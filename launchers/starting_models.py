@@ -19,6 +19,8 @@ WEIGHT_FILES = (
     "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
 )  # fmt: skip
 
+CURE = "build the shards with the model's own tokenizer (idgenrec shard build --tokenizer)"
+
 
 def shape_of(role: str, config: ModelConfig, shards: str, manifest: Manifest) -> Shape:
     """The shape of the recommender or generator (`role`). Raises ValueError where it cannot be one of this run."""
@@ -40,19 +42,20 @@ def shape_of(role: str, config: ModelConfig, shards: str, manifest: Manifest) ->
 
 def check_tokenizer(role: str, name: str, shape: Shape, shards: str, manifest: Manifest) -> None:
     """Raise ValueError where the model was made for another tokenizer than the shards'."""
-    ours, cure = (
-        manifest.tokenizer,
-        "build the shards with the model's own tokenizer (idgenrec shard build --tokenizer)",
-    )
-    if shape.vocab_size < ours.vocab_size:  # which is rounded up: count the pieces
+    if shape.vocab_size < manifest.tokenizer.vocab_size:  # which is rounded up: count the pieces
         from shards.tokenizer import load_tokenizer
 
         pieces = len(load_tokenizer(local_copy(shards, TOKENIZER_FOLDER)))
         if shape.vocab_size < pieces:
             raise ValueError(
                 f"{role}.start_from {name} has {shape.vocab_size:,} embedding rows, the tokenizer of {shards} "
-                f"{pieces:,} pieces; {cure}"
+                f"{pieces:,} pieces; {CURE}"
             )
+    check_own_tokenizer(f"{role}.start_from", name, shards, manifest)
+
+
+def check_own_tokenizer(option: str, name: str, shards: str, manifest: Manifest) -> None:
+    """Raise ValueError where the folder of a model has a tokenizer that is not the shards'."""
     folder = Path(name)
     own = next((folder / file for file in (FAST_FILE, SPIECE_FILE) if (folder / file).is_file()), None)
     if own is None:
@@ -62,8 +65,8 @@ def check_tokenizer(role: str, name: str, shape: Shape, shards: str, manifest: M
         return
     from shards.tokenizer import fingerprint, load_tokenizer
 
-    if fingerprint(load_tokenizer(folder)) != ours.fingerprint:
-        raise ValueError(f"{role}.start_from {name} has another tokenizer than {shards}; {cure}")
+    if fingerprint(load_tokenizer(folder)) != manifest.tokenizer.fingerprint:
+        raise ValueError(f"{option} {name} has another tokenizer than {shards}; {CURE}")
 
 
 def _is_path(name: str) -> bool:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 
 @dataclass(frozen=True)
-class Sync:
-    """Send the lines that wait in the folders of runs and reports to their MLflow runs.
+class Track:
+    """Send to MLflow what it did not take while a job ran.
+
+    In: folders of runs or reports, with the lines that wait in them.
+
+    Out: these lines in MLflow; it may be repeated, and nothing is sent twice.
 
     A job never waits for MLflow: it writes metrics.jsonl and events.jsonl and sends them when it can. What could not be
     sent before it ended is sent by this command.
@@ -24,7 +28,9 @@ class Sync:
     Example: idgenrec track sync runs/first runs/first-report
     """
 
-    folders: Annotated[tuple[str, ...], tyro.conf.Positional]
+    action: Annotated[tyro.conf.Positional[Literal["sync"]], tyro.conf.arg(metavar="sync")]
+    """Send the lines that wait in the folders of runs and reports to their MLflow runs."""
+    folders: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER...")]
     """Run folders and report folders."""
     tracking_uri: str | None = None
     """MLflow store; none = that of the folder, or MLFLOW_TRACKING_URI where it was written without its password."""
@@ -37,6 +43,8 @@ class Sync:
         from pretrain.secrets import HIDDEN, redacted
         from pretrain.tracking import artifacts_at, tracked_at
 
+        if not self.folders:
+            raise ValueError("name the folders of runs or reports, as: idgenrec track sync runs/first")
         for folder in map(Path, self.folders):
             found = tracked_at(folder)
             if found is None:
@@ -55,13 +63,3 @@ class Sync:
             print(f"{folder}: {waiting:,} lines sent to run {courier.address.run_id} at {redacted(uri)}")
             for why in courier.refused:
                 print(f"MLflow will not take {why}; the line is kept in {folder / REFUSED}", file=sys.stderr)
-
-
-@dataclass(frozen=True)
-class Track:
-    """MLflow: deliver what waits."""
-
-    command: Annotated[Sync, tyro.conf.subcommand("sync")]
-
-    def run(self) -> None:
-        self.command.run()

@@ -93,6 +93,8 @@ def work_of(command: Any) -> Work:
         raise ValueError("only pretrain, ids, zeroshot and shard build can be launched")
     if getattr(inner, "plan", False):
         raise ValueError("--plan starts nothing; give it without launch, or launch --dry-run")
+    if getattr(inner, "print_config", False):
+        raise ValueError("--print-config starts nothing; give it without launch")
     if getattr(inner, "processes", 1) != 1:
         raise ValueError("the number of ranks is said before the --; leave --processes out behind it")
     return Work(inner, task, inner.config)

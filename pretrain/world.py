@@ -134,7 +134,14 @@ def joined_world(threads: int = 1, patience: timedelta = timedelta(minutes=30)) 
         store = dist.HashStore()  # pyright: ignore[reportPrivateImportUsage]
         dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=0, world_size=1)
     else:
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
+        try:
+            dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
+        except dist.DistNetworkError as error:
+            where = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT')}"
+            raise ValueError(
+                f"the ranks cannot meet at {where}: {str(error).splitlines()[0]}; set MASTER_PORT to a free port, and "
+                "MASTER_ADDR to the host of rank 0"
+            ) from error
     try:
         yield World(rank, size, device)
     finally:

@@ -41,10 +41,13 @@ class ByValue:
 
 
 def pytest_collection_modifyitems(items):
-    """Test files run at the same time (--dist loadgroup), each on one worker; those that need the one SLURM on one."""
+    """Test files run at the same time (--dist loadgroup), each on one worker; those that need the one SLURM on one. Who
+    asks for ranks, a trained run included, is no test of one process."""
     for item in items:
-        group = "slurm" if "slurm" in getattr(item, "fixturenames", ()) else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+        fixtures = getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("slurm" if "slurm" in fixtures else str(item.path)))
+        if "run_ranks" in fixtures:
+            item.add_marker(pytest.mark.processes)
 
 
 def pytest_collection_finish(session):

@@ -1,6 +1,10 @@
 """House rules that a parser can check: imports run one way, some libraries have one door, names mean something."""
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -67,3 +71,14 @@ def test_no_module_without_a_noun():
     nameless = {"utils", "util", "common", "helpers", "helper", "misc"}
     stems = {part for path in FILES for part in (*path.relative_to(ROOT).parts[:-1], path.stem)}
     assert not {stem for stem in stems if nameless & set(stem.split("_"))}
+
+
+def test_what_is_imported_is_declared():
+    """A dependency that only comes along with another one goes when that one no longer needs it."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[\[<>=]", one)[0].lower() for one in declared}
+    owners = packages_distributions()
+    looked_for = {"pynvml"}  # where it is installed, GPU use is logged too
+    for path in FILES:
+        for root in roots(path) - set(ROOMS) - set(sys.stdlib_module_names) - looked_for:
+            assert {owner.lower() for owner in owners[root]} & names, f"{path}: {root} is not in pyproject.toml"

@@ -42,6 +42,7 @@ from zeroshot.suite import resolve
 from zeroshot.tasks import Task, load_task, restricted, task_facts
 
 SHOWN_USERS = 20
+SHORTEST_LIST = 10
 
 
 def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
@@ -53,13 +54,20 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     run, out = folder.parent.parent, Path(config.out)
     specs = resolve(config.tasks, manifest)  # an unknown name is refused before any work
     judged = load_checkpoint(folder, run, state, config, world)
-    if world.is_main:
-        (out / FOLDER).mkdir(parents=True, exist_ok=True)
-    world.barrier()
     tasks = [load_task(config.shards, spec, config.max_users, config.seed, config.sample) for spec in specs]
     if config.candidates is not None:
         tasks = restricted(tasks, Path(config.candidates))
+    for task in tasks:
+        ranked = len(task.items) if task.candidates is None else len(task.candidates)
+        if ranked < SHORTEST_LIST:
+            raise ValueError(
+                f"{task.name} has {ranked} items to rank, so that HR@{SHORTEST_LIST} is 1 for any list; give at least "
+                f"{SHORTEST_LIST} candidates, or leave the data set out with --tasks"
+            )
     checks = world.main_says(lambda: checks_of_data(tasks, folder, state, manifest, config))
+    if world.is_main:
+        (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    world.barrier()
     bench, everything = Bench(judged, config, world, reporter), TaskResult(checks=checks)
     found: dict[str, dict[str, Any]] = {"tasks": {}, "ids": {}, "users": {}, "titles": {}}
     for task in tasks:

@@ -7,18 +7,16 @@ hold: no user name, host name or environment variable is in it; two seeds of one
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
-LIBRARIES = ("torch", "deepspeed", "transformers", "webdataset", "sentencepiece", "mlflow", "numpy")
+from zeroshot.versions import git_state, versions
 
 
 def provenance(
@@ -30,8 +28,7 @@ def provenance(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": commit,
         "dirty": dirty,
-        "versions": {"python": platform.python_version()}
-        | {library: importlib.metadata.version(library) for library in LIBRARIES},
+        "versions": versions(),
         "hardware": {
             "machine": platform.machine(),
             "cores": os.cpu_count(),
@@ -61,18 +58,3 @@ def recipe(config: dict[str, Any], manifest_sha256: str) -> dict[str, Any]:
 def json_sha256(value: Any) -> str:
     """The hash of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def git_state(folder: Path) -> tuple[str, bool]:
-    """Commit of the code and whether the work tree differs from it; ("unknown", False) outside a checkout."""
-
-    def git(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
-
-    try:
-        head = git("rev-parse", "HEAD")
-    except FileNotFoundError:
-        return "unknown", False
-    if head.returncode:
-        return "unknown", False
-    return head.stdout.strip(), bool(git("status", "--porcelain").stdout.strip())

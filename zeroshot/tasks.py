@@ -213,7 +213,10 @@ def restricted(tasks: list[Task], path: Path) -> list[Task]:
     """
     if not path.is_file():
         raise ValueError(f"no file of candidates at {path}; write one item id per line")
-    wanted = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+    try:
+        wanted = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text at byte {error.start}; save it as UTF-8") from error
     unknown = wanted.difference(*(task.items for task in tasks))
     if unknown:
         raise ValueError(f"{path} names {len(unknown):,} items that no judged data set has, {min(unknown)} for one")

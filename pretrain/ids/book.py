@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from shards.tokenizer import UNK_ID
+from shards.tokenizer import UNK_ID, fingerprint
 
 VERSION = "2"
 SCHEMA = pa.schema(
@@ -178,8 +178,11 @@ class Book:
         """Read and verify a book. Raises ValueError for another version or a broken book."""
         if not path.is_file():
             raise ValueError(f"no ID book at {path}; make one with `idgenrec ids`")
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_file(source).read_all()
+        try:
+            with pa.memory_map(str(path)) as source:
+                table = pa.ipc.open_file(source).read_all()
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{path} is no ID book ({error}); make one with `idgenrec ids`") from error
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         if metadata.get("version") != VERSION:
             raise ValueError(f"{path} is an ID book of version {metadata.get('version')}; this release reads {VERSION}")
@@ -195,5 +198,12 @@ class Book:
             tokenizer_fingerprint=metadata["tokenizer_fingerprint"],
             options=json.loads(metadata["options"]),
         )
-        book.verify(tokenizer)
+        try:
+            book.verify(tokenizer)
+        except ValueError as error:
+            if book.tokenizer_fingerprint == fingerprint(tokenizer):
+                raise
+            raise ValueError(
+                f"{path} was made with another tokenizer; give the shards or the checkpoint that it was made for"
+            ) from error
         return book

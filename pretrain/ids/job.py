@@ -135,6 +135,8 @@ def make_book(
     another generator or with other options. `asked()` is called before each wave, on all ranks with the same result:
     where it gives the number of a signal, the job ends with Interrupted.
     """
+    if config.groups > len(tokenizer):
+        raise ValueError(f"groups is {config.groups}, the tokenizer has {len(tokenizer):,} pieces; 5 is the paper's")
     started, training = time.monotonic(), generator.training
     generator.eval()
     maker = Maker.of(generator, tokenizer, config)

@@ -13,17 +13,15 @@ from launchers import cli
 ROOT = Path(cli.__file__).resolve().parent.parent
 COMMANDS = (
     "demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report", "track", "compare", "recommend",
-    "launch", "jobs", "cancel", "logs",
+    "launch", "jobs", "cancel", "logs", "doctor",
 )  # fmt: skip
 
 
 def test_python_m_help():
     code = "import runpy, sys; sys.argv = ['idgenrec', '--help']\n"
-    code += "try: runpy.run_module('launchers.cli', run_name='__main__')\n"
-    code += "except SystemExit as end: print('STATUS', end.code)\n"
+    code += "runpy.run_module('launchers.cli', run_name='__main__')\n"
     code += "print('HEAVY', sorted({'torch', 'transformers', 'deepspeed', 'mlflow', 'polars'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "STATUS 0" in found.stdout or "STATUS None" in found.stdout
     assert all(command in found.stdout for command in COMMANDS)
     assert "HEAVY []" in found.stdout, "help does not wait for heavy libraries"
 
@@ -111,6 +109,7 @@ def test_zeroshot_among_candidates(idgenrec, trained_run, tmp_path):
     assert_one_error(idgenrec("zeroshot", *words, "--candidates", tmp_path / "nothing"), "no file of candidates")
 
 
+@pytest.mark.processes
 def test_a_book_is_made_looked_into_and_extended(idgenrec, small_model, tokenizer, shard_folder, tmp_path):
     """What a person does with one catalogue: make its book on two processes, ask it, grow it, compare."""
     from pretrain.ids.book import Book

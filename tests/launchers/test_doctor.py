@@ -93,6 +93,7 @@ def test_round_trip_verdicts():
     assert "refused" in doctor.judge_round_trip(2, None, "Connection refused").what
 
 
+@pytest.mark.processes
 def test_ranks_that_do_not_reach_each_other(tmp_path, monkeypatch):
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuch0")
     answer, said = probes.round_trip(2, tmp_path)
@@ -163,6 +164,7 @@ def test_mlflow(health, tmp_path):
     assert probes.mlflow(f"sqlite:///{tmp_path}/new/mlflow.db").level == "OK"
 
 
+@pytest.mark.processes
 def test_the_command_on_a_machine_that_is_well(idgenrec, shard_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -180,6 +182,7 @@ def test_the_command_on_a_machine_that_is_well(idgenrec, shard_folder, tmp_path,
     assert not list((tmp_path / "runs").glob(".doctor*"))
 
 
+@pytest.mark.processes
 def test_the_command_names_planted_faults(idgenrec, shard_folder, tmp_path, monkeypatch):
     lock = tmp_path / "extensions" / "py311_cpu" / "shm" / "lock"
     lock.parent.mkdir(parents=True)

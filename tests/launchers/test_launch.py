@@ -191,6 +191,7 @@ def test_only_launch_has_words_behind():
     assert split(["pretrain", "--", "x"]) == (["pretrain", "--", "x"], [])
 
 
+@pytest.mark.processes
 def test_debug_runs_in_this_process(shard_folder, tmp_path):
     """A process of its own all the same: what a rank sets is for good."""
     code = "import sys; from launchers import rank; from launchers.cli import main\n"
@@ -207,6 +208,7 @@ def test_debug_runs_in_this_process(shard_folder, tmp_path):
     assert list((tmp_path / "run" / "checkpoints").glob("step-*"))
 
 
+@pytest.mark.processes
 def test_torchrun_starts_a_written_job_and_local_goes_on_with_it(idgenrec, pretrain, tmp_path):
     words, run = pretrain
     job = tmp_path / "job.json"
@@ -325,6 +327,7 @@ def test_what_sbatch_refuses_is_one_line_and_leaves_no_launch(idgenrec, pretrain
     assert launch_folder.numbered(run / "launch") == []
 
 
+@pytest.mark.processes
 def test_shards_are_built_by_a_launch(idgenrec, shard_folder, tmp_path):
     from shards.manifest import Manifest
 

@@ -11,6 +11,7 @@ from pretrain.models import content_hash, load_model, save_model
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.processes
 def test_submitit_runs_an_ids_job_on_two_ranks(small_model, tokenizer, shard_folder, tmp_path):
     import submitit
 

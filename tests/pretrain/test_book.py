@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pretrain.ids.book import Book, canonical, normalise
+from shards.tokenizer import fingerprint
 
 
 def changed(book, row, **values):
@@ -90,8 +91,15 @@ def test_what_load_refuses(book, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="no ID book at"):
         Book.load(tmp_path / "none.arrow", tokenizer)
     path = tmp_path / "book.arrow"
-    changed(book, 0, texts="frost", token_ids=book.token_ids[3]).save(path)
+    broken = changed(book, 0, texts="frost", token_ids=book.token_ids[3])
+    dataclasses.replace(broken, tokenizer_fingerprint=fingerprint(tokenizer)).save(path)
     with pytest.raises(ValueError, match="share the ID"):
+        Book.load(path, tokenizer)
+    broken.save(path)
+    with pytest.raises(ValueError, match="was made with another tokenizer"):
+        Book.load(path, tokenizer)
+    path.write_bytes(b"no table")
+    with pytest.raises(ValueError, match="book.arrow is no ID book"):
         Book.load(path, tokenizer)
     book.save(path)
     with pa.memory_map(str(path)) as source:

@@ -14,6 +14,7 @@ from pretrain.policy import WINDOW, reason
 from pretrain.tracking import read_lines
 
 
+@pytest.mark.processes
 def test_killed_at_random_moments(tmp_path):
     """A seeded handful of what `python -m benchmarks.soak_train` does a hundred times."""
     said = soak_train.soak(tmp_path, kills=4, seed=1, ranks=2, stage=1)

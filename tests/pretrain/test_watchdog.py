@@ -39,6 +39,7 @@ def ranks_of(folder, hangs_at, limit=1.5):
     return [process.exitcode for process in ranks]
 
 
+@pytest.mark.processes
 def test_the_rank_that_hangs_is_named(tmp_path):
     assert ranks_of(tmp_path, hangs_at=3) == [STATUS, STATUS]
     said = (tmp_path / "err-0").read_text()

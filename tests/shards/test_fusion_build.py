@@ -137,6 +137,7 @@ def test_tar_reads_them(fusion):
         assert archive.getnames()[0].startswith("Patio/") and archive.getnames()[0].endswith(".json")
 
 
+@pytest.mark.processes
 def test_bytes_do_not_depend_on_processes(paper, fusion, tmp_path):
     build(config(paper, tmp_path / "out", workers=3, memory_gb=3.0))
     assert contents(tmp_path / "out") == contents(fusion[0])
@@ -152,6 +153,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("stop", ["clean.Toys", "tars.Home.0"])
 def test_a_killed_build_goes_on_where_it_was(paper, fusion, tmp_path, stop):
     import dataclasses

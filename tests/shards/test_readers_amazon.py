@@ -318,7 +318,7 @@ def test_the_fast_path_and_the_exact_path_agree(keys, tmp_path_factory):
             assert fast.equals(exact, null_equal=True) and fast.schema == exact.schema, batch.data
 
     agree()
-    assert sum(taken) > 50  # the property is about lines that the fast path takes
+    assert sum(taken) > 20  # the property is about lines that the fast path takes
 
 
 def test_clean_reviews_take_the_fast_path():

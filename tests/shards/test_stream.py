@@ -124,6 +124,7 @@ def test_exactly_once_in_one_order_and_resumable_at_another_world_size(
         assert end == over
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("workers", "prefetch", "window", "world_size"), [(1, 1, 0, 1), (2, 2, 40, 2), (3, 1, 25, 1), (4, 3, 0, 1)]
 )
@@ -139,6 +140,7 @@ def test_workers_change_nothing(small, workers, prefetch, window, world_size):
 
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
+@pytest.mark.processes
 def test_any_rank_reads_the_same_with_any_number_of_workers(data):
     """With workers as without, at random sizes, ranks, windows and places: what holds for none holds for all."""
     workers, world_size = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 16))
@@ -341,6 +343,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(small):
         list(batches)
 
 
+@pytest.mark.processes
 def test_workers_do_not_outlive_a_killed_parent(small):
     program = """if __name__ == "__main__":
         import multiprocessing, sys, time

@@ -16,7 +16,7 @@ from browser import Browser, chromium
 from mlflow_server import Proxy, Server
 
 from launchers.local import environment, free_port
-from launchers.track_command import Sync
+from launchers.track_command import Track
 from pretrain import tracking
 from pretrain.delivery import EVENTS, STATE, Address
 from pretrain.tracking import Tracker, read_lines
@@ -187,7 +187,7 @@ def test_a_run_begun_at_a_server_that_is(mode, server, proxy, tmp_path, monkeypa
     (said,) = job.listener.said
     assert f"idgenrec track sync {job.folder}" in said
     proxy.mode = "well"
-    Sync((str(job.folder),)).run()
+    Track("sync", (str(job.folder),)).run()
     job.check(server)
 
 
@@ -228,12 +228,12 @@ def test_down_from_the_start_and_synced_twice(server, tmp_path, monkeypatch, cap
         (said,) = job.listener.said
         assert f"idgenrec track sync {job.folder}" in said
         with pytest.raises(ValueError, match="does not take the lines"):
-            Sync((str(job.folder),)).run()
+            Track("sync", (str(job.folder),)).run()
     finally:
         server.begin()
         server.wait()
-    Sync((str(job.folder),)).run()
-    Sync((str(job.folder),)).run()
+    Track("sync", (str(job.folder),)).run()
+    Track("sync", (str(job.folder),)).run()
     assert f"{job.folder}: 0 lines sent" in capsys.readouterr().out
     job.check(server)
 
@@ -265,7 +265,7 @@ def test_a_deleted_run_is_named_and_goes_on_when_restored(server, tmp_path, monk
     (said,) = job.listener.said
     assert f"run {run_id} is deleted in MLflow; restore it there" in said
     client_of(server).restore_run(run_id)
-    Sync((str(job.folder),)).run()
+    Track("sync", (str(job.folder),)).run()
     job.check(server)
 
 
@@ -346,7 +346,7 @@ def test_a_training_run_while_the_server_is_killed(server, train_config, tmp_pat
         server.wait()
     said = process.communicate()[1]
     assert process.returncode == 0, said
-    Sync((str(folder),)).run()
+    Track("sync", (str(folder),)).run()
     client, run = only_run(server, "tracked")
     assert run.info.status == "FINISHED"
     wanted = Counter(

@@ -1,0 +1,37 @@
+"""`idgenrec ids`: the ID book of one catalogue.
+
+Enters: words. Leaves: one Arrow file. Must hold: it must not exist before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from launchers.config_file import FromFile
+from launchers.ids_config import IdsConfig
+
+
+@dataclass(frozen=True)
+class Ids(FromFile):
+    """Give every item of a catalogue a unique textual ID (Algorithm 1 over all ranks).
+
+    In: a generator and a shard folder.
+
+    Out: one Arrow file, the ID book. A killed job is taken up again by the same command, on any number of ranks.
+
+    Example: idgenrec ids --generator RUN/checkpoints/step-0001000/generator --shards shards --catalogue Beauty --out
+    beauty.arrow
+    """
+
+    config: Annotated[IdsConfig, tyro.conf.arg(name="")]
+    processes: int = 1
+    """Local processes (ranks)."""
+
+    def run(self) -> None:
+        from launchers.local import launch
+
+        launch("ids", dataclasses.asdict(self.config), self.processes)

@@ -1,0 +1,80 @@
+"""`idgenrec zeroshot` and `idgenrec report`: judge a run, and write its report again.
+
+Enters: words. Leaves: a folder with the report. Must hold: exit status 3 where the audit failed, with the results
+written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from launchers.config_file import FromFile
+from zeroshot.config import AUDIT_FAILED, EvaluateConfig
+
+
+@dataclass(frozen=True)
+class Zeroshot(FromFile):
+    """Judge a run on the unseen data sets of a shard folder, beside the training-free baselines; writes the report.
+
+    In: a run or a checkpoint, and a shard folder with test sets.
+
+    Out: a folder with report.html, report.md, results.json, ranks.parquet and the ID book of each data set. An
+    interrupted evaluation is taken up again by the same command.
+
+    Exit status 3: the audit found that these numbers cannot be believed; the results are written all the same.
+
+    Example: idgenrec zeroshot --checkpoint runs/first --shards shards --out runs/first-report
+    """
+
+    config: Annotated[EvaluateConfig, tyro.conf.arg(name="")]
+    processes: int = 1
+    """Local processes (ranks)."""
+
+    def run(self) -> None:
+        from launchers.local import RankFailed, launch
+        from launchers.summary import failed_checks, headline_lines
+
+        status = 0
+        try:
+            launch("zeroshot", dataclasses.asdict(self.config), self.processes)
+        except RankFailed as error:
+            if error.status != AUDIT_FAILED:
+                raise
+            status = error.status
+        results = Path(self.config.out) / "results.json"
+        print("\n".join(headline_lines(results)))
+        print(f"report: {Path(self.config.out) / 'report.html'}")
+        for line in failed_checks(results):
+            print(line, file=sys.stderr)
+        if status:
+            sys.exit(status)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report.html and report.md again from the results.json and ranks.parquet of a folder.
+
+    In: the folder that `idgenrec zeroshot` wrote.
+
+    Out: report.html and report.md in that folder; no model is needed.
+
+    Example: idgenrec report --results runs/demo-001/report
+    """
+
+    results: str
+    """Folder with results.json and ranks.parquet."""
+
+    def run(self) -> None:
+        from zeroshot import results
+        from zeroshot.ranks import load_ranks
+        from zeroshot.report import write_report
+
+        folder = Path(self.results)
+        ranks = load_ranks(folder / "ranks.parquet")
+        print(write_report(results.load(folder / "results.json"), ranks, folder)[0])
