@@ -136,6 +136,14 @@ def judge_signal(step: float, save: float, delay: float) -> Finding:
     return Finding("OK", what)
 
 
+def judge_sbatch(taken: bool, said: str) -> Finding:
+    """What sbatch says of the job file that a launch would give it."""
+    if taken:
+        return Finding("OK", f"sbatch takes the job: {said}")
+    cure = "change --slurm.* (idgenrec launch slurm --dry-run shows the file)"
+    return Finding("ERROR", f"sbatch refuses the job: {said}", cure)
+
+
 def judge_shm(free: int, processes: int) -> Finding:
     """Room in /dev/shm."""
     what, needed = f"{size(free)} are free in /dev/shm", processes * SHM_OF_A_RANK

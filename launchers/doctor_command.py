@@ -7,13 +7,16 @@ what is not asked for is not looked at.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+from launchers.slurm_options import SlurmOptions
 
 if TYPE_CHECKING:
     from launchers.doctor import Finding
@@ -39,8 +42,8 @@ class Doctor:
     """Ranks on this machine."""
     tracking_uri: str | None = None
     """MLflow store; none = MLFLOW_TRACKING_URI, or it is not looked at."""
-    signal_delay: float = 90.0
-    """Seconds between the scheduler's signal and the end of the job (submitit's default is 90)."""
+    slurm: SlurmOptions = field(default_factory=SlurmOptions)
+    """Where there is an sbatch it is asked whether it would take such a job; nothing is submitted."""
 
     def run(self) -> None:
         from launchers.doctor import Finding
@@ -97,7 +100,11 @@ class Doctor:
         yield doctor.judge_round_trip(self.processes, *probes.round_trip(self.processes, folder))
         step, save = probes.longest_step(folder), probes.save_seconds(folder, rate)
         if step is not None and save is not None:
-            yield doctor.judge_signal(step, save, self.signal_delay)
+            yield doctor.judge_signal(step, save, self.slurm.signal_seconds)
+        if shutil.which("sbatch"):
+            from launchers.slurm import trial
+
+            yield doctor.judge_sbatch(*trial(self.slurm, folder))
 
     def _outlook(self, folder: Path) -> Outlook:
         """Of the models of the run, where it has a checkpoint, else of those that `pretrain` takes by default."""

@@ -12,7 +12,9 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -29,7 +31,7 @@ from pretrain.secrets import HIDDEN, redacted
 def dry_run(works: Sequence[Work], options: SlurmOptions, after: Sequence[Path]) -> list[str]:
     """The sbatch file and where things would go."""
     folders = [launch_folder.next_folder(work.launches) for work in works]
-    executor = _executor(works, options, folders[0], dependency(after))
+    executor = _executor(works[0].task, options, folders[0], dependency(after))
     if len(works) > 1:
         executor.parameters["map_count"] = len(works)
     text = executor._make_submission_file_text(executor._submitit_command_str, "")
@@ -58,7 +60,7 @@ def submit(works: Sequence[Work], options: SlurmOptions, after: Sequence[Path]) 
             refuse_live(work)
         waited_for = dependency(after)
         folders = [launch_folder.next_folder(work.launches) for work in works]
-        executor = _executor(works, options, folders[0], waited_for)
+        executor = _executor(works[0].task, options, folders[0], waited_for)
         codes = [launch_folder.write(folder, work.values()) for folder, work in zip(folders, works, strict=True)]
         try:
             with _environment(_variables(works, options) | {REQUEUES: str(options.max_requeues)}):
@@ -79,6 +81,17 @@ def submit(works: Sequence[Work], options: SlurmOptions, after: Sequence[Path]) 
             })  # fmt: skip
     lines = [f"job {job.job_id}, {options.ranks} ranks: {folder}" for job, folder in zip(jobs, folders, strict=True)]
     return [*lines, *(f"waits for job {job} of {run}" for run, job in waited_for.items()), f"logs: {logs}"]
+
+
+def trial(options: SlurmOptions, run: Path) -> tuple[bool, str]:
+    """Whether sbatch would take a job of these options in a run folder, and what it says. Nothing is submitted."""
+    executor = _executor("doctor", options, launch_folder.next_folder(run.absolute() / "launch"), {})
+    with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
+        file.write(executor._make_submission_file_text(executor._submitit_command_str, ""))
+        file.flush()
+        done = subprocess.run(["sbatch", "--test-only", file.name], capture_output=True, text=True, timeout=60)
+    said = re.findall(r"(?:sbatch|allocation failure|error): (.+)", done.stderr) or [done.stderr.strip()]
+    return done.returncode == 0, redacted("; ".join(said))
 
 
 def refuse_live(work: Work) -> None:
@@ -128,7 +141,7 @@ def _variables(works: Sequence[Work], options: SlurmOptions) -> dict[str, str]:
     return found
 
 
-def _executor(works: Sequence[Work], options: SlurmOptions, folder: Path, waited_for: Mapping[str, str]) -> Any:
+def _executor(task: str, options: SlurmOptions, folder: Path, waited_for: Mapping[str, str]) -> Any:
     import submitit
 
     class Executor(submitit.SlurmExecutor):
@@ -146,7 +159,7 @@ def _executor(works: Sequence[Work], options: SlurmOptions, folder: Path, waited
         f"export PYTHONPATH={shlex.quote(str(folder / launch_folder.CODE))}${{PYTHONPATH:+:$PYTHONPATH}}",
         f"export OMP_NUM_THREADS={threads} POLARS_MAX_THREADS={threads}",
     ]
-    executor.update_parameters(**options.parameters(f"idgenrec-{works[0].task}", setup, list(waited_for.values())))
+    executor.update_parameters(**options.parameters(f"idgenrec-{task}", setup, list(waited_for.values())))
     return executor
 
 

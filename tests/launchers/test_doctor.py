@@ -4,6 +4,7 @@ import dataclasses
 import http.server
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -16,6 +17,33 @@ from launchers.preflight import look
 from pretrain.config import ModelConfig, PretrainConfig
 
 GB = 10**9
+
+
+@pytest.fixture(autouse=True)
+def sbatch(monkeypatch, tmp_path):
+    """`sbatch(script)`: this machine has an sbatch that does so; else it has none, whatever is installed."""
+    found = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name, *more: None if name == "sbatch" else found(name, *more))
+
+    def make(script):
+        programs = tmp_path / "bin"
+        programs.mkdir(exist_ok=True)
+        (programs / "sbatch").write_text(f"#!/bin/sh\n{script}\n")
+        (programs / "sbatch").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+        monkeypatch.setattr(shutil, "which", found)
+
+    return make
+
+
+def test_sbatch_is_asked_whether_it_takes_the_job(idgenrec, sbatch, tmp_path):
+    sbatch('grep -q -- "#SBATCH --partition=gpu" "$2" && echo "sbatch: Job 7 to start at 2026-12-01" >&2 && exit 0\n'
+           'echo "allocation failure: Invalid partition name specified" >&2; exit 1')  # fmt: skip
+    asked = ["doctor", "--run", tmp_path / "runs", "--slurm.partition"]
+    status, out, _ = idgenrec(*asked, "gpu")
+    assert status == 0 and "OK      sbatch takes the job: Job 7 to start at 2026-12-01\n" in out
+    status, out, _ = idgenrec(*asked, "nope")
+    assert status == 1 and "ERROR   sbatch refuses the job: Invalid partition name specified; change --slurm.*" in out
 
 
 def levels(findings):
@@ -191,7 +219,8 @@ def test_the_command_names_planted_faults(idgenrec, shard_folder, tmp_path, monk
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     run_with(tmp_path / "run", 30.0, 80.0)
     status, out, _ = idgenrec(
-        "doctor", "--run", tmp_path / "run", "--tracking-uri", "http://me:hunter2@127.0.0.1:1"
+        "doctor", "--run", tmp_path / "run", "--tracking-uri", "http://me:hunter2@127.0.0.1:1",
+        "--slurm.signal-seconds", 90,
     )  # fmt: skip
     assert status == 1 and "hunter2" not in out
     errors = [line for line in out.splitlines() if line.startswith("ERROR")]
@@ -202,8 +231,8 @@ def test_the_command_names_planted_faults(idgenrec, shard_folder, tmp_path, monk
 
 def test_a_run_that_has_ended(idgenrec, shard_folder, trained_run):
     """Its own models, step and save are looked at."""
-    status, out, _ = idgenrec("doctor", "--shards", shard_folder, "--run", trained_run[1], "--signal-delay", "0.001")
-    assert status == 1 and "needed at ZeRO stage 0" in out and "nothing would be saved" in out
+    status, out, _ = idgenrec("doctor", "--shards", shard_folder, "--run", trained_run[1])
+    assert status == 0 and "needed at ZeRO stage 0" in out and "a signal comes 120 s before the end" in out
     assert not (Path(trained_run[1]) / "doctor").exists()
 
 

@@ -318,6 +318,66 @@ def test_a_job_comes_back_while_it_runs_and_not_for_ever(
     assert len(waited) == int(rank) + requeued, "another rank waits for rank 0 first, all wait for their end"
 
 
+def slow_run(run):
+    """What a run leaves whose steps took 40 s and whose checkpoint took 100 s."""
+    steps = [
+        {"time": 1.0, "step": 1, "group": "a", "a/loss": 1.0},
+        {"time": 41.0, "step": 2, "group": "a", "a/loss": 1.0},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    folder = run / "checkpoints" / "step-0000002"
+    folder.mkdir(parents=True)
+    for name, written in (("COMPLETE", 1100.0), ("state.json", 1000.0)):
+        (folder / name).write_text("{}")
+        os.utime(folder / name, (written, written))
+
+
+def test_a_signal_that_leaves_no_time_to_save_is_refused(idgenrec, pretrain):
+    words, run = pretrain
+    run.mkdir()
+    slow_run(run)
+    status, _, err = idgenrec("launch", "slurm", "--dry-run", "--", *words)
+    assert status == 2 and "--signal-seconds 120 is too short" in err and err.endswith("; give 280\n")
+    assert "a step took up to 40.0 s and a checkpoint 100.0 s" in err
+    status, _, err = idgenrec("launch", "slurm", "--dry-run", "--signal-seconds", 280, "--", *words)
+    assert "signal" not in err
+
+
+def test_stages_wait_for_runs_that_were_launched_and_arrays_for_values(idgenrec, pretrain, launched, tmp_path):
+    words, _ = pretrain
+    other = launched("7")
+    status, out, err = idgenrec(
+        "launch",
+        "slurm",
+        "--dry-run",
+        "--after",
+        other,
+        "--",
+        "pretrain",
+        "--shards",
+        "not-yet",
+        "--out",
+        tmp_path / "b",
+    )
+    assert status == 0 and err == ""
+    assert "#SBATCH --dependency=afterok:7" in out and "#SBATCH --kill-on-invalid-dep=yes" in out
+    assert "pretrain: " in out and "not-yet is not there yet: checked when the job starts" in out
+    for job, why in (("8", "SLURM does not know job 8"), ("9", "Unable to contact")):
+        launch_folder.write_record(other / "launch" / "001", {"job": job, "ranks": 2, "logs": "", "after": {}})
+        status, _, err = idgenrec("launch", "slurm", "--dry-run", "--after", other, "--", *words)
+        assert status == 2 and why in err and err.count("\n") == 1
+    status, _, err = idgenrec("launch", "slurm", "--dry-run", "--after", tmp_path / "none", "--", *words)
+    assert status == 2 and "was not launched on SLURM" in err
+    many = [*words[:4], tmp_path / "run-{each}", *words[5:], "--seed", "{each}"]
+    status, out, _ = idgenrec("launch", "slurm", "--dry-run", "--each", 3, 4, "--", *many)
+    assert status == 0 and "#SBATCH --array=0-1%2" in out and f"folder       {tmp_path}/run-4/launch/001" in out
+    for each, behind in (([], many), (["--each", 3], words)):
+        status, _, err = idgenrec("launch", "slurm", "--dry-run", *each, "--", *behind)
+        assert status == 2 and "belong together" in err
+    status, _, err = idgenrec("launch", "slurm", "--each", 3, 4, "--", *words, "--seed", "{each}")
+    assert status == 2 and "put {each} into --out" in err
+
+
 def test_what_sbatch_refuses_is_one_line_and_leaves_no_launch(idgenrec, pretrain, launched, tmp_path):
     words, run = pretrain
     launched("8")

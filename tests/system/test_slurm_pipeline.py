@@ -73,6 +73,13 @@ def test_a_pipeline_from_raw_data_to_reports_keeps_its_secrets(slurm, stages, tr
     assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
 
 
+def test_the_doctor_asks_sbatch(slurm, tmp_path):
+    out, _, _ = idgenrec("doctor", "--run", tmp_path / "runs", "--slurm.nodes", "2")
+    assert "OK      sbatch takes the job: Job " in out and "to start at" in out
+    out, _, status = idgenrec("doctor", "--run", tmp_path / "runs", "--slurm.nodes", "3")
+    assert status == 1 and "ERROR   sbatch refuses the job: " in out, out
+
+
 def test_a_failed_stage_stops_what_waits_for_it_and_says_why(slurm, stages, tmp_path):
     shards, run = tmp_path / "shards", tmp_path / "run"
     first = submitted(*ONE, "--setup", "sleep 12; echo the disk is away >&2; exit 7", "--", *stages["shard"])
