@@ -20,6 +20,7 @@ import tyro
 from launchers.book_command import Book
 from launchers.compare_command import Compare
 from launchers.config_file import FromFile, load, named_file, printed
+from launchers.console import MODES, OUTPUT
 from launchers.demo_command import Demo
 from launchers.doctor_command import Doctor
 from launchers.export_command import Export
@@ -91,6 +92,9 @@ def with_defaults(words: list[str]) -> Any:
 
 def perform(words: Sequence[str]) -> None:
     """Do what the words ask for."""
+    words = list(words)
+    while words and words[0] in MODES:
+        os.environ[OUTPUT] = MODES[words.pop(0)]  # for the ranks too
     before, behind = split(words)
     if before in (["-h"], ["--help"]):
         print(first_page(COMMANDS))
