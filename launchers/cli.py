@@ -57,6 +57,8 @@ COMMANDS: dict[str, type] = {
     "doctor": Doctor,
     "track": Track,
 }
+TAKEN_UP = {"shard", "pretrain", "ids", "zeroshot"}
+"""What goes on where it was when the same command is given again."""
 Command = functools.reduce(
     operator.or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items())
 )
@@ -128,7 +130,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
-        print("interrupted; the same command takes the run up again", file=sys.stderr)
+        again = TAKEN_UP.intersection(sys.argv)
+        print(
+            "interrupted; the same command " + ("takes the run up again" if again else "begins anew"), file=sys.stderr
+        )
         sys.exit(130)
     except Exception as error:
         from launchers.local import RankFailed
