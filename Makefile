@@ -50,7 +50,7 @@ test: $(STAMP)
 unit: export OMP_NUM_THREADS = 1
 unit: $(STAMP)
 	@echo "running the tests of one process"
-	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -m 'not processes' -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -m 'not processes and not slow' -n $(WORKERS) --dist loadgroup $(ARGS)
 
 docs: $(STAMP)
 	@echo "documentation: build/docs/docs/contents.html"

@@ -11,6 +11,7 @@ root_doc = "docs/contents"
 include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "docs/benchmarks/*.md"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
+highlight_language = "none"
 html_theme = "furo"
 html_title = "idgenrec"
 html_copy_source = False

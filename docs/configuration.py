@@ -55,7 +55,7 @@ def docs_of(kind: type) -> dict[str, str]:
     for field, text in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
             assert isinstance(field.target, ast.Name)
-            found[field.target.id] = " ".join(str(text.value.value).split())
+            found[field.target.id] = " ".join(str(text.value.value).split()).replace("<", "&lt;")
     return found
 
 

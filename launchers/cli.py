@@ -20,6 +20,7 @@ import tyro
 from launchers.book_command import Book
 from launchers.compare_command import Compare
 from launchers.config_file import FromFile, load, named_file, printed
+from launchers.console import MODES, OUTPUT
 from launchers.demo_command import Demo
 from launchers.doctor_command import Doctor
 from launchers.export_command import Export
@@ -56,6 +57,8 @@ COMMANDS: dict[str, type] = {
     "doctor": Doctor,
     "track": Track,
 }
+TAKEN_UP = {"shard", "pretrain", "ids", "zeroshot"}
+"""What goes on where it was when the same command is given again."""
 Command = functools.reduce(
     operator.or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items())
 )
@@ -91,6 +94,9 @@ def with_defaults(words: list[str]) -> Any:
 
 def perform(words: Sequence[str]) -> None:
     """Do what the words ask for."""
+    words = list(words)
+    while words and words[0] in MODES:
+        os.environ[OUTPUT] = MODES[words.pop(0)]  # for the ranks too
     before, behind = split(words)
     if before in (["-h"], ["--help"]):
         print(first_page(COMMANDS))
@@ -124,7 +130,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
-        print("interrupted; the same command takes the run up again", file=sys.stderr)
+        again = TAKEN_UP.intersection(sys.argv)
+        print(
+            "interrupted; the same command " + ("takes the run up again" if again else "begins anew"), file=sys.stderr
+        )
         sys.exit(130)
     except Exception as error:
         from launchers.local import RankFailed

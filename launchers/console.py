@@ -1,61 +1,99 @@
-"""What a person sees: a live bar on a terminal, plain lines in a log.
+"""What a person sees: a live bar on a terminal, plain lines in a log, nothing when quiet, objects for a program.
 
-Enters: lines and progress of long work. Leaves: text on standard output. Must hold: only rank 0 speaks; nothing but a
-terminal gets colours or redrawn lines; a log gets a line at most every few seconds.
+Enters: lines, results and progress of long work; `IDGENREC_OUTPUT`, which the command line sets for its ranks too.
+Leaves: text on standard output. Must hold: only rank 0 speaks; nothing but a terminal gets colours or redrawn lines; a
+log gets a line at most every few seconds; as JSON each line is one object.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 
 LOG_INTERVAL = 10.0
+OUTPUT = "IDGENREC_OUTPUT"
+MODES = {"--quiet": "quiet", "--json": "json"}
 
 
 class Console:
     """The Reporter of the command line."""
 
     def __init__(self, speaks: bool = True) -> None:
-        self.speaks = speaks
-        self.live = speaks and sys.stdout.isatty()
-        self._started: dict[str, float] = {}
+        self.mode = os.environ.get(OUTPUT, "") if speaks else "silent"
+        self.live = not self.mode and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+        self._begun: dict[str, tuple[float, int]] = {}
         self._last = 0.0
         self._bar = None
 
     def line(self, text: str) -> None:
-        """Print one line."""
-        if self.speaks:
+        """Say one line."""
+        if self.mode == "json":
+            self._say({"line": text})
+        elif not self.mode:
+            print(text, flush=True)
+
+    def result(self, text: str) -> None:
+        """Say what the command was given for, when quiet too."""
+        if self.mode == "json":
+            self._say({"result": text})
+        elif self.mode != "silent":
             print(text, flush=True)
 
     def progress(self, what: str, done: int, total: int, unit: str, note: str = "") -> None:
-        """Show that `done` of `total` units are done, with rate and time left."""
-        if not self.speaks:
+        """Show that `done` of `total` units are done, with rate, time left and memory of this process."""
+        if self.mode in ("quiet", "silent"):
             return
         now = time.monotonic()
-        started = self._started.setdefault(what, now)
+        started, before = self._begun.setdefault(what, (now, done))
+        rate = (done - before) / (now - started) if now > started else 0.0
+        left = (total - done) / rate if rate and done < total else None
         if self.live:
-            self._draw(what, done, total, unit, note)
+            self._draw(what, done, total, unit, note, rate)
         elif done >= total or now - self._last >= LOG_INTERVAL:
             self._last = now
-            rate = done / max(now - started, 1e-9)
-            left = f", {(total - done) / rate:,.0f} s left" if done < total and now > started else ""
-            print(f"  {what}: {done:,} of {total:,} {unit}{left}{', ' + note if note else ''}", flush=True)
+            if self.mode == "json":
+                seconds_left = None if left is None else round(left, 1)
+                self._say(
+                    {
+                        "what": what, "done": done, "total": total, "unit": unit, "per_second": round(rate, 3),
+                        "seconds_left": seconds_left, "memory_gb": round(memory_gb(), 3), "note": note,
+                    }
+                )  # fmt: skip
+            else:
+                said = [f"{done:,} of {total:,} {unit}"]
+                said += [f"{rate:,.1f}/s"] if rate else []
+                said += [f"{left:,.0f} s left"] if left is not None else []
+                said += [f"{memory_gb():.1f} GB"] + ([note] if note else [])
+                print(f"  {what}: {', '.join(said)}", flush=True)
         if done >= total:
-            self._started.pop(what, None)
+            self._begun.pop(what, None)
 
-    def _draw(self, what: str, done: int, total: int, unit: str, note: str) -> None:
+    def _say(self, value: dict[str, object]) -> None:
+        print(json.dumps(value, ensure_ascii=False), flush=True)
+
+    def _draw(self, what: str, done: int, total: int, unit: str, note: str, rate: float) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        speed = f"{rate:,.1f}/s, {memory_gb():.1f} GB"
         if self._bar is None:
             self._bar = Progress(
                 TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(),
-                TextColumn("{task.fields[unit]}"),
+                TextColumn("{task.fields[unit]}, {task.fields[speed]}"),
                 TimeRemainingColumn(), TextColumn("{task.fields[note]}"), transient=True,
             )  # fmt: skip
             self._bar.start()
-            self._bar.add_task(what, total=total, unit=unit, note=note)
-        self._bar.update(self._bar.task_ids[0], completed=done, note=note)
+            self._bar.add_task(what, total=total, unit=unit, note=note, speed=speed)
+        self._bar.update(self._bar.task_ids[0], completed=done, note=note, speed=speed)
         if done >= total:
             self._bar.stop()
             self._bar = None
-            print(f"  {what}: {total:,} {unit}{', ' + note if note else ''}", flush=True)
+            print(f"  {what}: {total:,} {unit}, {speed}{', ' + note if note else ''}", flush=True)
+
+
+def memory_gb() -> float:
+    """Resident memory of this process."""
+    import psutil
+
+    return psutil.Process().memory_info().rss / 1e9

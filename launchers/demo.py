@@ -44,10 +44,10 @@ def run_demo(folder: Path, seed: int, transfer: bool, processes: int, console: C
     judged = EvaluateConfig(str(folder / "run"), str(shards), str(folder / "report"), seed=seed)
     launch("zeroshot", dataclasses.asdict(judged), processes)
     for line in headline_lines(folder / "report" / "results.json"):
-        console.line(line)
+        console.result(line)
     console.line(f"done in {time.monotonic() - started:.0f} s")
-    console.line(f"report:  {folder / 'report' / 'report.html'}")
-    console.line(f"MLflow:  mlflow ui --backend-store-uri {default_uri(folder)}")
+    console.result(f"report:  {folder / 'report' / 'report.html'}")
+    console.result(f"MLflow:  mlflow ui --backend-store-uri {default_uri(folder)}")
     return folder / "report" / "report.html"
 
 

@@ -25,6 +25,7 @@ GROUPS = {
 }
 FOOT = """\
 idgenrec COMMAND --help     what a command reads and writes, all of its options, an example
+idgenrec --quiet COMMAND    results and errors alone; with --json instead each line is an object, progress too
 idgenrec --version          versions of idgenrec, Python and the libraries that matter
 idgenrec --completion bash  a script for tab completion (bash, zsh, fish, tcsh); for bash: eval "$(...)" in ~/.bashrc
 

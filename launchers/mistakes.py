@@ -24,7 +24,7 @@ from tyro._errors import (
     on_parse_error,
 )
 
-FIRST_OPTIONS = ("--help", "--version", "--completion")
+FIRST_OPTIONS = ("--help", "--version", "--completion", "--quiet", "--json")
 
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "{None}": "None"}
 

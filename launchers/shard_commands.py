@@ -98,11 +98,16 @@ class Inspect:
     """Check every hash, tar, row and the tokenizer too."""
 
     def run(self) -> None:
+        from launchers.console import Console
         from shards.inspection import inspect_lines
         from shards.manifest import Manifest
         from shards.verify import verify
 
-        manifest = verify(self.shards) if self.verify else Manifest.load(self.shards)
+        console = Console()
+        if self.verify:
+            manifest = verify(self.shards, lambda done, total: console.progress("verified", done, total, "files"))
+        else:
+            manifest = Manifest.load(self.shards)
         print("\n".join(inspect_lines(manifest)))
         if self.verify:
             print(f"\n{self.shards}: every file is whole")

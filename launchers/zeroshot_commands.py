@@ -37,6 +37,7 @@ class Zeroshot(FromFile):
     """Local processes (ranks)."""
 
     def run(self) -> None:
+        from launchers.console import Console
         from launchers.local import RankFailed, launch
         from launchers.summary import failed_checks, headline_lines
 
@@ -48,8 +49,10 @@ class Zeroshot(FromFile):
                 raise
             status = error.status
         results = Path(self.config.out) / "results.json"
-        print("\n".join(headline_lines(results)))
-        print(f"report: {Path(self.config.out) / 'report.html'}")
+        console = Console()
+        for line in headline_lines(results):
+            console.result(line)
+        console.result(f"report: {Path(self.config.out) / 'report.html'}")
         for line in failed_checks(results):
             print(line, file=sys.stderr)
         if status:

@@ -5,6 +5,7 @@ and how. It must hold that nothing behind the first damage is trusted, and that 
 content: a tar may have been wrong when it was hashed.
 """
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,11 @@ from shards.tars import read_tar
 from shards.tokenizer import fingerprint, load_tokenizer
 
 
-def verify(folder: str | Path) -> Manifest:
-    """Checks paths, hashes, the tokenizer, the tables and every record; returns the manifest. ValueError: see above."""
+def verify(folder: str | Path, progress: Callable[[int, int], None] = lambda done, total: None) -> Manifest:
+    """Checks paths, hashes, the tokenizer, the tables and every record; returns the manifest. ValueError: see above.
+
+    `progress` is called with the files that are read and how many there are.
+    """
     manifest = Manifest.load(folder)
     _check_layout(folder, manifest)
     made_with = fingerprint(load_tokenizer(store.local_copy(folder, TOKENIZER_FOLDER)))
@@ -28,6 +32,7 @@ def verify(folder: str | Path) -> Manifest:
             f"{folder}/{MANIFEST_FILE} is from another tokenizer than {folder}/{TOKENIZER_FOLDER} (fingerprint "
             f"{manifest.tokenizer.fingerprint[:12]}, not {made_with[:12]}); build the shards again"
         )
+    done, total = 0, sum(len(member.files) + len(member.tars) for member in manifest.members)
     for member in manifest.members:
         for file, digest in member.files.items():
             if store.sha256(folder, file) != digest:
@@ -36,7 +41,11 @@ def verify(folder: str | Path) -> Manifest:
                 )
         _check_items(folder, member, manifest.tokenizer.vocab_size)
         _check_holdout(folder, member)
-        _check_tars(folder, member)
+        done += len(member.files)
+        progress(done, total)
+        for _ in _check_tars(folder, member):
+            done += 1
+            progress(done, total)
     return manifest
 
 
@@ -88,8 +97,8 @@ def _check_range(what: str, values: pa.Array, stop: int) -> None:
         raise ValueError(f"{what} run from {found.min()} to {found.max()}, not inside 0 to {stop - 1}")
 
 
-def _check_tars(folder: str | Path, member: Member) -> None:
-    """Every tar is whole, and no record is in two."""
+def _check_tars(folder: str | Path, member: Member) -> Iterator[None]:
+    """Every tar is whole, and no record is in two. Yields after each tar."""
     numbers: list[np.ndarray] = []
     for tar in member.tars:
         records, size = read_tar(folder, tar, member.name, member.num_items)
@@ -97,6 +106,7 @@ def _check_tars(folder: str | Path, member: Member) -> None:
             raise ValueError(f"{folder}/{tar.file} has {size} bytes, the manifest says {tar.bytes}; build it again")
         here = np.array([int(key.rpartition("/")[2]) for key in records.keys], dtype=np.int64)
         numbers.append(here)
+        yield
     everywhere = np.concatenate([*numbers, np.empty(0, dtype=np.int64)])
     if len(np.unique(everywhere)) == len(everywhere):
         return

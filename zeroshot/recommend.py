@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import torch
 from transformers import T5ForConditionalGeneration
 
@@ -86,10 +85,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def book_of(models: Models, items: ItemTable, old: Path | None, journal: Path | None, reporter: Reporter) -> Book:
     """The catalogue's book. `old`: a book whose items keep their IDs; `journal`: where a killed job is taken up."""
-    try:
-        before = None if old is None else Book.load(old, models.tokenizer)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{old} is no ID book ({error}); name one that --save-book or `idgenrec ids` wrote") from error
+    before = None if old is None else Book.load(old, models.tokenizer)
     world = World(0, 1, next(models.generator.parameters()).device)
     book, _ = make_book(
         models.generator, models.tokenizer, items, models.ids, world, reporter, journal=journal, old=before

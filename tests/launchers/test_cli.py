@@ -194,15 +194,18 @@ def test_the_ranks_own_words_are_not_repeated(idgenrec, monkeypatch):
     assert_one_error(idgenrec("ids", "--generator", "g", "--shards", "s", "--out", "o"), "what the rank says")
 
 
-def test_ctrl_c_is_130_and_says_what_to_do(idgenrec, monkeypatch):
-    from launchers import local
+def test_ctrl_c_is_130_and_says_what_to_do(idgenrec, monkeypatch, tmp_path):
+    from launchers import demo, local
 
     def launch(task, config, processes):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "launch", launch)
+    monkeypatch.setattr(demo, "write_marketplace", launch)
     status, _, err = idgenrec("ids", "--generator", "g", "--shards", "s", "--out", "o")
     assert status == 130 and "the same command takes the run up again" in err and "Traceback" not in err
+    status, _, err = idgenrec("demo", "--out", tmp_path / "demo")
+    assert status == 130 and err.splitlines()[-1] == "interrupted; the same command begins anew"
 
 
 def test_a_fault_of_ours_is_not_hidden(idgenrec, monkeypatch):

@@ -1,5 +1,6 @@
 """The console: plain lines in a log, only from rank 0, a live bar on a terminal alone."""
 
+import json
 import sys
 
 import pytest
@@ -38,6 +39,42 @@ def test_a_log_is_not_flooded(capsys, monkeypatch):
     assert 5 <= len(lines) <= 100 / console_module.LOG_INTERVAL + 2
     assert "1,000 of 1,000" in lines[-1]
     assert "s left" in lines[1] and "s left" not in lines[-1]
+    assert "10.0/s" in lines[-1] and " GB" in lines[-1]
+
+
+def test_a_work_that_is_taken_up_again_is_as_fast_as_it_is_now(capsys, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(console_module.time, "monotonic", lambda: now[0])
+    console = Console()
+    console.progress("long", 900, 1000, "steps")
+    now[0] += 20
+    console.progress("long", 910, 1000, "steps")
+    assert "910 of 1,000 steps, 0.5/s, 180 s left" in capsys.readouterr().out
+
+
+def test_quiet_says_results_alone(capsys, monkeypatch):
+    monkeypatch.setenv(console_module.OUTPUT, "quiet")
+    work(Console())
+    Console().result("report: here")
+    assert capsys.readouterr().out == "report: here\n"
+
+
+def test_json_is_an_object_a_line(capsys, monkeypatch):
+    monkeypatch.setenv(console_module.OUTPUT, "json")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    work(Console())
+    Console().result("report: here")
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert said[0] == {"line": "a line"} and said[-1] == {"result": "report: here"}
+    (last,) = (one for one in said if one.get("what") == "phase two" and one["done"] == 3000)
+    assert last["total"] == 3000 and last["unit"] == "users" and last["memory_gb"] > 0
+    assert {"per_second", "seconds_left", "note"} < set(last)
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+    assert not Console().live
 
 
 def test_other_ranks_say_nothing(capsys):
@@ -48,6 +85,7 @@ def test_other_ranks_say_nothing(capsys):
 
 def test_a_terminal_gets_a_bar_that_ends(capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
     console = Console()
     assert console.live
     work(console)

@@ -89,6 +89,17 @@ def test_nobody_reads_to_the_end():
     assert found.stderr == "" and found.returncode in (0, 141)
 
 
+@pytest.mark.parametrize(("option", "mode"), [("--quiet", "quiet"), ("--json", "json")])
+def test_how_much_is_said_is_chosen_before_the_command(idgenrec, monkeypatch, option, mode):
+    from launchers import console
+
+    monkeypatch.setenv(console.OUTPUT, "")
+    words = ("report", "--results", "nowhere")
+    status, out, err = idgenrec(option, *words)
+    assert (status, out) == (2, "") and err.startswith("error: ")
+    assert console.Console().mode == mode
+
+
 CONFIGURED = {
     "pretrain": "--shards s --out o --schedule.rounds 3 --recommender.start-from t5 --engine.compile",
     "ids": "--generator g --shards s --out o --ids.groups 7",

@@ -114,6 +114,7 @@ def test_users_are_shown_with_titles(page: str) -> None:
     assert 'class="hit"' in section
 
 
+@pytest.mark.slow
 def test_six_sets_and_sixteen_recommenders_stay_under_five_megabytes(tmp_path: Path) -> None:
     strength = made_up.STRENGTH | {f"further-baseline-{number}": 0.3 for number in range(8)}
     kinds = made_up.KINDS | {name: "baseline" for name in strength if name not in made_up.KINDS}
