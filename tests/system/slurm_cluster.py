@@ -132,7 +132,10 @@ class Cluster:
                 daemon.kill()
                 daemon.wait()
         if self.owns_munge:
-            os.kill(int(Path("/run/munge/munged.pid").read_text()), signal.SIGTERM)
+            munged = int(Path("/run/munge/munged.pid").read_text())
+            os.kill(munged, signal.SIGTERM)
+            while Path(f"/proc/{munged}").exists():  # the next cluster must not take it for its own
+                time.sleep(0.05)
         HOSTS.write_text("".join(f"{line}\n" for line in HOSTS.read_text().splitlines() if line != HOSTS_LINE))
         os.environ.pop("SLURM_CONF", None)
         self.lock.close()
