@@ -14,7 +14,7 @@ from pathlib import Path
 
 from launchers.local import free_port
 
-STARTING_SECONDS = 180.0
+STARTING_SECONDS = 300.0
 
 
 class Server:

@@ -9,6 +9,8 @@ import pytest
 from slurm_cluster import call
 from slurm_runs import JOB, LONG, RUN, SHORT, final, launch, log, points, submitted, tracked
 
+pytestmark = pytest.mark.timeout(1500)  # beside other tests on two cores
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
@@ -20,7 +22,7 @@ def whole(slurm, runs, shard_folder):
     """A job of two nodes that nobody disturbed: its run folder and its number."""
     planted = ["--environment", "HF_TOKEN=hunter2", "--setup", 'test "$HF_TOKEN" || exit 9']
     job = submitted(*JOB, *planted, "--", "pretrain", "--shards", shard_folder, "--out", runs / "whole", *RUN, *SHORT)
-    slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 150)
+    slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 300)
     assert slurm.state(job) == "COMPLETED", log(runs / "whole")
     return runs / "whole", job
 
@@ -53,7 +55,7 @@ def test_preempted_and_requeued_it_ends_bit_identical_in_one_mlflow_run(slurm, w
     slurm.wait(lambda: slurm.state(job) == "PENDING", 40)
     assert 10 < len(points(run, "generator")) < len(points(whole[0], "generator"))
     slurm.hurry(job)
-    slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 150)
+    slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 300)
     assert slurm.state(job) == "COMPLETED" and slurm.fact(job, "Restarts") == "2", log(run)
     said = log(run)
     assert "stopped by SIGTERM" in said and f"job {job} goes back to the queue" in said
@@ -106,7 +108,7 @@ def test_preempted_in_the_middle_of_a_save_it_ends_bit_identical(slurm, whole, r
     assert "stopped by SIGTERM" in said and f"job {job} goes back to the queue" in said and not drafts()
     slurm.wait(lambda: slurm.state(other) == "COMPLETED", 40)
     slurm.hurry(job)
-    slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 200)
+    slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 400)
     assert slurm.state(job) == "COMPLETED" and "Traceback" not in log(run), log(run)
     assert final(run) == final(whole[0])
 
@@ -128,7 +130,7 @@ def test_a_lost_node_sends_the_job_back_and_it_ends_bit_identical(slurm, whole, 
             slurm.hurry(job)
         return slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING")
 
-    slurm.wait(ended, 300, 5)
+    slurm.wait(ended, 600, 5)
     assert slurm.state(job) == "COMPLETED" and int(slurm.fact(job, "Restarts")) >= 1, log(run) + slurm.said()
     assert final(run) == final(whole[0])
 

@@ -13,6 +13,7 @@ QUICK = [
     "--schedule.recommender-epochs", "1",
 ]  # fmt: skip
 SECRET = "hunter2"
+pytestmark = pytest.mark.timeout(1500)  # beside other tests on two cores
 PLANTED = ["--environment", f"HF_TOKEN={SECRET}", "--setup", 'test "$HF_TOKEN" || exit 9']
 ONE = ["--nodes", "1", "--minutes", "10"]
 
@@ -59,7 +60,7 @@ def test_a_pipeline_from_raw_data_to_reports_keeps_its_secrets(slurm, stages, tr
     said = idgenrec("jobs", run, tmp_path / "report-Places")[0]
     assert f"waits for job {jobs[0]} of {tmp_path}/shards: " in said and f"waits for job {jobs[1]} of {run}: " in said
     names = [*jobs, f"{array}_0", f"{array}_1"]
-    slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in names), 300)
+    slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in names), 600)
     assert [slurm.state(job) for job in names] == ["COMPLETED"] * 5, log(run)
     for name in ("Gifts", "Places"):
         results = json.loads((tmp_path / f"report-{name}" / "results.json").read_text())
@@ -85,7 +86,7 @@ def test_a_failed_stage_stops_what_waits_for_it_and_says_why(slurm, stages, tmp_
     first = submitted(*ONE, "--setup", "sleep 12; echo the disk is away >&2; exit 7", "--", *stages["shard"])
     second = submitted(*JOB, "--after", shards, "--", *stages["pretrain"])
     third = submitted(*ONE, "--after", run, "--each", "Gifts", "Places", "--", *stages["judge"])
-    slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in (first, second, f"{third}_1")), 60)
+    slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in (first, second, f"{third}_1")), 120)
     assert slurm.state(first) == "FAILED" and slurm.state(second) == slurm.state(f"{third}_1") == "CANCELLED"
     out, _, _ = idgenrec("jobs", run, tmp_path / "report-Places")
     assert f"did not start: job {first} of {shards} is FAILED\n    the disk is away\n" in out
@@ -102,10 +103,10 @@ def test_a_cancelled_stage_takes_the_rest_with_it_and_the_same_launches_go_on(sl
     slurm.wait(lambda: slurm.state(first) == "RUNNING")
     assert slurm.state(second) == "PENDING"
     assert idgenrec("cancel", shards) == (f"{shards}: job {first} is cancelled\n", "", 0)
-    slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in (first, second)), 60)
+    slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in (first, second)), 120)
     assert slurm.state(first) == slurm.state(second) == "CANCELLED"
     first = submitted(*ONE, "--", *stages["shard"])
     second = submitted(*JOB, "--after", shards, "--", *stages["pretrain"])
-    slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in (first, second)), 120)
+    slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in (first, second)), 300)
     assert slurm.state(second) == "COMPLETED", log(run)
     assert "launch 002" in idgenrec("jobs", run)[0] and list((run / "checkpoints").glob("step-*"))

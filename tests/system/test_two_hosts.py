@@ -11,8 +11,10 @@ from two_hosts import NAMES, TwoHosts
 
 LIMIT = 24
 """Seconds without progress, --hang-minutes, after which the run has to end."""
-SLACK = 45
+SLACK = 60
 """What rank 0 waits for the word of the others, and what a busy machine takes."""
+
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +60,7 @@ def test_a_link_that_is_slow_and_then_cut_ends_the_run_on_both_sides_and_it_goes
 
     hosts.mend()
     for rank in hosts.start(job, tmp_path):
-        assert rank.wait(240) == 0, (tmp_path / "left.log").read_text()
+        assert rank.wait(400) == 0, (tmp_path / "left.log").read_text()
     assert final(run) == final(tmp_path / "whole")
 
 
