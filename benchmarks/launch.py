@@ -11,6 +11,7 @@ the moment in which all ranks are in `train`; beside it as many processes only i
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 import shlex
@@ -72,8 +73,6 @@ def importing(modules: str, stamps: Path, number: int) -> list[str]:
 
 def local(config: PretrainConfig, ranks: int, stamps: Path) -> tuple[float, float]:
     """(seconds of the imports, seconds to `train`) for ranks of this machine."""
-    import dataclasses
-
     started = time.time()
     running = [subprocess.Popen(importing(IMPORTS, stamps, number)) for number in range(ranks)]
     for process in running:
@@ -109,8 +108,6 @@ def measured(
     repeats: int,
 ) -> list[str]:  # fmt: skip
     """A row: medians after one start that fills the caches."""
-    import dataclasses
-
     found = []
     for repeat in range(repeats + 1):
         stamps = folder / f"{way.__name__}-{ranks}-{repeat}"

@@ -50,6 +50,9 @@ class Slurm:
     def start(self, works: list[Work]) -> None:
         from launchers.slurm import dry_run, submit
 
+        outs = [str(work.config.out) for work in works]
+        if len(set(outs)) < len(outs):
+            raise ValueError(f"two jobs of the array would write {outs[0]}; put {{each}} into --out")
         after = [Path(run) for run in self.after]
         plan = [line for work in works for line in self._check(work)]
         if self.dry_run:
@@ -91,8 +94,7 @@ class Local:
     dry_run: bool = False
     """Print the plan and start nothing."""
 
-    def start(self, works: list[Work]) -> None:
-        (work,) = works
+    def start(self, work: Work) -> None:
         plan = work.check(self.processes, here=True)
         if self.dry_run:
             print("\n".join(plan))
@@ -109,10 +111,9 @@ class Debug:
     Example: python -m pdb -m launchers.cli launch debug -- pretrain --shards shards --out runs/first
     """
 
-    def start(self, works: list[Work]) -> None:
+    def start(self, work: Work) -> None:
         from launchers.rank import ending, perform
 
-        (work,) = works
         work.check(1, here=True)
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
         os.environ.pop("MASTER_PORT", None)
@@ -131,8 +132,7 @@ class Write:
     ranks: int = 1
     """How many ranks there will be."""
 
-    def start(self, works: list[Work]) -> None:
-        (work,) = works
+    def start(self, work: Work) -> None:
         work.check(self.ranks, here=False)
         path = Path(self.job)
         if path.exists():
@@ -159,8 +159,10 @@ class Launch:
         """Read what stands behind `--` with `parse` and start it."""
         if not behind:
             raise ValueError("what is to be launched? give it behind --, as: idgenrec launch slurm -- pretrain ...")
-        commands = self.how.commands(behind) if isinstance(self.how, Slurm) else [behind]
-        self.how.start([work_of(parse(words)) for words in commands])
+        if isinstance(self.how, Slurm):
+            self.how.start([work_of(parse(words)) for words in self.how.commands(behind)])
+        else:
+            self.how.start(work_of(parse(behind)))
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:

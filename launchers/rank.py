@@ -14,7 +14,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,8 +21,6 @@ from launchers.refusals import refusal
 from pretrain.interrupt import STATUS, Interrupted
 
 SPEAK_AFTER = 10.0
-TRAINED_WITHIN = timedelta(hours=12)
-"""One rank trains a supervised baseline of the judge while the others wait for it."""
 
 
 def main(job_file: str) -> None:
@@ -59,7 +56,7 @@ def perform(task: str, values: dict[str, Any]) -> str:
         from zeroshot.harness import evaluate
 
         config = from_dict(EvaluateConfig, values)
-        with joined_world(config.threads, TRAINED_WITHIN) as world:
+        with joined_world(config.threads) as world:
             return str(evaluate(config, world, console))
     if task == "ids":
         from launchers.ids import write_book

@@ -50,9 +50,6 @@ def submit(works: Sequence[Work], options: SlurmOptions, after: Sequence[Path]) 
     """Submit the job, or an array with one job for each work. Returns lines that say what has become of it."""
     if shutil.which("sbatch") is None:
         raise ValueError("no sbatch here: this is no login node of a SLURM cluster (--dry-run needs none)")
-    outs = [str(work.config.out) for work in works]
-    if len(set(outs)) < len(outs):
-        raise ValueError(f"two jobs of the array would write {outs[0]}; put {{each}} into --out")
     with ExitStack() as locks:
         for work in works:
             locks.enter_context(launch_folder.locked(work.launches))
@@ -73,14 +70,17 @@ def submit(works: Sequence[Work], options: SlurmOptions, after: Sequence[Path]) 
                 shutil.rmtree(folder)
             raise ValueError(f"sbatch refuses the job: {redacted('; '.join(refused))}") from error
         logs = folders[0] / launch_folder.LOGS
-        said = dataclasses.asdict(options) | {"environment": sorted(options.variables())}
+        same = {"logs": str(logs), "after": waited_for}
         for folder, work, job, code in zip(folders, works, jobs, codes, strict=True):
-            launch_folder.write_record(folder, {
-                "job": job.job_id, "task": work.task, "ranks": options.ranks, "options": said, "code_sha256": code,
-                "logs": str(logs), "after": waited_for,
-            })  # fmt: skip
+            launch_folder.write_record(folder, record(work, options, job.job_id, code) | same)
     lines = [f"job {job.job_id}, {options.ranks} ranks: {folder}" for job, folder in zip(jobs, folders, strict=True)]
     return [*lines, *(f"waits for job {job} of {run}" for run, job in waited_for.items()), f"logs: {logs}"]
+
+
+def record(work: Work, options: SlurmOptions, job: str, code: str) -> dict[str, Any]:
+    """What the launch folder says about the job; of variables the names alone."""
+    said = dataclasses.asdict(options) | {"environment": sorted(options.variables())}
+    return {"job": job, "task": work.task, "ranks": options.ranks, "options": said, "code_sha256": code}
 
 
 def trial(options: SlurmOptions, run: Path) -> tuple[bool, str]:

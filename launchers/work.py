@@ -55,9 +55,11 @@ class Work:
     def inputs(self) -> list[str]:
         """Files and folders that the task reads, and that another task may make first."""
         config = self.config
-        models = [config.recommender.start_from, config.generator.start_from] if self.task == "pretrain" else []
-        names = ("shards", "checkpoint", "generator") if self.task != "pretrain" else ("shards",)
-        return [path for path in [*(getattr(config, name, None) for name in names), *models] if path]
+        if self.task == "pretrain":
+            found = [config.shards, config.recommender.start_from, config.generator.start_from]
+        else:
+            found = [getattr(config, name, None) for name in ("shards", "checkpoint", "generator", "extend")]
+        return [path for path in found if path]
 
     def secrets(self) -> dict[str, str]:
         """What must be in the environment of a rank beside the job file."""

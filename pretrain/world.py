@@ -83,6 +83,18 @@ class World:
         if self.size > 1:
             dist.barrier()
 
+    @contextmanager
+    def apart(self, patience: timedelta = timedelta(hours=12)) -> Iterator[None]:
+        """Inside each rank has work of its own; who ends first waits for the others, longer than a collective would.
+        Collective at both ends."""
+        if self.size == 1:
+            yield
+            return
+        group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=patience))
+        yield
+        dist.barrier(group)
+        dist.destroy_process_group(group)
+
 
 class Traffic:
     """All-to-all of Python values between the ranks of a world, with the bytes that this rank has sent."""
@@ -117,10 +129,10 @@ class Traffic:
 
 
 @contextmanager
-def joined_world(threads: int = 1, patience: timedelta = timedelta(minutes=30)) -> Iterator[World]:
+def joined_world(threads: int = 1) -> Iterator[World]:
     """Join the job that the environment describes (alone when it describes none), and leave it at the end.
 
-    `patience`: how long a rank waits in a collective for the others before it fails.
+    Raises ValueError where the ranks cannot meet.
     """
     torch.set_num_threads(threads)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
@@ -135,7 +147,7 @@ def joined_world(threads: int = 1, patience: timedelta = timedelta(minutes=30)) 
         dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=0, world_size=1)
     else:
         try:
-            dist.init_process_group("nccl" if cuda else "gloo", timeout=patience)
+            dist.init_process_group("nccl" if cuda else "gloo")
         except dist.DistNetworkError as error:
             where = f"{os.environ['MASTER_ADDR']}:{os.environ.get('MASTER_PORT')}"
             raise ValueError(

@@ -21,8 +21,9 @@ from transformers import T5ForConditionalGeneration
 from pretrain.config import PromptConfig, SearchConfig
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
-from pretrain.ids.job import Maker, make_book
+from pretrain.ids.job import make_book
 from pretrain.ids.journal import discard
+from pretrain.ids.maker import Maker
 from pretrain.ranking import EVALUATION_TEMPLATE, GenerativeRecommender
 from pretrain.reporter import Reporter
 from pretrain.world import World

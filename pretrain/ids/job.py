@@ -9,17 +9,12 @@ the next penalty, then the next length tier, then suffixed forms as further entr
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
@@ -28,13 +23,12 @@ from pretrain.ids.assign import Held, Holders, Wishes, blockers, candidate_of, o
 from pretrain.ids.book import Book, canonical
 from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import Journal, Written
+from pretrain.ids.maker import Maker
 from pretrain.ids.write import Writer
 from pretrain.interrupt import Interrupted
-from pretrain.models import content_hash
 from pretrain.reporter import SILENT, Reporter
 from pretrain.world import Traffic, World
 from shards.tables import ItemTable
-from shards.tokenizer import fingerprint
 
 
 @dataclass
@@ -140,7 +134,7 @@ def make_book(
     started, training = time.monotonic(), generator.training
     generator.eval()
     maker = Maker.of(generator, tokenizer, config)
-    known = _known(old, items, maker)
+    known = maker.known(old, items)
     layout = blocks.lay_out(items, config)
     new = np.array([row for row in range(len(items)) if row not in known], dtype=np.int64)
     home_N = blocks.deal(layout, new, world.size, config)
@@ -171,50 +165,6 @@ def make_book(
     by_rank = world.gather((job.decodes, job.traffic.sent, job.idle_seconds / seconds))
     decodes, sent, idle = (list(column) for column in zip(*by_rank, strict=True))
     return book, JobReport(job.waves, decodes, collisions, job.rounds, sent, seconds, idle, taken_up, blocked)
-
-
-@dataclass(frozen=True)
-class Maker:
-    """All that an item's list depends on, beside the item: generator, options, and what moves the last bits."""
-
-    generator_hash: str
-    tokenizer_fingerprint: str
-    options: dict[str, Any]
-    threads: int
-    device: str
-    torch: str
-
-    @classmethod
-    def of(cls, generator: T5ForConditionalGeneration, tokenizer: T5Tokenizer, config: IdConfig) -> Maker:
-        device = next(generator.parameters()).device
-        kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-        made = content_hash(generator), fingerprint(tokenizer), config.options()
-        return cls(*made, torch.get_num_threads(), kind, torch.__version__)
-
-    def identity(self, items: ItemTable) -> str:
-        """A hash of this and the catalogue."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode())
-        for part in ("\0".join(items.items).encode(), items.offsets.tobytes(), items.token_ids.tobytes()):
-            digest.update(part)
-        return digest.hexdigest()
-
-
-def _known(old: Book | None, items: ItemTable, maker: Maker) -> dict[int, int]:
-    """Rows of the catalogue that have an ID in an older book -> their row there."""
-    if old is None:
-        return {}
-    for what, theirs, ours in (
-        ("another generator", old.generator_hash, maker.generator_hash),
-        ("another tokenizer", old.tokenizer_fingerprint, maker.tokenizer_fingerprint),
-        ("other options", old.options, maker.options),
-    ):
-        if theirs != ours:
-            raise ValueError(
-                f"the book to extend was made with {what} ({theirs}, now {ours}); give the same, or make a "
-                "new book of the whole catalogue"
-            )
-    row_of = {item: row for row, item in enumerate(items.items)}
-    return {row_of[item]: index for index, item in enumerate(old.items) if item in row_of}
 
 
 def _assemble(

@@ -33,6 +33,27 @@ def test_a_failing_rank_is_shown_and_stops_the_others(run_ranks):
     assert "the second rank is ill" in str(caught.value) or "rank 0" in str(caught.value)
 
 
+def test_who_ends_work_of_its_own_early_waits_longer_than_a_collective_would(run_ranks, tmp_path):
+    def body(world, file, is_apart):
+        import time
+        from contextlib import nullcontext
+        from datetime import timedelta
+
+        import torch.distributed as dist
+
+        dist.destroy_process_group()
+        dist.init_process_group(
+            "gloo", init_method=f"file://{file}", rank=world.rank, world_size=2, timeout=timedelta(seconds=2)
+        )
+        with world.apart() if is_apart else nullcontext():
+            time.sleep(5 * world.rank)
+        return world.sum(1.0)
+
+    assert run_ranks(body, 2, str(tmp_path / "apart"), True) == [[2.0], [2.0]]
+    with pytest.raises(AssertionError, match="(?i)time[d ]*out"):
+        run_ranks(body, 2, str(tmp_path / "together"), False)
+
+
 def test_exchange_brings_every_part_to_its_rank_and_counts_bytes(run_ranks):
     def body(world):
         from pretrain.world import Traffic

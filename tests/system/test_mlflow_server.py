@@ -53,9 +53,11 @@ def server(disk, tmp_path_factory):
     """The server of this module; each test leaves it running and well."""
     server = Server(tmp_path_factory.mktemp("server"), disk / "mlflow.db")
     server.begin()
-    server.wait()
-    yield server
-    server.kill()
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture

@@ -5,17 +5,13 @@ import secrets
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from slurm_cluster import call
+from slurm_runs import ROOT
+
 NAMES = ("left", "right")
 ADDRESSES = dict(zip(NAMES, ("192.0.2.1", "192.0.2.2"), strict=True))
 PORT = 29431
-
-
-def call(*words):
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True)
-    assert done.returncode == 0, f"{words}: {done.stderr}"
 
 
 class TwoHosts:
