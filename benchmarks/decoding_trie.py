@@ -143,7 +143,7 @@ def decoding_step(setting: Setting, decoder: T5Decoder, trie: Trie, nodes_M: Ten
     tokens_BR = torch.randint(3, 32000, (USERS, BEAM), generator=torch.Generator().manual_seed(0))
     ready = decoder.start(encoded_BSE, mask_BS)
     decoder.step(ready, torch.zeros(USERS, 1, dtype=torch.long))
-    decoder.reorder(ready, torch.zeros(USERS, BEAM, dtype=torch.long))
+    ready.reorder(torch.zeros(USERS, BEAM, dtype=torch.long))
     for _ in range(depth - 1):
         decoder.step(ready, tokens_BR)
     everyone = torch.arange(USERS)

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from pretrain.config import SearchConfig
 from pretrain.decoding.beam import NEVER, Beam, Plan, Slots, by_row
-from pretrain.decoding.decoder import DecodeState, T5Decoder, check_finite
+from pretrain.decoding.decoder import T5Decoder, check_finite
 from pretrain.decoding.exclusions import Exclusions
 from pretrain.decoding.lists import Lists, top_stable
+from pretrain.decoding.state import DecodeState
 from pretrain.decoding.trie import NO_NODE, Children, Trie
 from pretrain.decoding.trie_shards import ShardedTrie
 
@@ -143,7 +144,7 @@ class Search:
         slots = slots if self.static else slots.packed()
         kept_BQ = plan.stepping_BR.gather(1, slots.row_BQ) & (slots.place_BQ == 0)
         length_BR = self.state.length_B[:, None] + number_BR
-        decoder.reorder(self.state, beam.parents_BR)
+        self.state.reorder(beam.parents_BR)
         hidden_ME = decoder.extend(
             self.state, slots.token_BQ, slots.row_BQ, slots.place_BQ, kept_BQ, None if self.static else slots.used_BQ
         )

@@ -3,15 +3,13 @@
 Enters: a Hugging Face T5 and a batch of inputs. Leaves: hidden states and full-vocabulary log-probabilities of the next
 token. Must hold: equal to the model's own forward pass, within 1e-5 in float32.
 
-Hugging Face's `generate` repeats the encoder's output once per beam and copies the cache whenever beams move. Here a
-token's keys and values stay where they were written, a hypothesis is the set of places of its tokens (its lineage), and
-attention sees a place or does not: hypotheses share what they have in common, nothing is copied, and several tokens of
-a hypothesis may be fed at once. Cross-attention reads one copy of the input's keys and values for all hypotheses.
+Hugging Face's `generate` repeats the encoder's output once per beam and copies the cache whenever beams move. Here
+nothing is copied (`state.py`), and several tokens of a hypothesis may be fed at once. Cross-attention reads one copy of
+the input's keys and values for all hypotheses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,51 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import T5ForConditionalGeneration
 
+from pretrain.decoding.state import DecodeState
+
 LOGIT_BYTES = {"cpu": 96 << 20, "cuda": 1 << 30}
 """Logits held at once; more rows go in blocks. The head's product is faster for many rows at once."""
 ENCODED_TOKENS = 1024
 """Tokens that the encoder reads at once on the CPU: larger arrays cost it a page fault per page, each time."""
-
-
-@dataclass
-class DecodeState:
-    """A batch of B inputs and the tokens fed so far, in P places.
-
-    `cross`: keys and values of each layer, [B, H, S, D]; `mask_B11S` is added to attention over the input. `own`: keys
-    and values of the tokens fed, [B, H, at least P, D]; `position_BP`: how many tokens of its hypothesis come before
-    each. `lineage_BRP`: the places of each of the R hypotheses; `length_B`: how many tokens they have.
-    """
-
-    cross: list[tuple[Tensor, Tensor]]
-    mask_B11S: Tensor
-    position_BP: Tensor
-    lineage_BRP: Tensor
-    length_B: Tensor
-    own: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-
-    def select(self, index_N: Tensor) -> DecodeState:
-        """The state of the inputs `index_N` alone, in that order."""
-        return DecodeState(
-            cross=[(keys[index_N], values[index_N]) for keys, values in self.cross],
-            mask_B11S=self.mask_B11S[index_N],
-            position_BP=self.position_BP[index_N],
-            lineage_BRP=self.lineage_BRP[index_N],
-            length_B=self.length_B[index_N],
-            own=[(keys[index_N], values[index_N]) for keys, values in self.own],
-        )
-
-    def room(self, places: int, like_BHQD: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """The pool of a layer with room for `places`; it grows by doubling, so that a token is copied once or twice."""
-        if layer == len(self.own):
-            self.own.append((like_BHQD.new_empty(0), like_BHQD.new_empty(0)))
-        if self.own[layer][0].numel() == 0 or self.own[layer][0].shape[2] < places:
-            batch, heads, _, width = like_BHQD.shape
-            grown = tuple(like_BHQD.new_empty(batch, heads, 2 * places, width) for _ in range(2))
-            for old, new in zip(self.own[layer], grown, strict=True):
-                if old.numel():
-                    new[:, :, : old.shape[2]] = old
-            self.own[layer] = (grown[0], grown[1])
-        return self.own[layer]
 
 
 class T5Decoder:
@@ -76,7 +35,6 @@ class T5Decoder:
         self.start_token: int = model.config.decoder_start_token_id or 0
         self.output_scale = model.model_dim**-0.5 if model.config.scale_decoder_outputs else 1.0
         self.head_VE: Tensor = model.lm_head.weight.detach()
-        self._scratch_NV = self.head_VE.new_empty(0, len(self.head_VE))
         farthest = max(128, model.config.relative_attention_max_distance)
         with torch.no_grad():
             bias_1H1T = self.blocks[0].layer[0].SelfAttention.compute_bias(1, farthest + 1, past_seen_tokens=farthest)
@@ -116,11 +74,6 @@ class T5Decoder:
             length_B=torch.zeros(batch, dtype=torch.long, device=device),
         )
 
-    def reorder(self, state: DecodeState, parents_BR: Tensor) -> None:
-        """Let hypothesis r continue what hypothesis `parents_BR[b, r]` is now."""
-        index_BRP = parents_BR[:, :, None].expand(-1, -1, state.lineage_BRP.shape[2])
-        state.lineage_BRP = state.lineage_BRP.gather(1, index_BRP)
-
     def step(self, state: DecodeState, tokens_BR: Tensor) -> Tensor:
         """Feed one token to each of the R hypotheses and return the head's inputs for the next one, [B * R, E]."""
         row_BR = torch.arange(tokens_BR.shape[1], device=tokens_BR.device).expand_as(tokens_BR)
@@ -138,7 +91,9 @@ class T5Decoder:
         `kept_BQ`: the tokens (one of a hypothesis at most, of all or none of an input) by which hypotheses grow; the
         others are looked at and forgotten. With `live_BQ` only those marked are computed and returned, [M, E].
         """
-        mask_BHQP = self._enter(state, row_BQ, place_BQ, kept_BQ, live_BQ)
+        seen_BQP, distance_BQP = state.enter(row_BQ, place_BQ, kept_BQ, live_BQ)
+        bias_BHQP = self.bias_HT[:, distance_BQP.clamp(0, self.bias_HT.shape[1] - 1)].transpose(0, 1)
+        mask_BHQP = bias_BHQP.masked_fill(~seen_BQP[:, None], float("-inf"))
         shape, live_M, places = tokens_BQ.shape, None, mask_BHQP.shape[3]
         if live_BQ is not None and not bool(live_BQ.all()):
             live_M = live_BQ.flatten().nonzero().squeeze(1)
@@ -164,25 +119,6 @@ class T5Decoder:
             hidden_ME = hidden_ME + attention.o(self._gather(mixed, live_M))
             hidden_ME = block.layer[2](hidden_ME)
         return self.model.decoder.final_layer_norm(hidden_ME) * self.output_scale
-
-    def _enter(
-        self, state: DecodeState, row_BQ: Tensor, place_BQ: Tensor, kept_BQ: Tensor, live_BQ: Tensor | None
-    ) -> Tensor:
-        """Give new tokens their places in the state, and return what is added to their attention over all places: the
-        bias of the distance for a token of their own hypothesis that is not after them, -inf for any other."""
-        position_BQ = state.length_B[:, None] + place_BQ
-        state.position_BP = torch.cat([state.position_BP, position_BQ], dim=1)
-        old_BQP = state.lineage_BRP.gather(1, row_BQ[:, :, None].expand(-1, -1, state.lineage_BRP.shape[2]))
-        new_BQQ = (row_BQ[:, :, None] == row_BQ[:, None, :]) & (place_BQ[:, :, None] >= place_BQ[:, None, :])
-        if live_BQ is not None:
-            new_BQQ = new_BQQ & live_BQ[:, None]
-        row_R1 = torch.arange(state.lineage_BRP.shape[1], device=row_BQ.device)[:, None]
-        kept_BRQ = (row_BQ[:, None] == row_R1) & kept_BQ[:, None]
-        state.lineage_BRP = torch.cat([state.lineage_BRP, kept_BRQ], dim=2)
-        state.length_B = state.length_B + kept_BQ.any(1)
-        distance_BQP = (position_BQ[:, :, None] - state.position_BP[:, None, :]).clamp(0, self.bias_HT.shape[1] - 1)
-        hidden_BQP = ~torch.cat([old_BQP, new_BQQ], dim=2)
-        return self.bias_HT[:, distance_BQP].transpose(0, 1).masked_fill(hidden_BQP[:, None], float("-inf"))
 
     @torch.no_grad()
     def log_probs(self, hidden_ME: Tensor, row_C: Tensor, token_C: Tensor) -> tuple[Tensor, Tensor]:
@@ -223,11 +159,9 @@ class T5Decoder:
         rows = max(1, budget // (self.vocab_size * max(4, hidden_ME.element_size())))
         blocks = -(-len(hidden_ME) // rows)
         bounds = [len(hidden_ME) * block // blocks for block in range(blocks + 1)]
-        largest = -(-len(hidden_ME) // blocks)
-        if len(self._scratch_NV) < largest:  # kept, because fresh memory costs the CPU a page fault per page
-            self._scratch_NV = hidden_ME.new_empty(largest, self.vocab_size)
+        scratch_NV = hidden_ME.new_empty(-(-len(hidden_ME) // blocks), self.vocab_size)
         for first, end in zip(bounds, bounds[1:], strict=False):
-            logits_NV = torch.mm(hidden_ME[first:end], self.head_VE.T, out=self._scratch_NV[: end - first])
+            logits_NV = torch.mm(hidden_ME[first:end], self.head_VE.T, out=scratch_NV[: end - first])
             yield first, logits_NV.float() if logits_NV.element_size() < 4 else logits_NV
 
     def _heads(self, states_BSI: Tensor) -> Tensor:

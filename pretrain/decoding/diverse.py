@@ -17,8 +17,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from pretrain.decoding.decoder import DecodeState, T5Decoder
+from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.lists import top_stable
+from pretrain.decoding.state import DecodeState
 
 NEVER = float("-inf")
 
@@ -93,7 +94,7 @@ def diverse_search(decoder: T5Decoder, state: DecodeState, penalty_B: Tensor, co
             break
         tokens_BR = torch.cat(fed, dim=1)
         parents_BR = torch.cat(parents, dim=1)
-        decoder.reorder(state, torch.zeros_like(parents_BR) if step == 0 else parents_BR)
+        state.reorder(torch.zeros_like(parents_BR) if step == 0 else parents_BR)
     closed = [_best_of(group.done_BK, group.done_BKT, group.live_BK, group.live_BKT) for group in members]
     return Diverse(
         torch.stack([tokens for _, tokens in closed], dim=1), torch.stack([sums for sums, _ in closed], dim=1)

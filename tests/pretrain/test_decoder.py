@@ -40,7 +40,7 @@ def test_equals_the_models_own_forward_pass(random_t5, hf_logits, started, tied,
             torch.testing.assert_close(ours, torch.log_softmax(expected, -1), rtol=0, atol=tolerance)
         parents = torch.randint(0, tokens.shape[1], (len(PROMPTS), beams), generator=draw)
         tokens = torch.randint(0, 29, (len(PROMPTS), beams), generator=draw)
-        decoder.reorder(state, parents)
+        state.reorder(parents)
         sequences = [
             [[*rows[parent], token] for parent, token in zip(old, new, strict=True)]
             for rows, old, new in zip(sequences, parents.tolist(), tokens.tolist(), strict=True)
@@ -51,7 +51,7 @@ def test_several_tokens_of_a_hypothesis_at_once_and_only_the_live_ones(random_t5
     model = random_t5(seed=9, dtype=torch.float64, layers=2)
     decoder, state = started(model)
     decoder.step(state, torch.zeros(3, 1, dtype=torch.long))
-    decoder.reorder(state, torch.zeros(3, 2, dtype=torch.long))
+    state.reorder(torch.zeros(3, 2, dtype=torch.long))
     first = torch.tensor([[3, 5], [6, 7], [9, 9]])
     decoder.step(state, first)
     # Input 0: three tokens after hypothesis 1; input 1: one after 0 that is kept, input 2: nothing.
@@ -76,7 +76,7 @@ def test_select_keeps_each_inputs_own_state(random_t5, started):
     decoder, state = started(random_t5(seed=4))
     tokens = torch.tensor([[3, 5], [6, 7], [9, 9]])
     decoder.step(state, torch.zeros(3, 1, dtype=torch.long))
-    decoder.reorder(state, torch.zeros(3, 2, dtype=torch.long))
+    state.reorder(torch.zeros(3, 2, dtype=torch.long))
     decoder.step(state, tokens)
     index = torch.tensor([2, 0])
     part = decoder.step(state.select(index), tokens[index]).view(2, 2, -1)
