@@ -64,6 +64,9 @@ class SearchConfig:
     """Items of a list; none = as many as the beam is wide. A shorter list is found sooner."""
     length_penalty: float = 0.0
     """A score is the sum of log-probabilities over length ** this (0 = the sum, equation 3)."""
+    prior_weight: float = 0.0
+    """Share of an ID's log-probability without a history that is taken off its score (0 = equation 3): what is probable
+    after any history no longer crowds the lists."""
 
     def check(self) -> None:
         """Raise ValueError for a beam or list without items. Owners call it when built, searches when they start."""
@@ -71,8 +74,14 @@ class SearchConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        if not math.isfinite(self.length_penalty):
-            raise ValueError(f"length_penalty is {self.length_penalty}; it must be a number")
+        for name in ("length_penalty", "prior_weight"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a number")
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether a score is the logarithm of a probability (equation 3)."""
+        return not self.length_penalty and not self.prior_weight
 
     @property
     def length(self) -> int:

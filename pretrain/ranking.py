@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from pretrain.batches import TextBatch, text_batch
 from pretrain.config import PromptConfig, SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
+from pretrain.decoding.prior import catalogue_prior
 from pretrain.decoding.trie import Trie
 from pretrain.metrics import Ranking
 from pretrain.models import content_hash
@@ -32,8 +34,21 @@ from shards.tokenizer import EOS_ID
 EVALUATION_TEMPLATE = 0
 
 
+class Worth(Protocol):
+    """What each item is worth beside the model: added to its score."""
+
+    def __call__(self, histories: list[np.ndarray]) -> np.ndarray:
+        """Of all items of the catalogue after each history, [N, I]."""
+        ...
+
+    def identity(self) -> str:
+        """A hash of all that it depends on."""
+        ...
+
+
 class GenerativeRecommender:
-    """Beam search over the catalogue's trie for each history; scores are log-probabilities (equation 3)."""
+    """Beam search over the catalogue's trie for each history; scores are log-probabilities (equation 3), less
+    a share of the prior and with what items are worth besides, where asked for."""
 
     def __init__(
         self,
@@ -48,10 +63,13 @@ class GenerativeRecommender:
         candidates: np.ndarray | None = None,
         items: ItemTable | None = None,
         template: int = EVALUATION_TEMPLATE,
+        log_prior: Sequence[np.ndarray] | None = None,
+        worth: Worth | None = None,
     ) -> None:
         """`token_ids`: the IDs of the whole catalogue, by row; `candidates`: the rows that may be listed, ascending
         (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts"; `template`: which of the
-        ten asks."""
+        ten asks; `log_prior`: the `catalogue_prior` of these IDs, where it is known; `worth`: what is added to
+        the scores."""
         self.name, self.search, self.batch_size, self.progress = name, search, batch_size, progress
         self.template, self.token_ids, self.candidates = template, token_ids, candidates
         self.model = model.eval()
@@ -62,7 +80,14 @@ class GenerativeRecommender:
         rows = range(len(token_ids)) if candidates is None else candidates.tolist()
         ids = [token_ids[row] for row in rows]
         self.last: tuple[TextBatch, torch.Tensor] | None = None
-        self.trie = Trie.build(ids, EOS_ID, self.decoder.vocab_size, rows=candidates).to(device)
+        self.worth, weights = worth, None
+        if search.prior_weight:
+            if log_prior is None:
+                log_prior = catalogue_prior(
+                    self.decoder, self.prompt_of(np.zeros(0, dtype=np.int64)), token_ids, EOS_ID
+                )
+            weights = [-search.prior_weight * log_prior[row] for row in rows]
+        self.trie = Trie.build(ids, EOS_ID, self.decoder.vocab_size, weights, candidates).to(device)
 
     def inputs(self, histories: list[np.ndarray]) -> list[np.ndarray]:
         """What the model reads for each history of item rows: the tokens of its prompt."""
@@ -81,7 +106,10 @@ class GenerativeRecommender:
             encoded_BSE = self._encoded(batch)
             state = self.decoder.start(encoded_BSE, batch.mask_BS)
             excluded = [histories[index] for index in chosen] if exclude_history else None
-            lists = beam_search(self.decoder, state, self.trie, self.search, excluded)
+            worth_BI = None
+            if self.worth is not None:
+                worth_BI = torch.from_numpy(self.worth([histories[index] for index in chosen])).to(device)
+            lists = beam_search(self.decoder, state, self.trie, self.search, excluded, worth_BI=worth_BI)
             items_NK[chosen] = lists.items_BK.cpu().numpy()
             scores_NK[chosen] = lists.scores_BK.cpu().numpy()
             self.progress(start + len(chosen))
@@ -112,6 +140,8 @@ class GenerativeRecommender:
         # Where histories are texts, `told` are the texts, and the trie still is of IDs.
         for ids in (*self.token_ids, *(self.told if self.told is not self.token_ids else ())):
             digest.update(len(ids).to_bytes(4, "little") + np.asarray(ids, dtype="<i4").tobytes())
+        if self.worth is not None:
+            digest.update(b"worth" + self.worth.identity().encode())
         if self.candidates is not None:
             digest.update(b"candidates" + np.asarray(self.candidates, dtype="<i8").tobytes())
         return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,6 +36,9 @@ class EvaluateConfig:
     controls: tuple[Literal["untrained", "untrained-ids"], ...] = ("untrained",)
     """The model with something taken away: untrained (the recommender before training), untrained-ids (the trained one
     over IDs of the generator before training)."""
+    text_weight: float = 0.0
+    """Judge a blend too, `idgenrec+text`: this many nats for a cosine of 1 between an item's text and the history's are
+    added to the model's scores, and the search looks ahead to them; 0 = no blend."""
     baselines: tuple[str, ...] = TRAINING_FREE
     """Whom the model is judged beside: random, popularity, repeat, neighbours, item-order, tfidf-last, tfidf-decayed;
     by request encoder-last, encoder-decayed, frozen-text (with --encoder) and sasrec (trained on the unseen set)."""
@@ -58,6 +62,8 @@ class EvaluateConfig:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
         if self.sweep_users < 0:
             raise ValueError(f"sweep_users is {self.sweep_users}; give a number of users, or 0 for no sweeps")
+        if not (math.isfinite(self.text_weight) and self.text_weight >= 0):
+            raise ValueError(f"text_weight is {self.text_weight}; it must be a number of at least 0")
         if self.max_users is not None and self.max_users < 1:
             raise ValueError(f"max_users is {self.max_users}; it must be at least 1")
         if self.sample is not None and self.sample < 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,20 @@ import numpy as np
 from transformers import T5ForConditionalGeneration
 
 from pretrain.config import PromptConfig, SearchConfig
+from pretrain.decoding.decoder import T5Decoder
+from pretrain.decoding.prior import catalogue_prior
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import discard
 from pretrain.ids.maker import Maker
-from pretrain.ranking import EVALUATION_TEMPLATE, GenerativeRecommender
+from pretrain.prompts import PromptBuilder
+from pretrain.ranking import EVALUATION_TEMPLATE, GenerativeRecommender, Worth
 from pretrain.reporter import Reporter
 from pretrain.world import World
 from shards.manifest import file_sha256
 from shards.tables import ItemTable
+from shards.tokenizer import EOS_ID
 from shards.whole import write_whole
 from zeroshot.blocks import FOLDER, Blocks, Kept, identity_of
 from zeroshot.interface import Judged, Recommender, Resumable
@@ -96,16 +100,33 @@ def is_same(finished: Path, book: Path, identity: str) -> bool:
 def generative(
     checkpoint: Checkpoint, name: str, book: Book, items: ItemTable, search: SearchConfig,
     candidates: np.ndarray | None = None, template: int = EVALUATION_TEMPLATE,
+    log_prior: Sequence[np.ndarray] | None = None, worth: Worth | None = None,
 ) -> GenerativeRecommender:  # fmt: skip
     """The same model before training where the name is "untrained", else the trained one ("idgenrec"; "untrained-ids"
     over a book of the untrained generator), over a book and the texts of its items, which histories consist of where
     the run's did."""
+    return GenerativeRecommender(
+        name, model_of(checkpoint, name), checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search,
+        candidates=candidates, items=items, template=template, log_prior=log_prior, worth=worth,
+    )  # fmt: skip
+
+
+def log_prior(
+    checkpoint: Checkpoint, name: str, book: Book, search: SearchConfig, world: World
+) -> list[np.ndarray] | None:
+    """What `generative` takes of this name's scores where the search asks for it, blocks shared out. Collective."""
+    if not search.prior_weight:
+        return None
+    model = model_of(checkpoint, name)
+    prompt = PromptBuilder(checkpoint.tokenizer, checkpoint.prompt).build([], EVALUATION_TEMPLATE)
+    return catalogue_prior(T5Decoder(model.eval()), prompt.tokens_S, book.token_ids, EOS_ID, world)
+
+
+def model_of(checkpoint: Checkpoint, name: str) -> T5ForConditionalGeneration:
+    """The recommender that a name stands for."""
     model = checkpoint.untrained if name == "untrained" else checkpoint.recommender
     assert model is not None
-    return GenerativeRecommender(
-        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search,
-        candidates=candidates, items=items, template=template,
-    )  # fmt: skip
+    return model
 
 
 def judge_shared(

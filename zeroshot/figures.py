@@ -48,7 +48,7 @@ STYLE = {
     "legend.fontsize": 9,
 }
 WIDTH = 4.5
-KIND_COLOURS = {"model": MODEL, "supervised": SERIES[1], "control": SERIES[2]}
+KIND_COLOURS = {"model": MODEL, "blend": SERIES[0], "supervised": SERIES[1], "control": SERIES[2]}
 """Of bars; baselines are grey."""
 
 

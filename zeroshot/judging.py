@@ -20,10 +20,10 @@ from pretrain.world import World
 from shards.tables import ItemTable
 from zeroshot.audit import Check, merged
 from zeroshot.baseline_names import TRAINING_FREE, kind
-from zeroshot.baselines import BaselineContext, build
+from zeroshot.baselines import BaselineContext, build, item_vectors
 from zeroshot.blocks import FOLDER
 from zeroshot.config import EvaluateConfig
-from zeroshot.evaluate import ByProtocol, Checkpoint, generative, judge_baselines, judge_shared, task_book
+from zeroshot.evaluate import ByProtocol, Checkpoint, generative, judge_baselines, judge_shared, log_prior, task_book
 from zeroshot.interface import Judged, Recommender
 from zeroshot.judge import PROTOCOLS
 from zeroshot.lists import coverage_of_groups, novelty
@@ -31,6 +31,7 @@ from zeroshot.permutation import filter_check, permutation_check
 from zeroshot.ranks import ranks_table, training_counts, user_facts
 from zeroshot.sweeps import Setting, sweep
 from zeroshot.tasks import Task
+from zeroshot.text_match import BLEND, TextMatch
 
 AUDITED_USERS = 16
 
@@ -55,6 +56,7 @@ class Bench:
         self.checkpoint, self.config, self.world, self.reporter = checkpoint, config, world, reporter
         self.out = Path(config.out)
         self._books: dict[tuple[str, bool], Book] = {}
+        self._priors: dict[tuple[str, str], list[np.ndarray] | None] = {}
 
     def book(self, dataset: str, items: ItemTable, untrained: bool = False) -> Book:
         """The ID book of a catalogue, made once: other orders of the same data set have the same IDs."""
@@ -69,7 +71,8 @@ class Bench:
         """Everyone on one task."""
         result, book = TaskResult(), self.book(task.what.dataset, items)
         sampled = task.for_models
-        models = {name: self._judge_model(name, sampled, items, result) for name in ("idgenrec", *self.config.controls)}
+        names = ("idgenrec", *([BLEND] if self.config.text_weight else []), *self.config.controls)
+        models = {name: self._judge_model(name, sampled, items, result) for name in names}
         baselines = self._judge_baselines(task, result)
         for who, users, found in (("models", sampled, models), ("baselines", task, baselines)):
             ranks = {name: judged["new"].ranks_N for name, judged in found.items()}
@@ -84,18 +87,29 @@ class Bench:
 
     def _judge_model(self, name: str, task: Task, items: ItemTable, result: TaskResult) -> ByProtocol:
         book = self.book(task.what.dataset, items, untrained=name == "untrained-ids")
+        prior = self._log_prior(name, task.what.dataset, book)
 
         def make(other: Task) -> Recommender:
-            return generative(self.checkpoint, name, book, items, self.config.search, other.candidates)
+            worth = TextMatch(item_vectors(other.texts), self.config.text_weight) if name == BLEND else None
+            return generative(
+                self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, worth=worth
+            )
 
         model = make(task)
         result.checks.append(permutation_check(task, model, make, AUDITED_USERS))
-        result.kinds[name] = "model" if name == "idgenrec" else "control"
+        result.kinds[name] = {"idgenrec": "model", BLEND: "blend"}.get(name, "control")
         return judge_shared(
             task, model, self.world,
             lambda done, total: self.reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
             self.out / FOLDER, self.reporter.line,
         )  # fmt: skip
+
+    def _log_prior(self, name: str, dataset: str, book: Book) -> list[np.ndarray] | None:
+        """Of a recommender over a book, computed once; the blend has the model's."""
+        key = ("idgenrec" if name == BLEND else name), dataset
+        if key not in self._priors:
+            self._priors[key] = log_prior(self.checkpoint, name, book, self.config.search, self.world)
+        return self._priors[key]
 
     def _judge_baselines(self, task: Task, result: TaskResult) -> dict[str, ByProtocol]:
         config, world = self.config, self.world
@@ -123,7 +137,7 @@ class Bench:
         counts_I = training_counts(task)
         candidates = len(task.items) if task.candidates is None else len(task.candidates)
         for name, judgements in found.items():
-            scored = result.kinds[name] in ("model", "control")
+            scored = result.kinds[name] in ("model", "control") and self.config.search.is_probability
             for protocol in PROTOCOLS:
                 judged = judgements[protocol]
                 scores_N = judged.scores_NK[:, 0] if scored else None
@@ -140,7 +154,10 @@ class Bench:
         def make(setting: Setting, value: int) -> GenerativeRecommender:
             asked = replace(search, beam=value, list_length=None) if setting == "beam" else search
             template = value - 1 if setting == "template" else 0
-            return generative(self.checkpoint, "idgenrec", book, items, asked, task.candidates, template=template)
+            prior = self._log_prior("idgenrec", task.what.dataset, book) if template == 0 else None
+            return generative(
+                self.checkpoint, "idgenrec", book, items, asked, task.candidates, template=template, log_prior=prior
+            )
 
         return sweep(
             task, make, self.config.sweep_users, self.config.seed, self.world,

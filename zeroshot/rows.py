@@ -16,10 +16,14 @@ from zeroshot.stats import bootstrap_interval, effect_size, holm, paired_differe
 
 COMPARED = ("HR@10", "NDCG@10")
 USERS = ("all", "new_target")
-KINDS = ("model", "control", "baseline", "supervised")
-"""A control is the model with something taken away (its training); it is compared like a model and claims nothing. A
-supervised baseline was trained on the unseen set itself."""
-OPPONENTS = {"model": ("control", "baseline", "supervised"), "control": ("baseline", "supervised")}
+KINDS = ("model", "blend", "control", "baseline", "supervised")
+"""A blend is the model and a text match together. A control is the model with something taken away (its training); it
+is compared like a model and claims nothing. A supervised baseline was trained on the unseen set itself."""
+OPPONENTS = {
+    "model": ("control", "baseline", "supervised"),
+    "blend": ("model", "control", "baseline", "supervised"),
+    "control": ("baseline", "supervised"),
+}
 """Kinds that a kind is compared with."""
 ROW_KEYS = (
     "task", "recommender", "kind", "protocol", "users", "num_users", "metrics", "intervals", "coverage@10",

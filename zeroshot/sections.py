@@ -12,11 +12,10 @@ from markupsafe import Markup
 
 from zeroshot import claims, figures, published, results, segments
 from zeroshot.calibration import calibration, calibration_error
-from zeroshot.rows import USERS
+from zeroshot.rows import KINDS, USERS
 
 FOOTNOTE_SIGNS = dict(zip(published.FOOTNOTES, ("*", "†", "‡", "§"), strict=True))
 USERS_WORDS = {"all": "all judged users", "new_target": "users with a new target only"}
-KIND_ORDER = ("model", "control", "baseline", "supervised")
 PLOTTED_BASELINES = 4
 
 
@@ -39,7 +38,7 @@ def task_section(found: dict[str, Any], ranks: pl.DataFrame | None, name: str) -
 
 def task_tables(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """One table per (users, protocol): the recommenders by kind, and the paper's rows where they belong."""
-    rows = [row for row in found["rows"] if row["task"] == name and row["kind"] in KIND_ORDER]
+    rows = [row for row in found["rows"] if row["task"] == name and row["kind"] in KINDS]
     tables: list[dict[str, Any]] = []
     for users in USERS:
         for protocol in dict.fromkeys(row["protocol"] for row in rows):
@@ -48,7 +47,7 @@ def task_tables(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
                 continue
             # The paper ranks every item for every user: its rows stand beside no other table.
             paper = paper_rows(7, name) if (protocol, users) == ("all", "all") else []
-            chosen = sorted(chosen, key=lambda row: KIND_ORDER.index(row["kind"]))
+            chosen = sorted(chosen, key=lambda row: KINDS.index(row["kind"]))
             tables.append({"protocol": protocol, "users": users, "rows": chosen, "paper": paper})
     return tables
 
@@ -83,7 +82,7 @@ def length_plots(found: dict[str, Any], name: str, protocol: str) -> list[dict[s
     standing = [row for row in found["rows"] if (row["task"], row["protocol"], row["users"]) == (name, protocol, "all")]
     plain = [row for row in standing if row["kind"] in ("control", "baseline")]
     strongest = sorted(plain, key=lambda row: -row["metrics"]["HR@10"])[:PLOTTED_BASELINES]
-    chosen = {row["recommender"] for row in standing if row["kind"] in ("model", "supervised")}
+    chosen = {row["recommender"] for row in standing if row["kind"] in ("model", "blend", "supervised")}
     chosen |= {row["recommender"] for row in strongest}
     rows = [
         row
@@ -135,7 +134,7 @@ def segment_tables(found: dict[str, Any], name: str, protocol: str) -> list[dict
         for row in rows:
             line = by_name.setdefault(row["recommender"], {"kind": row["kind"], "cells": dict.fromkeys(bins)})
             line["cells"][row["bin"]] = row
-        lines = sorted(by_name.items(), key=lambda line: KIND_ORDER.index(line[1]["kind"]))
+        lines = sorted(by_name.items(), key=lambda line: KINDS.index(line[1]["kind"]))
         tables.append({"segment": segments.NAMES[segment], "protocol": protocol, "bins": bins, "lines": lines})
     return tables
 

@@ -23,6 +23,7 @@ from pretrain.config import SearchConfig
 from pretrain.decoding.beam import NEVER, Beam, Plan, Slots, by_row
 from pretrain.decoding.decoder import T5Decoder, check_finite
 from pretrain.decoding.exclusions import Exclusions
+from pretrain.decoding.guide import Guide
 from pretrain.decoding.lists import Lists, top_stable
 from pretrain.decoding.state import DecodeState
 from pretrain.decoding.trie import NO_NODE, Children, Trie
@@ -33,13 +34,15 @@ from pretrain.decoding.trie_shards import ShardedTrie
 def beam_search(
     decoder: T5Decoder, state: DecodeState, trie: Trie | ShardedTrie, config: SearchConfig,
     excluded: Sequence[np.ndarray | Tensor] | None = None, static: bool | None = None,
+    worth_BI: Tensor | None = None,
 ) -> Lists:  # fmt: skip
     """Search the trie with `config.beam` live hypotheses per prompt; lists of `config.length` items.
 
     A hypothesis that takes the EOS edge leaves the beam for the list. A prompt is done when no live hypothesis can
     still enter its list. `excluded`: per prompt the item rows that may not appear; if that is all of them the list is
     empty. `static` gives every pass the shape that (B, beam, depth) determine, as a GPU likes it; otherwise (the
-    default on a CPU) only live hypotheses are computed. The lists are the same within rounding.
+    default on a CPU) only live hypotheses are computed. The lists are the same within rounding. `worth_BI`: what is
+    added to the score of each item for each prompt; the search looks ahead to it (`guide.py`).
 
     Raises ValueError for a config or a trie that does not fit and FloatingPointError for logits that are not finite.
     """
@@ -51,7 +54,11 @@ def beam_search(
         )
     static = state.length_B.device.type != "cpu" if static is None else static
     exclusions = Exclusions(trie, excluded) if excluded is not None and any(map(len, excluded)) else None
-    return Search(decoder, state, trie, config, exclusions, static).run()
+    guide = None
+    if worth_BI is not None:
+        assert isinstance(trie, Trie), "a trie in parts has no way up"
+        guide = Guide(trie, worth_BI, excluded)
+    return Search(decoder, state, trie, config, exclusions, static, guide).run()
 
 
 def final_score(total: Tensor, length: int | Tensor, config: SearchConfig) -> Tensor:
@@ -78,13 +85,15 @@ class Search:
 
     def __init__(
         self, decoder: T5Decoder, state: DecodeState, trie: Trie | ShardedTrie, config: SearchConfig,
-        exclusions: Exclusions | None, static: bool,
+        exclusions: Exclusions | None, static: bool, guide: Guide | None = None,
     ) -> None:  # fmt: skip
         self.decoder, self.state, self.trie, self.config = decoder, state, trie, config
-        self.exclusions, self.static = exclusions, static
+        self.exclusions, self.static, self.guide = exclusions, static, guide
         batch = len(state.length_B)
         nodes_B1, scores_B1 = trie.root(batch), torch.zeros(batch, 1, dtype=decoder.score_type, device=trie.device)
         self.prompt_B = torch.arange(batch, device=trie.device)
+        if guide is not None:
+            scores_B1 = scores_B1 + guide.at(nodes_B1, self.prompt_B[:, None])
         self.beam = Beam(
             nodes_B1, torch.full_like(nodes_B1, decoder.start_token), scores_B1, torch.zeros_like(nodes_B1)
         )
@@ -167,6 +176,8 @@ class Search:
         if children.weight_C is not None and weight_BRL is not None:
             score_C = score_C + children.weight_C.to(score_C.dtype)
             closed_BR = closed_BR + weight_BRL.sum(2).to(closed_BR.dtype)
+        if self.guide is not None:
+            score_C = score_C + self.guide.gain(children, beam.nodes_BR, self.prompt_B).to(score_C.dtype)
         closed_BR = final_score(closed_BR, length_BR, self.config).masked_fill(~plan.closing_BR, NEVER)
         if self.static:
             normaliser_M = torch.where(slots.used_BQ.flatten(), normaliser_M, 0)

@@ -169,14 +169,14 @@ class Trie:
 
     def item(self, nodes: Tensor) -> Tensor:
         """Item row of nodes in tails (of any shape); what is no such node gives some row."""
-        index = self._index(nodes)
+        index = self.index(nodes)
         return index if self.row_I is None else self.row_I[index].long()
 
     def tail(self, nodes: Tensor, longest: int | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
         """What still follows nodes in tails (of any shape): tokens [..., L] with EOS last and after, how many [...],
         and their weights [..., L] (0 after the end). NO_NODE has nothing. `longest` is L; without it the host asks."""
         place = (~nodes).clamp_(0, self.num_places - 1)
-        number = self.tail_start_I1[self._index(nodes) + 1].long() - 1 - place
+        number = self.tail_start_I1[self.index(nodes) + 1].long() - 1 - place
         number = number.masked_fill(nodes == NO_NODE, 0)
         longest = max(1, int(number.max())) if longest is None else longest
         after_L = torch.arange(1, longest + 1, device=nodes.device)
@@ -190,8 +190,8 @@ class Trie:
         in the trie are passed over."""
         rows = np.unique(np.asarray(rows, dtype=np.int64))
         if self.row_I is None:
-            return self._above.only_to(rows[(rows >= 0) & (rows < self.num_items)])
-        return self._above.only_to(np.flatnonzero(np.isin(self.row_I.cpu().numpy(), rows)))
+            return self.above.only_to(rows[(rows >= 0) & (rows < self.num_items)])
+        return self.above.only_to(np.flatnonzero(np.isin(self.row_I.cpu().numpy(), rows)))
 
     @property
     def node_range(self) -> tuple[int, int]:
@@ -228,13 +228,14 @@ class Trie:
         pairs = ((column.name, getattr(self, column.name)) for column in fields(self))
         return {name: value for name, value in pairs if isinstance(value, Tensor)}
 
-    def _index(self, nodes: Tensor) -> Tensor:
-        """Which item's tail a node is in."""
+    def index(self, nodes: Tensor) -> Tensor:
+        """Which item's tail nodes (of any shape) are in, counted in the trie; what is in none gives some number."""
         place = (~nodes).clamp_(0, self.num_places - 1).to(self.tail_start_I1.dtype)
         return torch.searchsorted(self.tail_start_I1, place, right=True) - 1
 
     @cached_property
-    def _above(self) -> Above:
+    def above(self) -> Above:
+        """The way up, on the host."""
         return Above.of(*(t.cpu().numpy() for t in (self.first_edge_N1, self.target_E, self.tail_start_I1)))
 
     def _widest(self, rows: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The way up a trie, on the host: only exclusions need it, so it is made when first asked for.
+"""The way up a trie, on the host: exclusions and guides need it, so it is made when first asked for.
 
 Enters: a trie's edges. Leaves: which nodes lead to no other items than some given ones.
 """

@@ -45,6 +45,49 @@ def test_a_shorter_list_is_the_beginning_of_a_longer_one(recommender):
     np.testing.assert_allclose(shorter.scores_NK, longer.scores_NK[:, :3], atol=1e-5)
 
 
+def by_item(lists):
+    """Scores of full lists in the order of the items."""
+    assert lists.items_NK is not None
+    return np.take_along_axis(lists.scores_NK, np.argsort(lists.items_NK), 1)
+
+
+class Favourite:
+    """The first item of the history is worth much."""
+
+    def __call__(self, histories):
+        worth_NI = np.zeros((len(histories), 20), dtype=np.float32)
+        worth_NI[np.arange(len(histories)), [history[0] for history in histories]] = 500.0
+        return worth_NI
+
+    def identity(self):
+        return "favourite"
+
+
+def test_a_share_of_the_prior_is_taken_off_and_worth_is_added(small_model, tokenizer, book_of, recommender):
+    histories = [np.array([3, 5, 3]), np.array([0])]
+    ids, last = book_of().token_ids[:20], np.array([19, 18])
+
+    def scores(weight, **more):
+        search = SearchConfig(20, prior_weight=weight)
+        model = GenerativeRecommender("tiny", small_model(3), tokenizer, ids, PromptConfig(), search, **more)
+        lists = model.rank(histories, exclude_history=False)
+        return by_item(lists), model.identity()
+
+    plain_NI, plain = scores(0.0)
+    less_NI, less = scores(0.4)
+    prior_I = GenerativeRecommender("tiny", small_model(3), tokenizer, ids, PromptConfig(), SearchConfig(20)).rank(
+        [np.zeros(0, dtype=np.int64)], exclude_history=False
+    )
+    prior_I = by_item(prior_I)[0]
+    np.testing.assert_allclose(less_NI, plain_NI - 0.4 * prior_I, atol=1e-4)
+    assert np.ptp(prior_I) > 0.1, "the prior is not the same for all"
+    worth_NI, worth = scores(0.4, worth=Favourite())
+    np.testing.assert_allclose(worth_NI - less_NI, Favourite()(histories), atol=1e-3)
+    assert len({plain, less, worth}) == 3, "each is another recommender to the blocks that are kept"
+    narrow = recommender(2, beam=1, worth=Favourite()).rank([last, last[::-1]], exclude_history=False)
+    assert narrow.items_NK[:, 0].tolist() == [19, 18]
+
+
 def test_only_candidates_are_listed_and_they_compete_among_themselves(recommender):
     candidates = np.array([1, 4, 7, 15])
     histories = [np.array([4, 5, 3]), np.array([0])]
