@@ -15,7 +15,7 @@ from torch.profiler import profile as torch_profile
 
 from benchmarks.decoding import BEAM, Setting, in_turns, table
 from benchmarks.peer_tries import DictTrie
-from pretrain.config import SearchConfig
+from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie

@@ -28,7 +28,8 @@ from typing import Any
 
 from launchers.local import free_port
 from pretrain import checkpoint
-from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig, SearchConfig
+from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
+from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
 from pretrain.tracking import read_lines
 from shards.build import build

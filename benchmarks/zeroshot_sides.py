@@ -20,7 +20,8 @@ import torch
 from benchmarks.peer_tries import DictTrie
 from launchers.local import free_port
 from pretrain.batches import text_batch
-from pretrain.config import PromptConfig, SearchConfig
+from pretrain.config import PromptConfig
+from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book, canonical
 from pretrain.metrics import Ranking
 from pretrain.models import load_model

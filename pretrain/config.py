@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
 from pretrain.soft_ids_config import SoftIdConfig
 
@@ -52,41 +53,6 @@ class PromptConfig:
     def __post_init__(self) -> None:
         if self.item_tokens < 1:
             raise ValueError(f"prompt.item_tokens is {self.item_tokens}; it must be at least 1")
-
-
-@dataclass(frozen=True)
-class SearchConfig:
-    """Beam search over the trie of IDs (section 2.4)."""
-
-    beam: int = 20
-    """Hypotheses kept per user."""
-    list_length: int | None = None
-    """Items of a list; none = as many as the beam is wide. A shorter list is found sooner."""
-    length_penalty: float = 0.0
-    """A score is the sum of log-probabilities over length ** this (0 = the sum, equation 3)."""
-    prior_weight: float = 0.0
-    """Share of an ID's log-probability without a history that is taken off its score (0 = equation 3): what is probable
-    after any history no longer crowds the lists."""
-
-    def check(self) -> None:
-        """Raise ValueError for a beam or list without items. Owners call it when built, searches when they start."""
-        for name in ("beam", "list_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        for name in ("length_penalty", "prior_weight"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be a number")
-
-    @property
-    def is_probability(self) -> bool:
-        """Whether a score is the logarithm of a probability (equation 3)."""
-        return not self.length_penalty and not self.prior_weight
-
-    @property
-    def length(self) -> int:
-        """Items of a list."""
-        return self.beam if self.list_length is None else self.list_length
 
 
 @dataclass(frozen=True)
@@ -235,6 +201,9 @@ class PretrainConfig:
     """MLflow store; none = mlflow.db beside the run folder."""
     experiment: str = "idgenrec"
     """MLflow experiment."""
+    books: str | None = None
+    """Folder of ID books that runs and evaluations share (all ranks must see it): what the same generator wrote with
+    the same options for the same texts is not made again; none = nothing is shared."""
     allow_changed: tuple[str, ...] = ()
     """Values that may differ from those the run had, by the name its refusal shows, such as recommender_lr."""
 

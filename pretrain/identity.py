@@ -21,6 +21,7 @@ FREE = (
     "shards",
     "tracking_uri",
     "experiment",
+    "books",
     "log_steps",
     "checkpoint_steps",
     "keep_checkpoints",

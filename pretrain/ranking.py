@@ -20,7 +20,8 @@ from transformers import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.batches import TextBatch, text_batch
-from pretrain.config import PromptConfig, SearchConfig
+from pretrain.config import PromptConfig
+from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.prior import catalogue_prior

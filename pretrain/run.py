@@ -24,8 +24,8 @@ from pretrain.engine import DTYPES, Engine
 from pretrain.feed import Step, interaction_steps, teaching_steps
 from pretrain.identity import identity
 from pretrain.ids.book import Book
-from pretrain.ids.job import make_book
 from pretrain.ids.journal import discard
+from pretrain.ids.shelf import shelved_book
 from pretrain.models import build_model, filled, frozen_copy, load_model, on_device, outline, prepare, save_model
 from pretrain.moments import Moments
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
@@ -121,16 +121,19 @@ class Run:
         return self.tracker.run_id if self.tracker is not None else self.tracked_as
 
     def refresh_ids(self, asked: Callable[[], int]) -> dict[str, float]:
-        """Make the ID book of the Fusion with the generator as it is now. Returns figures about it.
+        """Make the ID book of the Fusion with the generator as it is now, or take it from `config.books`. Returns
+        figures about it.
 
         `asked`: see `make_book`.
         """
-        book, report = make_book(
-            self.models["generator"], self.tokenizer, self.items, self.config.ids, self.world, self.reporter,
-            journal=self.folder / ID_PROGRESS, asked=asked,
+        book, report = shelved_book(
+            Path(self.config.books) if self.config.books else None, self.models["generator"], self.tokenizer,
+            self.items, self.config.ids, self.world, self.reporter, journal=self.folder / ID_PROGRESS, asked=asked,
         )  # fmt: skip
-        self.reporter.line(f"  {book.describe()}")
-        figures = book.summary() | {"waves": report.waves, "collisions": report.collisions, "seconds": report.seconds}
+        self.reporter.line(f"  {book.describe()}{'' if report else ': taken from ' + str(self.config.books)}")
+        figures = book.summary()
+        if report is not None:
+            figures |= {"waves": report.waves, "collisions": report.collisions, "seconds": report.seconds}
         if self.book is not None:
             figures["share_changed"] = book.difference(self.book).share_changed
         self.book = book

@@ -219,7 +219,8 @@ def small_model(tokenizer):
 @pytest.fixture(scope="session")
 def train_config(shard_folder, tmp_path_factory):
     """`train_config(name, **changes)`: a run of a few steps of every phase, in the folder `name`."""
-    from pretrain.config import ModelConfig, PretrainConfig, ScheduleConfig, SearchConfig
+    from pretrain.config import ModelConfig, PretrainConfig, ScheduleConfig
+    from pretrain.decoding.config import SearchConfig
     from pretrain.ids.config import IdConfig
 
     runs = tmp_path_factory.mktemp("runs")

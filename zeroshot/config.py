@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pretrain.config import SearchConfig
+from pretrain.decoding.config import SearchConfig
 from zeroshot.baseline_names import TRAINING_FREE, check_names
 
 AUDIT_FAILED = 3
@@ -48,6 +48,9 @@ class EvaluateConfig:
     """Shard folder that the checkpoint was trained on, where it is not `shards`: the audit looks users and texts up."""
     sweep_users: int = 0
     """Seeded sample of users for other beams (10, 20, 50) and templates (1 to 10); 0 = no sweeps, 500 is plenty."""
+    books: str | None = None
+    """Folder of ID books that evaluations and runs share (all ranks must see it): what the same generator wrote with
+    the same options for the same texts is not made again; none = nothing is shared."""
     seed: int = 0
     """Of max_users, the sweeps' sample and the bootstrap."""
     threads: int = 1

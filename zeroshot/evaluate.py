@@ -8,7 +8,6 @@ ranks, and ends with the same bytes.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,22 +17,20 @@ from typing import Any
 import numpy as np
 from transformers import T5ForConditionalGeneration
 
-from pretrain.config import PromptConfig, SearchConfig
+from pretrain.config import PromptConfig
+from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.prior import catalogue_prior
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
-from pretrain.ids.job import make_book
 from pretrain.ids.journal import discard
-from pretrain.ids.maker import Maker
+from pretrain.ids.shelf import shelved_book
 from pretrain.prompts import PromptBuilder
 from pretrain.ranking import EVALUATION_TEMPLATE, GenerativeRecommender, Worth
 from pretrain.reporter import Reporter
 from pretrain.world import World
-from shards.manifest import file_sha256
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
-from shards.whole import write_whole
 from zeroshot.blocks import FOLDER, Blocks, Kept, identity_of
 from zeroshot.interface import Judged, Recommender, Resumable
 from zeroshot.judge import PROTOCOLS, Scope, judge, judge_blocks
@@ -59,42 +56,29 @@ class Checkpoint:
 
 def task_book(
     checkpoint: Checkpoint, items: ItemTable, dataset: str, out: Path, world: World, reporter: Reporter,
-    untrained: bool = False,
+    untrained: bool = False, books: Path | None = None,
 ) -> Book:  # fmt: skip
     """The ID book of an unseen catalogue, saved in the folder `out`: by the trained generator or, for the control
     "untrained-ids", by the generator before training. Collective.
 
-    The book of an evaluation that was killed is taken over where it was made by the same generator, with the same
-    options and of the same texts.
+    It is taken from the shelf `books`, by default that of an evaluation that was killed, where it was made by the same
+    generator, with the same options and of the same texts.
     """
     generator = checkpoint.untrained_generator if untrained else checkpoint.generator
     assert generator is not None
     name = f"{dataset}-untrained" if untrained else dataset
     path, progress = out / f"book-{name}.arrow", out / f".book-{name}.progress"
-    finished = out / FOLDER / f"book-{name}.json"
-    identity = Maker.of(generator, checkpoint.tokenizer, checkpoint.ids).identity(items)
-    if world.main_says(lambda: finished.is_file() and is_same(finished, path, identity)):
-        book = Book.load(path, checkpoint.tokenizer)
-        reporter.line(f"  the book of the evaluation that was broken off: {book.describe()}")
-        return book
-    book, _ = make_book(
-        generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter, f"{name}, IDs", journal=progress
-    )
-    reporter.line(f"  {book.describe()}")
+    book, report = shelved_book(
+        books or out / FOLDER, generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter,
+        what=f"{name}, IDs", journal=progress,
+    )  # fmt: skip
+    reporter.line(f"  {book.describe()}{'' if report else ': made before'}")
     if world.is_main:
         draft = path.with_name(f".{path.name}.writing")
         book.save(draft)
         os.replace(draft, path)
-        finished.parent.mkdir(exist_ok=True)
-        write_whole(finished, json.dumps({"identity": identity, "sha256": file_sha256(path)}).encode())
         discard(progress)
     return book
-
-
-def is_same(finished: Path, book: Path, identity: str) -> bool:
-    """Whether a saved book is the one that was noted as finished, for this identity."""
-    noted = json.loads(finished.read_text())
-    return noted["identity"] == identity and book.is_file() and file_sha256(book) == noted["sha256"]
 
 
 def generative(

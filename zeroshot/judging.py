@@ -63,7 +63,14 @@ class Bench:
         key = dataset, untrained
         if key not in self._books:
             self._books[key] = task_book(
-                self.checkpoint, items, dataset, self.out, self.world, self.reporter, untrained
+                self.checkpoint,
+                items,
+                dataset,
+                self.out,
+                self.world,
+                self.reporter,
+                untrained,
+                Path(self.config.books) if self.config.books else None,
             )
         return self._books[key]
 

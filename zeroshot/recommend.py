@@ -17,8 +17,9 @@ import torch
 from transformers import T5ForConditionalGeneration
 
 from pretrain import checkpoint as checkpoints
-from pretrain.config import PromptConfig, SearchConfig
+from pretrain.config import PromptConfig
 from pretrain.config_dict import from_dict
+from pretrain.decoding.config import SearchConfig
 from pretrain.export import PARTS, SETTINGS
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig

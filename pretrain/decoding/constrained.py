@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.config import SearchConfig
 from pretrain.decoding.beam import NEVER, Beam, Plan, Slots, by_row
+from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.decoder import T5Decoder, check_finite
 from pretrain.decoding.exclusions import Exclusions
 from pretrain.decoding.guide import Guide

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from naive_search import exhaustive, same_list, step_synchronous
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pretrain.config import SearchConfig
 from pretrain.decoding.beam import Plan
+from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import Search, beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie

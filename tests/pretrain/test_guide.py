@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_search import exhaustive, same_list, step_synchronous
 
-from pretrain.config import SearchConfig
 from pretrain.decoding import prior
+from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.guide import Guide

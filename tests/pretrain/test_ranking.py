@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pretrain.config import PromptConfig, SearchConfig
+from pretrain.config import PromptConfig
+from pretrain.decoding.config import SearchConfig
 from pretrain.ranking import GenerativeRecommender
 
 

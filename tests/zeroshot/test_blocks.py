@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config import PromptConfig, SearchConfig
+from pretrain.config import PromptConfig
+from pretrain.decoding.config import SearchConfig
 from pretrain.metrics import summary
 from pretrain.ranking import GenerativeRecommender
 from pretrain.world import World

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pretrain import checkpoint
-from pretrain.config import PromptConfig, SearchConfig
+from pretrain.config import PromptConfig
+from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book, canonical
 from pretrain.ids.config import IdConfig
 from pretrain.models import content_hash

@@ -24,7 +24,8 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
 
     import zeroshot.evaluate as evaluate_module
     import zeroshot.harness as harness
-    from pretrain.config import SearchConfig
+    from pretrain.decoding.config import SearchConfig
+    from pretrain.ids import shelf
     from pretrain.ids.book import Book
     from pretrain.reporter import Silent
     from zeroshot import judge
@@ -45,7 +46,7 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
                 file.write(f"{recommender.name} {protocol} {names}\n")
         return judged
 
-    make_book: Any = evaluate_module.make_book
+    make_book: Any = shelf.make_book
 
     def made(*arguments, **named):
         found = make_book(*arguments, **named)
@@ -53,7 +54,7 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
             file.write(f"rank {world.rank}\n")
         return found
 
-    module.make_book = made
+    shelf.make_book = made  # type: ignore[assignment]
     judge_module: Any = judge
     judge_module.in_halves = traced
     places: Any = {
@@ -165,9 +166,10 @@ def test_a_finished_book_is_not_made_again_and_another_one_not_taken(run_ranks, 
     folder = tmp_path / "report"
     books = folder.with_name("report.books")
     died(run_ranks, 1, str(folder), run, (0, "block", 0))
-    assert books.read_text() == "rank 0\n" and (folder / FOLDER / "book-Gifts.json").is_file()
+    [kept] = (folder / FOLDER).glob("*.arrow")
     book = (folder / "book-Gifts.arrow").read_bytes()
-    (folder / "book-Gifts.arrow").write_bytes(book[:-7])
+    assert books.read_text() == "rank 0\n" and kept.read_bytes() == book
+    kept.write_bytes(book[:-7])
     died(run_ranks, 2, str(folder), run, (0, "block", 0))
     assert sorted(books.read_text().split("\n")) == ["", "rank 0", "rank 0", "rank 1"], "a damaged book is made again"
     run_ranks(evaluate, 1, str(folder), run, None, None, 4)
