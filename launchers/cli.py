@@ -24,6 +24,7 @@ from launchers.console import MODES, OUTPUT
 from launchers.demo_command import Demo
 from launchers.doctor_command import Doctor
 from launchers.export_command import Export
+from launchers.foundation_command import Foundation
 from launchers.ids_command import Ids
 from launchers.ids_config import IdsConfig
 from launchers.jobs_command import Cancel, Jobs, Logs
@@ -43,6 +44,7 @@ COMMANDS: dict[str, type] = {
     "demo": Demo,
     "shard": Shard,
     "pretrain": Pretrain,
+    "foundation": Foundation,
     "ids": Ids,
     "book": Book,
     "export": Export,
@@ -57,7 +59,7 @@ COMMANDS: dict[str, type] = {
     "doctor": Doctor,
     "track": Track,
 }
-TAKEN_UP = {"shard", "pretrain", "ids", "zeroshot"}
+TAKEN_UP = {"shard", "pretrain", "foundation", "ids", "zeroshot"}
 """What goes on where it was when the same command is given again."""
 Command = functools.reduce(
     operator.or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items())

@@ -11,12 +11,14 @@ have the same number of epochs, so that they can be compared.
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Literal
 
 from pretrain.config import ModelConfig, PretrainConfig, ScheduleConfig
 
 Preset = Literal["paper", "clean"]
 Trained = Literal["both", "recommender", "generator"]
+Size = Literal["full", "small"]
 
 RECOMMENDER_START = ModelConfig(start_from="google-t5/t5-small")
 """Section 2.6: the standard pretrained T5."""
@@ -58,6 +60,41 @@ def foundation(shards: str, out: str, preset: Preset = "clean") -> PretrainConfi
     return _run(shards, out, preset, schedule)
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything a size takes: users of a category, recommender steps (None: an epoch), judged users."""
+
+    max_users: int
+    steps: int | None
+    sample: int | None
+
+
+SCALES: dict[Size, Scale] = {"full": Scale(30_000, None, None), "small": Scale(1_000, 200, 500)}
+"""full: the paper's cap, one epoch, everyone judged, for one large GPU. small: what two cores do in two hours."""
+
+
+def foundation_small(
+    shards: str, out: str, t5: str, size: Size = "full", train: Trained = "both", seed: int = 0
+) -> PretrainConfig:
+    """A foundation run of small T5s, both from one folder, by the alternation of the `clean` preset.
+
+    `size`: see `SCALES`. `train`: "both", or one of the models as long as it trains there (Table 5).
+    """
+    steps = SCALES[size].steps
+    schedule = ScheduleConfig(warmup_epochs=0.5, rounds=1, generator_epochs=1.0, recommender_epochs=0.5)
+    if steps is not None:
+        schedule = dataclasses.replace(
+            schedule, warmup_steps=steps // 2, generator_steps=steps // 10, recommender_steps=steps - steps // 2
+        )
+    schedule = _trained(schedule, train)
+    start = ModelConfig(start_from=t5)
+    return dataclasses.replace(
+        _run(shards, out, "clean", schedule), recommender=start, generator=start, seed=seed,
+        recommender_lr=5e-4, dropout=0.1, length_window=256,
+        batch_size=64 if size == "full" else 32, micro_batch_size=32 if size == "full" else 16,
+    )  # fmt: skip
+
+
 def standard(shards: str, out: str, preset: Preset = "clean", train: Trained = "both") -> PretrainConfig:
     """Experiment 1 (section 3.4): one data set, 3 epochs of the generator and 30 of the recommender, in three rounds.
 
@@ -68,11 +105,7 @@ def standard(shards: str, out: str, preset: Preset = "clean", train: Trained = "
         "paper": ScheduleConfig(warmup_epochs=0.0, rounds=3, generator_epochs=1.0, recommender_epochs=10.0),
         "clean": ScheduleConfig(warmup_epochs=7.5, rounds=3, generator_epochs=1.0, recommender_epochs=7.5),
     }[preset]
-    if train == "recommender":
-        schedule = dataclasses.replace(schedule, generator_epochs=0.0)
-    if train == "generator":
-        schedule = dataclasses.replace(schedule, warmup_epochs=0.0, recommender_epochs=0.0)
-    return _run(shards, out, preset, schedule)
+    return _run(shards, out, preset, _trained(schedule, train))
 
 
 def finetune(shards: str, out: str, checkpoint: str, preset: Preset = "clean") -> PretrainConfig:
@@ -90,6 +123,17 @@ def finetune(shards: str, out: str, checkpoint: str, preset: Preset = "clean") -
         recommender=ModelConfig(start_from=f"{checkpoint}/recommender"),
         generator=ModelConfig(start_from=f"{checkpoint}/generator"),
     )
+
+
+def _trained(schedule: ScheduleConfig, train: Trained) -> ScheduleConfig:
+    """The schedule without the phases of the model that stays as it starts."""
+    if train == "recommender":
+        return dataclasses.replace(schedule, generator_epochs=0.0, generator_steps=None)
+    if train == "generator":
+        return dataclasses.replace(
+            schedule, warmup_epochs=0.0, warmup_steps=None, recommender_epochs=0.0, recommender_steps=None
+        )
+    return schedule
 
 
 def _run(shards: str, out: str, preset: Preset, schedule: ScheduleConfig) -> PretrainConfig:

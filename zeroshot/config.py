@@ -11,6 +11,7 @@ from zeroshot.baseline_names import TRAINING_FREE, check_names
 
 AUDIT_FAILED = 3
 """Exit status: the results are written, but a check of the audit says that they cannot be believed."""
+Control = Literal["untrained", "untrained-ids"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class EvaluateConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     candidates: str | None = None
     """Text file of item ids, one per line: the model and every baseline rank these alone; none = all items."""
-    controls: tuple[Literal["untrained", "untrained-ids"], ...] = ("untrained",)
+    controls: tuple[Control, ...] = ("untrained",)
     """The model with something taken away: untrained (the recommender before training), untrained-ids (the trained one
     over IDs of the generator before training)."""
     text_weight: float = 0.0

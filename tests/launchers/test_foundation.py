@@ -1,0 +1,62 @@
+"""From raw folders to the judged model by one command that can be given again."""
+
+import json
+
+import pytest
+
+from launchers import recipes
+from pretrain.models import save_model
+
+
+@pytest.fixture(scope="module")
+def asked(shard_folder, small_model, tokenizer, tmp_path_factory):
+    """The words of a foundation run over the tiny marketplace, from a tiny T5."""
+    t5, raw = tmp_path_factory.mktemp("t5"), shard_folder.parent / "raw"
+    save_model(small_model(7), tokenizer, t5)
+    return [
+        "foundation", "--train", raw / "Garden", raw / "Kitchen", "--test", raw / "Gifts", "--t5", t5,
+        "--size", "small", "--search.prior-weight", "0.5", "--text-weight", "1",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(recipes.SCALES, "small", recipes.Scale(max_users=10, steps=10, sample=4))
+
+
+def test_both_models_start_from_one_folder_and_one_can_be_trained_alone():
+    full = recipes.foundation_small("s", "o", "t5")
+    assert full.recommender == full.generator and full.recommender.start_from == "t5"
+    epochs = full.schedule
+    assert (epochs.warmup_epochs + epochs.recommender_epochs, epochs.generator_epochs) == (1.0, 1.0)
+    small = recipes.foundation_small("s", "o", "t5", "small").schedule
+    alone = recipes.foundation_small("s", "o", "t5", "small", "recommender").schedule
+    steps = recipes.SCALES["small"].steps
+    assert small.warmup_steps is not None and small.recommender_steps is not None and small.generator_steps
+    assert small.warmup_steps + small.recommender_steps == steps
+    assert (alone.warmup_steps, alone.recommender_steps) == (small.warmup_steps, small.recommender_steps)
+    assert (alone.generator_epochs, alone.generator_steps) == (0.0, None)
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_one_command_builds_trains_and_judges_and_goes_on_where_it_was(idgenrec, asked, tiny, tmp_path):
+    out = tmp_path / "foundation"
+    status, said, wrong = idgenrec(*asked, "--out", out)
+    assert status == 0, wrong
+    assert "idgenrec+text" in said and "untrained" in said
+    results = json.loads((out / "seed-0" / "report" / "results.json").read_text())
+    rows = {row["recommender"]: row for row in results["rows"] if row["protocol"] == "all"}
+    assert rows["idgenrec+text"]["kind"] == "blend" and rows["idgenrec"]["num_users"] == 4
+    checkpoints = sorted((out / "seed-0" / "run" / "checkpoints").iterdir())
+    before = (out / "seed-0" / "report" / "results.json").stat().st_mtime_ns
+    books = {path.name: path.stat().st_mtime_ns for path in (out / "books").iterdir()}
+    status, said, wrong = idgenrec(*asked, "--seeds", 0, 1, "--out", out)
+    assert status == 0, wrong
+    assert (out / "seed-0" / "report" / "results.json").stat().st_mtime_ns == before, "seed 0 is not judged again"
+    assert sorted((out / "seed-0" / "run" / "checkpoints").iterdir()) == checkpoints
+    kept = {path.name: path.stat().st_mtime_ns for path in (out / "books").iterdir()}
+    assert books.items() <= kept.items(), "what the untrained generator wrote is not written again"
+    assert (out / "compared" / "compare.html").is_file()
+    status, said, wrong = idgenrec(*asked, "--text-weight", 2, "--out", out)
+    assert status == 2 and "was begun with text_weight 1.0, not 2.0" in wrong and len(wrong.splitlines()) == 1
