@@ -28,10 +28,14 @@ PAUSE = 0.5
 class Jobs:
     """State, progress and last words of the jobs of runs, and where MLflow has them.
 
+    In: folders that `idgenrec launch slurm` launched into, and what SLURM knows of their jobs.
+
+    Out: lines for each run; nothing is changed.
+
     Example: idgenrec jobs runs/first runs/second
     """
 
-    folders: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    folders: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER...")] = ()
     """Run folders; none = all below runs/ that were launched."""
 
     def run(self) -> None:
@@ -52,10 +56,14 @@ class Jobs:
 class Cancel:
     """Cancel the jobs of runs: they save and do not come back. The same launch goes on from there.
 
+    In: folders whose jobs wait or run; a job that was not launched from here is left alone.
+
+    Out: a line for each job that is cancelled.
+
     Example: idgenrec cancel runs/first
     """
 
-    folders: Annotated[tuple[str, ...], tyro.conf.Positional]
+    folders: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER...")]
     """Run folders."""
 
     def run(self) -> None:
@@ -74,10 +82,14 @@ class Cancel:
 class Logs:
     """Print what the newest job of a run has said.
 
+    In: a folder that `idgenrec launch slurm` launched into.
+
+    Out: both logs of a rank as they stand, output first; with -f also what is said from now on.
+
     Example: idgenrec logs -f runs/first
     """
 
-    folder: Annotated[str, tyro.conf.Positional]
+    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOLDER")]
     """Run folder."""
     follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
     """Go on until the job has ended, through every requeue."""

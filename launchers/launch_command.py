@@ -25,8 +25,10 @@ from launchers.work import Work, work_of
 class Slurm:
     """Submit a SLURM job that saves and comes back by itself when it is preempted or its time is over.
 
-    Code and configuration as they are now go into RUN/launch/NNN; the job runs these. With --after jobs form a
-    pipeline, with --each an array.
+    In: behind `--`, a pretrain, ids, zeroshot or shard build command; its folders lie where all nodes see them.
+
+    Out: a job, its number, and RUN/launch/NNN with code and configuration as they are now, which the job runs, and its
+    logs. With --after jobs form a pipeline, with --each an array.
 
     Example: idgenrec launch slurm --nodes 2 --gpus-per-node 8 --partition gpu --minutes 240 --
     pretrain --recipe foundation --shards shards --out runs/first
@@ -86,6 +88,10 @@ class Slurm:
 class Local:
     """Ranks on this machine, as the command's own --processes starts them.
 
+    In: behind `--`, a pretrain, ids, zeroshot or shard build command.
+
+    Out: what that command writes and prints.
+
     Example: idgenrec launch local -n 4 -- pretrain --shards shards --out runs/first
     """
 
@@ -108,6 +114,10 @@ class Local:
 class Debug:
     """One rank in this very process, where a debugger can stop it.
 
+    In: behind `--`, a pretrain, ids, zeroshot or shard build command.
+
+    Out: what that command writes and prints.
+
     Example: python -m pdb -m launchers.cli launch debug -- pretrain --shards shards --out runs/first
     """
 
@@ -123,6 +133,10 @@ class Debug:
 @dataclass(frozen=True)
 class Write:
     """Write the job file that torchrun and DeepSpeed's launcher start: `torchrun -m launchers.rank JOB`.
+
+    In: behind `--`, a pretrain, ids, zeroshot or shard build command.
+
+    Out: a JSON file with its configuration, and the command that starts it on the ranks.
 
     Example: idgenrec launch write --job job.json --ranks 16 -- pretrain --shards shards --out runs/first
     """
@@ -145,7 +159,14 @@ class Write:
 
 @dataclass(frozen=True)
 class Launch:
-    """Run pretrain, ids, zeroshot or shard build on SLURM, on ranks of this machine, or in this process."""
+    """Run pretrain, ids, zeroshot or shard build on SLURM, on ranks of this machine, or in this process.
+
+    In: options of the launch, and behind `--` the command as it is given alone.
+
+    Out: a SLURM job, ranks of this machine, or a job file; each way's own --help tells more.
+
+    Example: idgenrec launch slurm --nodes 2 --gpus-per-node 8 -- pretrain --shards shards --out runs/first
+    """
 
     how: Annotated[
         Annotated[Slurm, tyro.conf.subcommand("slurm")]

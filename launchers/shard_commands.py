@@ -115,7 +115,14 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Shard:
-    """Raw interactions and item texts into shards: download, build, add, inspect."""
+    """Raw interactions and item texts into shards: download, build, add, inspect.
+
+    In: raw data sets as they are published, or their addresses.
+
+    Out: a shard folder, which `pretrain`, `ids` and `zeroshot` read; each command's own --help tells more.
+
+    Example: idgenrec shard build --train data/Games data/Phones --test data/Beauty --out shards --tokenizer t5
+    """
 
     command: Annotated[
         Annotated[Build, tyro.conf.subcommand("build")]
