@@ -33,11 +33,14 @@ class Export:
     def run(self) -> None:
         import transformers
 
+        from launchers.console import Console
         from pretrain.export import export
 
         transformers.logging.disable_progress_bar()
-        source = export(Path(self.checkpoint), Path(self.out), self.precision, self.shards)
-        print(f"{source} -> {self.out}")
+        console = Console()
+        source = export(Path(self.checkpoint), Path(self.out), self.precision, self.shards, console)
+        console.result(f"{source} -> {self.out}", checkpoint=str(source))
         for file in sorted(Path(self.out).rglob("*")):
             if file.is_file():
-                print(f"  {file.relative_to(self.out)}  {file.stat().st_size:,} bytes")
+                size = file.stat().st_size
+                console.result(f"  {file.relative_to(self.out)}  {size:,} bytes", file=str(file), bytes=size)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from launchers.console import Console
 from launchers.launch_folder import log_files, newest
 from launchers.slurm_state import LIVE, job_state
 
@@ -43,13 +43,15 @@ class Jobs:
         found = chosen or sorted(folder.parent for folder in Path("runs").glob("*/launch"))
         if not found:
             raise ValueError("nothing below runs/ was launched on SLURM; name run folders")
+        console = Console()
         for run in found:
             folder, record = newest(run)
-            state = job_state(record["job"]) or "is gone from SLURM"
-            print(f"{run}: job {record['job']} {state}, {record['ranks']} ranks, launch {folder.name}")
+            job, state = record["job"], job_state(record["job"])
+            said = f"{run}: job {job} {state or 'is gone from SLURM'}, {record['ranks']} ranks, launch {folder.name}"
+            console.result(said, run=str(run), job=job, state=state, launch=str(folder))
             lines = [*waiting_lines(record, state), *progress_lines(run), *last_words(log_files(record, 0))]
             for line in lines:
-                print(f"  {line}")
+                console.result(f"  {line}", run=str(run), job=job)
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Cancel:
     """Run folders."""
 
     def run(self) -> None:
+        if not self.folders:
+            raise ValueError("name the run folders whose jobs are to be cancelled, as: idgenrec cancel runs/first")
         for run in map(Path, self.folders):
             _, record = newest(run)
             state = job_state(record["job"])
@@ -75,7 +79,7 @@ class Cancel:
             done = subprocess.run(["scancel", record["job"]], capture_output=True, text=True, timeout=60)
             if done.returncode:
                 raise ValueError(f"scancel {record['job']}: {done.stderr.strip()}")
-            print(f"{run}: job {record['job']} is cancelled")
+            Console().result(f"{run}: job {record['job']} is cancelled", run=str(run), job=record["job"])
 
 
 @dataclass(frozen=True)
@@ -100,28 +104,31 @@ class Logs:
         _, record = newest(Path(self.folder))
         files = log_files(record, self.rank)
         places = dict.fromkeys(files, 0)
+        console = Console()
         while True:
             live = self.follow and job_state(record["job"]) in LIVE
             for file in files:
-                places[file] = pass_on(file, places[file])
+                lines, places[file] = lines_behind(file, places[file], unfinished=not live)
+                console.results(lines)
             if not live:
                 return
             time.sleep(PAUSE)
 
 
-def pass_on(file: Path, place: int) -> int:
-    """Print what stands in a file behind a place; returns the place behind that. No file: nothing yet."""
+def lines_behind(file: Path, place: int, unfinished: bool) -> tuple[list[str], int]:
+    """The lines of a file behind a place, and the place behind them. No file: nothing yet. `unfinished`: a last line
+    without its end counts too."""
     if not file.is_file():
-        return place
+        return [], place
     with file.open("rb") as source:
         source.seek(place)
         new = source.read()
-    sys.stdout.write(new.decode(errors="replace"))
-    sys.stdout.flush()
-    return place + len(new)
+    if not unfinished:
+        new = new[: new.rfind(b"\n") + 1]
+    return new.decode(errors="replace").removesuffix("\n").split("\n") if new else [], place + len(new)
 
 
-def waiting_lines(record: Mapping[str, Any], state: str) -> list[str]:
+def waiting_lines(record: Mapping[str, Any], state: str | None) -> list[str]:
     """Of the jobs that this one waits for, or has waited for in vain: what has become of them, and their last words."""
     lines = []
     for run, job in record["after"].items():

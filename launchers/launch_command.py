@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from launchers.console import Console
 from launchers.slurm_options import SlurmOptions
 from launchers.work import Work, work_of
 
@@ -58,9 +59,9 @@ class Slurm:
         after = [Path(run) for run in self.after]
         plan = [line for work in works for line in self._check(work)]
         if self.dry_run:
-            print("\n".join([*dry_run(works, self.options, after), "", *plan]))
+            Console().results([*dry_run(works, self.options, after), "", *plan])
         else:
-            print("\n".join(submit(works, self.options, after)))
+            Console().results(submit(works, self.options, after))
 
     def _check(self, work: Work) -> list[str]:
         missing = [path for path in work.inputs() if not Path(path).exists()] if self.after else []
@@ -103,7 +104,7 @@ class Local:
     def start(self, work: Work) -> None:
         plan = work.check(self.processes, here=True)
         if self.dry_run:
-            print("\n".join(plan))
+            Console().results(plan)
             return
         has_ranks = work.task != "shard"
         command = dataclasses.replace(work.command, processes=self.processes) if has_ranks else work.command
@@ -152,9 +153,10 @@ class Write:
         if path.exists():
             raise ValueError(f"{path} exists; give another --job")
         path.write_text(json.dumps(work.values(), indent=1) + "\n")
-        print(f"{path}: torchrun ... -m launchers.rank {path}, or deepspeed --module launchers.rank {path}")
+        console = Console()
+        console.result(f"{path}: torchrun ... -m launchers.rank {path}, or deepspeed --module launchers.rank {path}")
         for name in work.secrets():
-            print(f"the tracking URI is written without its password: set {name} to the whole for every rank")
+            console.result(f"the tracking URI is written without its password: set {name} to the whole for every rank")
 
 
 @dataclass(frozen=True)

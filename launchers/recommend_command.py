@@ -94,7 +94,7 @@ class Recommend:
             sys.stdout.write(lines)
             return
         write_whole(Path(self.out), lines.encode())
-        print(f"{len(found):,} lists: {self.out}")
+        Console().result(f"{len(found):,} lists: {self.out}", file=self.out)
 
     def _check(self, num_items: int) -> None:
         if self.threads < 1:

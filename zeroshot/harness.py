@@ -101,7 +101,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
             **found,
         )
         results.save(built, out / "results.json")
-        html, markdown = write_report(built, ranks, out)
+        html, markdown = write_report(built, ranks, out, reporter)
         publish(built, [html, markdown, out / "results.json"], config, run, state, reporter)
         shutil.rmtree(out / FOLDER)
     world.barrier()
