@@ -69,7 +69,7 @@ def load_tokenizer(folder: str | Path) -> "T5TokenizerFast":
     ValueError when neither is there or the special tokens are not T5's.
     """
     from tokenizers import Tokenizer
-    from transformers import T5TokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
+    from transformers.models.t5 import T5TokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
     folder = Path(folder)
     try:
