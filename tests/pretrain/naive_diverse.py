@@ -22,12 +22,12 @@ def published(
         taken: list[int] = []
         for group in range(groups):
             grown, prefixes = [], [tokens for _, tokens in live[group]]
-            log_probs_NV = next_log_probs(model, states_1SD, prefixes) if prefixes else []
+            log_probs_NV = next_log_probs(model, states_1SD, prefixes).tolist() if prefixes else []
             for (score, tokens), log_probs in zip(live[group], log_probs_NV, strict=True):
                 for token in range(len(log_probs)):
                     if token in barred or (token == EOS and step < shortest):
                         continue
-                    penalised = score + log_probs[token].item() - penalty * taken.count(token)
+                    penalised = score + log_probs[token] - penalty * taken.count(token)
                     grown.append((penalised, (*tokens, token)))
             grown.sort(reverse=True)
             for one, two in zip(grown[: beams + 1], grown[1 : beams + 2], strict=False):

@@ -43,12 +43,12 @@ def step_synchronous(
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())] if catalogue else []
     finished, states_1SD = [], read(model, prompt)
     while live:
-        grown, log_probs_NV = [], next_log_probs(model, states_1SD, [prefix for _, prefix in live])
+        grown, log_probs_NV = [], next_log_probs(model, states_1SD, [prefix for _, prefix in live]).tolist()
         for (score, prefix), log_probs in zip(live, log_probs_NV, strict=True):
             deep = len(prefix)
             for token in sorted({path[deep] for path in item_of if len(path) > deep and path[:deep] == prefix}):
                 path = (*prefix, token)
-                grown.append((score + log_probs[token].item() + extra.get(path, 0.0), path))
+                grown.append((score + log_probs[token] + extra.get(path, 0.0), path))
         finished += [(score / len(path) ** penalty, item_of[path]) for score, path in grown if path in item_of]
         going = sorted((entry for entry in grown if entry[1] not in item_of), reverse=True)
         assume(len(going) <= beam or going[beam - 1][0] - going[beam][0] > close)
