@@ -31,7 +31,7 @@ def report(
     table = table.with_columns(rank=pl.when(own).then(pl.Series(fresh)).otherwise(pl.col("rank")))
     table = table if keep is None else table.filter(keep)
     kinds = {name: made_up.KINDS[name] for name in FEW}
-    found = made_up.made_up_results(table, kinds, origin=made_up.provenance(training_seed, recipe))
+    found = made_up.made_up_results(table, kinds, origin=made_up.provenance(training_seed, recipe), rows_alone=True)
     folder.mkdir(parents=True)
     save_ranks(table, folder / "ranks.parquet")
     results.save(found, folder / "results.json")
