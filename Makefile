@@ -53,7 +53,7 @@ unit: $(STAMP)
 	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -m 'not processes and not slow' -n $(WORKERS) --dist loadgroup $(ARGS)
 
 docs: $(STAMP)
-	@echo "documentation: build/docs/docs/contents.html"
+	@echo "documentation: build/docs/index.html"
 	@$(VENV)/bin/python docs/configuration.py
 	@$(VENV)/bin/python -m sphinx -q -W --keep-going -c docs . build/docs
 

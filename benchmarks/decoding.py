@@ -25,7 +25,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers.models.t5.configuration_t5 import T5Config
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from benchmarks.catalogues import RealIds
 from pretrain.batches import text_batch

@@ -127,7 +127,8 @@ def on_wire() -> int:
 
 
 def objective_of(text_runs: int) -> torch.nn.Module:
-    from transformers import T5Config, T5ForConditionalGeneration
+    from transformers.models.t5.configuration_t5 import T5Config
+    from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
     from pretrain.models import frozen_copy
     from pretrain.objectives import GeneratorObjective, RecommenderObjective

@@ -21,7 +21,7 @@ from statistics import median
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from benchmarks.decoding import table
 from benchmarks.training import Setting, memory

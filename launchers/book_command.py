@@ -38,6 +38,7 @@ class Book:
     """How many changed IDs are shown."""
 
     def run(self) -> None:
+        from launchers.console import Console
         from pretrain.ids import book as books
         from shards.manifest import TOKENIZER_FOLDER, Manifest
         from shards.store import local_copy
@@ -46,11 +47,12 @@ class Book:
 
         tokenizer = load_tokenizer(local_copy(self.shards, TOKENIZER_FOLDER))
         book = books.Book.load(Path(self.book), tokenizer)
+        console = Console()
         if self.item is not None or self.id is not None:
-            print(line_of(book, self.item, self.id))
+            console.result(line_of(book, self.item, self.id))
             return
         if self.against is not None:
-            print("\n".join(book.difference(books.Book.load(Path(self.against), tokenizer)).lines(self.examples)))
+            console.results(book.difference(books.Book.load(Path(self.against), tokenizer)).lines(self.examples))
             return
         from pretrain.ids.quality import measure
 
@@ -64,8 +66,8 @@ class Book:
             raise ValueError(
                 f"{self.shards} has no item {unknown}; give the shard folder that {self.book} was made for"
             )
-        print(book.describe())
-        print("\n".join(measure(book.texts, book.token_ids, [text_of[item] for item in book.items]).lines()))
+        quality = measure(book.texts, book.token_ids, [text_of[item] for item in book.items])
+        console.results([book.describe(), *quality.lines()])
 
 
 def line_of(book: books.Book, item: str | None, text: str | None) -> str:

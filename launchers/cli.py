@@ -20,7 +20,7 @@ import tyro
 from launchers.book_command import Book
 from launchers.compare_command import Compare
 from launchers.config_file import FromFile, load, named_file, printed
-from launchers.console import MODES, OUTPUT
+from launchers.console import MODES, OUTPUT, Console
 from launchers.demo_command import Demo
 from launchers.doctor_command import Doctor
 from launchers.export_command import Export
@@ -104,7 +104,7 @@ def perform(words: Sequence[str]) -> None:
         print(first_page(COMMANDS))
         return
     if before == ["--version"]:
-        print("\n".join(version_lines()))
+        Console().results(version_lines())
         return
     if before[:1] == ["--completion"]:
         before = completion_words(before)

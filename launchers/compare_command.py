@@ -27,9 +27,12 @@ class Compare:
     """Of the bootstrap and the tests."""
 
     def run(self) -> None:
+        from launchers.console import Console
         from zeroshot.compare import compare, load_runs
         from zeroshot.compare_report import console_lines, write_comparison
 
-        comparison = compare(load_runs(list(self.reports)), self.seed)
-        print("\n".join(console_lines(comparison)))
-        print(f"\ncomparison: {write_comparison(comparison, self.out)[1]}")
+        console = Console()
+        comparison = compare(load_runs(list(self.reports)), self.seed, console)
+        page = write_comparison(comparison, self.out)[1]
+        console.results([*console_lines(comparison), ""])
+        console.result(f"comparison: {page}", file=str(page))

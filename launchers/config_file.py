@@ -29,7 +29,7 @@ class FromFile:
     """A command whose configuration may come from a file."""
 
     config_file: Annotated[str | None, tyro.conf.arg(name="config", metavar="FILE")] = None
-    """JSON or TOML with the options below, nested as their dots say; an option beside it has the last word."""
+    """JSON or TOML with the options as keys, nested as their dots say; an option beside it has the last word."""
     print_config: bool = False
     """Print all options as JSON that --config reads, and start nothing."""
 

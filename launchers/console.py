@@ -2,15 +2,17 @@
 
 Enters: lines, results and progress of long work; `IDGENREC_OUTPUT`, which the command line sets for its ranks too.
 Leaves: text on standard output. Must hold: only rank 0 speaks; nothing but a terminal gets colours or redrawn lines; a
-log gets a line at most every few seconds; as JSON each line is one object.
+log gets a line at most every few seconds; as JSON each line is one object, and no command prints past the console.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
 import time
+from collections.abc import Iterable
 
 LOG_INTERVAL = 10.0
 OUTPUT = "IDGENREC_OUTPUT"
@@ -34,12 +36,18 @@ class Console:
         elif not self.mode:
             print(text, flush=True)
 
-    def result(self, text: str) -> None:
-        """Say what the command was given for, when quiet too."""
+    def result(self, text: str, **facts: object) -> None:
+        """Say what the command was given for, when quiet too; a program gets the facts beside the text."""
         if self.mode == "json":
-            self._say({"result": text})
+            if text.strip():  # an empty line is layout
+                self._say({"result": text} | facts)
         elif self.mode != "silent":
             print(text, flush=True)
+
+    def results(self, lines: Iterable[str]) -> None:
+        """Say a result of several lines."""
+        for line in lines:
+            self.result(line)
 
     def progress(self, what: str, done: int, total: int, unit: str, note: str = "") -> None:
         """Show that `done` of `total` units are done, with rate, time left and memory of this process."""
@@ -84,6 +92,7 @@ class Console:
                 TimeRemainingColumn(), TextColumn("{task.fields[note]}"), transient=True,
             )  # fmt: skip
             self._bar.start()
+            atexit.register(self._bar.stop)  # whatever ends the process, the cursor is seen again
             self._bar.add_task(what, total=total, unit=unit, note=note, speed=speed)
         self._bar.update(self._bar.task_ids[0], completed=done, note=note, speed=speed)
         if done >= total:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from functools import partial
 from pathlib import Path
 
 from launchers import recipes
 from launchers.console import Console
 from launchers.local import launch
+from launchers.shard_commands import stages_done
 from launchers.summary import headline_lines
 from pretrain.templates import tokenizer_lines
 from pretrain.tracking import default_uri
@@ -25,6 +27,8 @@ from zeroshot.config import EvaluateConfig
 
 def run_demo(folder: Path, seed: int, transfer: bool, processes: int, console: Console) -> Path:
     """Generate, shard, pretrain, judge, report. Returns the report's path. Raises ValueError when `folder` exists."""
+    if processes < 1:
+        raise ValueError(f"processes is {processes}; at least one is needed")
     if folder.exists():
         raise ValueError(f"{folder} exists; give another --out")
     started = time.monotonic()
@@ -36,19 +40,19 @@ def run_demo(folder: Path, seed: int, transfer: bool, processes: int, console: C
     built = BuildConfig(
         train=by_role["train"], test=by_role["test"], out=str(shards), seed=seed, tokenizer_text=tokenizer_lines()
     )
-    build(built, console.line)
+    build(built, console.line, partial(stages_done, console))
     console.line(f"[3/4] two T5s trained in turn, {processes} processes, DeepSpeed ZeRO over gloo -> {folder}/run")
     config = recipes.demo(str(shards), str(folder / "run"), seed)
     launch("pretrain", dataclasses.asdict(config), processes)
     console.line(f"[4/4] zero-shot on the unseen data sets -> {folder}/report")
     judged = EvaluateConfig(str(folder / "run"), str(shards), str(folder / "report"), seed=seed)
     launch("zeroshot", dataclasses.asdict(judged), processes)
-    for line in headline_lines(folder / "report" / "results.json"):
-        console.result(line)
+    console.results(headline_lines(folder / "report" / "results.json"))
     console.line(f"done in {time.monotonic() - started:.0f} s")
-    console.result(f"report:  {folder / 'report' / 'report.html'}")
+    page = folder / "report" / "report.html"
+    console.result(f"report:  {page}", file=str(page))
     console.result(f"MLflow:  mlflow ui --backend-store-uri {default_uri(folder)}")
-    return folder / "report" / "report.html"
+    return page
 
 
 def next_folder(parent: Path) -> Path:

@@ -46,19 +46,23 @@ class Doctor:
     """Where there is an sbatch it is asked whether it would take such a job; nothing is submitted."""
 
     def run(self) -> None:
+        from launchers.console import Console
         from launchers.doctor import Finding
 
         if self.processes < 1:
             raise ValueError(f"processes is {self.processes}; at least one is needed")
-        errors = 0
+        console, levels = Console(), set()
+
+        def say(finding: Finding) -> None:
+            levels.add(finding.level)
+            console.result(str(finding), level=finding.level, what=finding.what, cure=finding.cure)
+
         try:
             for finding in self._findings():
-                errors += finding.level == "ERROR"
-                print(finding, flush=True)
+                say(finding)
         except ValueError as error:
-            errors += 1
-            print(Finding("ERROR", str(error)), flush=True)
-        if errors:
+            say(Finding("ERROR", str(error)))
+        if "ERROR" in levels:
             sys.exit(1)
 
     def _findings(self) -> Iterator[Finding]:

@@ -31,13 +31,16 @@ class Export:
     """Of the weights: float32 is the checkpoint's to the bit, bf16 is half as large and rounded."""
 
     def run(self) -> None:
-        import transformers
+        from transformers.utils.logging import disable_progress_bar
 
+        from launchers.console import Console
         from pretrain.export import export
 
-        transformers.logging.disable_progress_bar()
-        source = export(Path(self.checkpoint), Path(self.out), self.precision, self.shards)
-        print(f"{source} -> {self.out}")
+        disable_progress_bar()
+        console = Console()
+        source = export(Path(self.checkpoint), Path(self.out), self.precision, self.shards, console)
+        console.result(f"{source} -> {self.out}", checkpoint=str(source))
         for file in sorted(Path(self.out).rglob("*")):
             if file.is_file():
-                print(f"  {file.relative_to(self.out)}  {file.stat().st_size:,} bytes")
+                size = file.stat().st_size
+                console.result(f"  {file.relative_to(self.out)}  {size:,} bytes", file=str(file), bytes=size)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from launchers.console import Console
 from launchers.launch_folder import log_files, newest
 from launchers.slurm_state import LIVE, job_state
 
@@ -28,10 +28,14 @@ PAUSE = 0.5
 class Jobs:
     """State, progress and last words of the jobs of runs, and where MLflow has them.
 
+    In: folders that `idgenrec launch slurm` launched into, and what SLURM knows of their jobs.
+
+    Out: lines for each run; nothing is changed.
+
     Example: idgenrec jobs runs/first runs/second
     """
 
-    folders: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    folders: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER...")] = ()
     """Run folders; none = all below runs/ that were launched."""
 
     def run(self) -> None:
@@ -39,26 +43,34 @@ class Jobs:
         found = chosen or sorted(folder.parent for folder in Path("runs").glob("*/launch"))
         if not found:
             raise ValueError("nothing below runs/ was launched on SLURM; name run folders")
+        console = Console()
         for run in found:
             folder, record = newest(run)
-            state = job_state(record["job"]) or "is gone from SLURM"
-            print(f"{run}: job {record['job']} {state}, {record['ranks']} ranks, launch {folder.name}")
+            job, state = record["job"], job_state(record["job"])
+            said = f"{run}: job {job} {state or 'is gone from SLURM'}, {record['ranks']} ranks, launch {folder.name}"
+            console.result(said, run=str(run), job=job, state=state, launch=str(folder))
             lines = [*waiting_lines(record, state), *progress_lines(run), *last_words(log_files(record, 0))]
             for line in lines:
-                print(f"  {line}")
+                console.result(f"  {line}", run=str(run), job=job)
 
 
 @dataclass(frozen=True)
 class Cancel:
     """Cancel the jobs of runs: they save and do not come back. The same launch goes on from there.
 
+    In: folders whose jobs wait or run; a job that was not launched from here is left alone.
+
+    Out: a line for each job that is cancelled.
+
     Example: idgenrec cancel runs/first
     """
 
-    folders: Annotated[tuple[str, ...], tyro.conf.Positional]
+    folders: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER...")]
     """Run folders."""
 
     def run(self) -> None:
+        if not self.folders:
+            raise ValueError("name the run folders whose jobs are to be cancelled, as: idgenrec cancel runs/first")
         for run in map(Path, self.folders):
             _, record = newest(run)
             state = job_state(record["job"])
@@ -67,17 +79,21 @@ class Cancel:
             done = subprocess.run(["scancel", record["job"]], capture_output=True, text=True, timeout=60)
             if done.returncode:
                 raise ValueError(f"scancel {record['job']}: {done.stderr.strip()}")
-            print(f"{run}: job {record['job']} is cancelled")
+            Console().result(f"{run}: job {record['job']} is cancelled", run=str(run), job=record["job"])
 
 
 @dataclass(frozen=True)
 class Logs:
     """Print what the newest job of a run has said.
 
+    In: a folder that `idgenrec launch slurm` launched into.
+
+    Out: both logs of a rank as they stand, output first; with -f also what is said from now on.
+
     Example: idgenrec logs -f runs/first
     """
 
-    folder: Annotated[str, tyro.conf.Positional]
+    folder: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FOLDER")]
     """Run folder."""
     follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
     """Go on until the job has ended, through every requeue."""
@@ -88,28 +104,31 @@ class Logs:
         _, record = newest(Path(self.folder))
         files = log_files(record, self.rank)
         places = dict.fromkeys(files, 0)
+        console = Console()
         while True:
             live = self.follow and job_state(record["job"]) in LIVE
             for file in files:
-                places[file] = pass_on(file, places[file])
+                lines, places[file] = lines_behind(file, places[file], unfinished=not live)
+                console.results(lines)
             if not live:
                 return
             time.sleep(PAUSE)
 
 
-def pass_on(file: Path, place: int) -> int:
-    """Print what stands in a file behind a place; returns the place behind that. No file: nothing yet."""
+def lines_behind(file: Path, place: int, unfinished: bool) -> tuple[list[str], int]:
+    """The lines of a file behind a place, and the place behind them. No file: nothing yet. `unfinished`: a last line
+    without its end counts too."""
     if not file.is_file():
-        return place
+        return [], place
     with file.open("rb") as source:
         source.seek(place)
         new = source.read()
-    sys.stdout.write(new.decode(errors="replace"))
-    sys.stdout.flush()
-    return place + len(new)
+    if not unfinished:
+        new = new[: new.rfind(b"\n") + 1]
+    return new.decode(errors="replace").removesuffix("\n").split("\n") if new else [], place + len(new)
 
 
-def waiting_lines(record: Mapping[str, Any], state: str) -> list[str]:
+def waiting_lines(record: Mapping[str, Any], state: str | None) -> list[str]:
     """Of the jobs that this one waits for, or has waited for in vain: what has become of them, and their last words."""
     lines = []
     for run, job in record["after"].items():

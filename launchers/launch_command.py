@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from launchers.console import Console
 from launchers.slurm_options import SlurmOptions
 from launchers.work import Work, work_of
 
@@ -25,8 +26,10 @@ from launchers.work import Work, work_of
 class Slurm:
     """Submit a SLURM job that saves and comes back by itself when it is preempted or its time is over.
 
-    Code and configuration as they are now go into RUN/launch/NNN; the job runs these. With --after jobs form a
-    pipeline, with --each an array.
+    In: behind `--`, a pretrain, ids, zeroshot or shard build command; its folders lie where all nodes see them.
+
+    Out: a job, its number, and RUN/launch/NNN with code and configuration as they are now, which the job runs, and its
+    logs. With --after jobs form a pipeline, with --each an array.
 
     Example: idgenrec launch slurm --nodes 2 --gpus-per-node 8 --partition gpu --minutes 240 --
     pretrain --recipe foundation --shards shards --out runs/first
@@ -56,9 +59,9 @@ class Slurm:
         after = [Path(run) for run in self.after]
         plan = [line for work in works for line in self._check(work)]
         if self.dry_run:
-            print("\n".join([*dry_run(works, self.options, after), "", *plan]))
+            Console().results([*dry_run(works, self.options, after), "", *plan])
         else:
-            print("\n".join(submit(works, self.options, after)))
+            Console().results(submit(works, self.options, after))
 
     def _check(self, work: Work) -> list[str]:
         missing = [path for path in work.inputs() if not Path(path).exists()] if self.after else []
@@ -86,6 +89,10 @@ class Slurm:
 class Local:
     """Ranks on this machine, as the command's own --processes starts them.
 
+    In: behind `--`, a pretrain, ids, zeroshot or shard build command.
+
+    Out: what that command writes and prints.
+
     Example: idgenrec launch local -n 4 -- pretrain --shards shards --out runs/first
     """
 
@@ -97,7 +104,7 @@ class Local:
     def start(self, work: Work) -> None:
         plan = work.check(self.processes, here=True)
         if self.dry_run:
-            print("\n".join(plan))
+            Console().results(plan)
             return
         has_ranks = work.task != "shard"
         command = dataclasses.replace(work.command, processes=self.processes) if has_ranks else work.command
@@ -107,6 +114,10 @@ class Local:
 @dataclass(frozen=True)
 class Debug:
     """One rank in this very process, where a debugger can stop it.
+
+    In: behind `--`, a pretrain, ids, zeroshot or shard build command.
+
+    Out: what that command writes and prints.
 
     Example: python -m pdb -m launchers.cli launch debug -- pretrain --shards shards --out runs/first
     """
@@ -124,6 +135,10 @@ class Debug:
 class Write:
     """Write the job file that torchrun and DeepSpeed's launcher start: `torchrun -m launchers.rank JOB`.
 
+    In: behind `--`, a pretrain, ids, zeroshot or shard build command.
+
+    Out: a JSON file with its configuration, and the command that starts it on the ranks.
+
     Example: idgenrec launch write --job job.json --ranks 16 -- pretrain --shards shards --out runs/first
     """
 
@@ -138,14 +153,22 @@ class Write:
         if path.exists():
             raise ValueError(f"{path} exists; give another --job")
         path.write_text(json.dumps(work.values(), indent=1) + "\n")
-        print(f"{path}: torchrun ... -m launchers.rank {path}, or deepspeed --module launchers.rank {path}")
+        console = Console()
+        console.result(f"{path}: torchrun ... -m launchers.rank {path}, or deepspeed --module launchers.rank {path}")
         for name in work.secrets():
-            print(f"the tracking URI is written without its password: set {name} to the whole for every rank")
+            console.result(f"the tracking URI is written without its password: set {name} to the whole for every rank")
 
 
 @dataclass(frozen=True)
 class Launch:
-    """Run pretrain, ids, zeroshot or shard build on SLURM, on ranks of this machine, or in this process."""
+    """Run pretrain, ids, zeroshot or shard build on SLURM, on ranks of this machine, or in this process.
+
+    In: options of the launch, and behind `--` the command as it is given alone.
+
+    Out: a SLURM job, ranks of this machine, or a job file; each way's own --help tells more.
+
+    Example: idgenrec launch slurm --nodes 2 --gpus-per-node 8 -- pretrain --shards shards --out runs/first
+    """
 
     how: Annotated[
         Annotated[Slurm, tyro.conf.subcommand("slurm")]

@@ -25,7 +25,8 @@ GROUPS = {
 }
 FOOT = """\
 idgenrec COMMAND --help     what a command reads and writes, all of its options, an example
-idgenrec --quiet COMMAND    results and errors alone; with --json instead each line is an object, progress too
+idgenrec --quiet COMMAND    results and errors alone
+idgenrec --json COMMAND     each line of standard output is a JSON object: line, result or progress (docs/faq.md)
 idgenrec --version          versions of idgenrec, Python and the libraries that matter
 idgenrec --completion bash  a script for tab completion (bash, zsh, fish, tcsh); for bash: eval "$(...)" in ~/.bashrc
 

@@ -24,7 +24,11 @@ from tyro._errors import (
     on_parse_error,
 )
 
-FIRST_OPTIONS = ("--help", "--version", "--completion", "--quiet", "--json")
+from launchers.console import MODES
+
+FIRST_OPTIONS = ("--help", "--version", "--completion", *MODES)
+LAUNCHED = ("pretrain", "ids", "zeroshot", "shard")
+NONE: Mapping[str, type] = {}
 
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "{None}": "None"}
 
@@ -43,10 +47,11 @@ def one_line(event: ParseErrorEvent, commands: Mapping[str, type], words: list[s
     if isinstance(event, UnrecognizedArgs):
         return _unknown(event.tokens, commands, words)
     if isinstance(event, MissingArgs):
-        if event.unrecognized_tokens:  # most often the missing one, spelt wrongly
+        if any(token.startswith("-") for token in event.unrecognized_tokens):  # the missing one, spelt wrongly
             return _unknown(event.unrecognized_tokens, commands, words)
         (prog, missing), *_ = event._args_from_prog().items()
-        return f"{prog} needs {' and '.join(_name(one) for one in missing)}; {prog} --help tells more"
+        surplus = f"unknown word {event.unrecognized_tokens[0]}; " if event.unrecognized_tokens else ""
+        return f"{surplus}{prog} needs {' and '.join(_name(one) for one in missing)}; {prog} --help tells more"
     if isinstance(event, MissingSubcommand):
         return f"{_walked(commands, words)[0]} needs a command: {', '.join(event.subcommand_spec.parser_from_name)}"
     if isinstance(event, InvalidChoice):
@@ -81,9 +86,17 @@ def _same(word: str, option: str) -> bool:
 def _unknown(tokens: list[str], commands: Mapping[str, type], words: list[str]) -> str:
     token = next((token for token in tokens if token.startswith("-")), tokens[0])
     path, kind, below = _walked(commands, words)
+    if token in MODES:
+        return f"{token} stands before the command: idgenrec {token} {' '.join(path.split()[1:])} ..."
+    launched = [word for word in words if word in LAUNCHED]
+    if words[0] == "launch" and launched:
+        how = path if path.count(" ") > 1 else f"{path} local"
+        return f"what is launched stands behind --, as: {how} -- {launched[0]} ..."
+    if kind is None and not words[0].startswith("-"):
+        token = words[0]  # what stands behind it belongs to a command that there is not
     if token.startswith("-"):
         return _nearest("option", token, FIRST_OPTIONS if kind is None else sorted(set(options(kind))), path)
-    return _nearest("command" if below else "word", token, list(below), path)
+    return _nearest("command" if below else "word", token, list(below), path, below)
 
 
 def _walked(commands: Mapping[str, type], words: list[str]) -> tuple[str, type | None, Mapping[str, type]]:
@@ -97,9 +110,12 @@ def _walked(commands: Mapping[str, type], words: list[str]) -> tuple[str, type |
     return path, kind, below
 
 
-def _nearest(what: str, token: str, known: Sequence[str], path: str) -> str:
+def _nearest(what: str, token: str, known: Sequence[str], path: str, below: Mapping[str, type] = NONE) -> str:
     name = token.partition("=")[0].replace("_", "-")
     near = difflib.get_close_matches(name, known, 1)
+    if what == "command" and not near:
+        near = [f"{one} {name}" for one in known if name in subcommands(below[one])]
+        near += [f"--{name}"] * (f"--{name}" in FIRST_OPTIONS)
     if not near:  # an option of a group without its group: --rounds for --schedule.rounds
         near = [option for option in known if option.split(".")[-1] == name.lstrip("-")]
     if near:

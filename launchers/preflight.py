@@ -121,6 +121,8 @@ def look(config: PretrainConfig, ranks: int) -> Outlook:
         raise ValueError(f"processes is {ranks}; at least one is needed")
     config.micro_batches(ranks)
     manifest = Manifest.load(config.shards)
+    if Path(config.out).resolve() == Path(config.shards).resolve():
+        raise ValueError(f"--out {config.out} is the shard folder; give the run a folder of its own")
     if not manifest.num_samples:
         raise ValueError(f"{config.shards} has no training samples; build it with train data sets")
     recommender = shape_of("recommender", config.recommender, config.shards, manifest)

@@ -59,9 +59,10 @@ class Pretrain(FromFile):
 
         outlook = look(self.config, self.processes)
         if self.plan:
+            from launchers.console import Console
             from launchers.plan import plan_lines
 
-            print("\n".join(plan_lines(outlook, self.device_tflops)))
+            Console().results(plan_lines(outlook, self.device_tflops))
         refuse_what_cannot_fit(outlook)
         if not self.plan:
             launch("pretrain", dataclasses.asdict(self.config), self.processes)

@@ -80,10 +80,10 @@ def _quiet() -> None:
 
     for name in ("DeepSpeed", "deepspeed", "torch.distributed", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    import transformers
+    from transformers.utils import logging as of_transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
 
 
 def cli() -> None:

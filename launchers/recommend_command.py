@@ -65,13 +65,13 @@ class Recommend:
         self._check(len(names))
 
         import torch
-        import transformers
+        from transformers.utils.logging import disable_progress_bar
 
         from launchers.console import Console
         from pretrain.ids.journal import discard
         from zeroshot.recommend import book_of, load_models, recommend
 
-        transformers.logging.disable_progress_bar()
+        disable_progress_bar()
         torch.set_num_threads(self.threads)
         # The lists have standard output for themselves.
         with contextlib.redirect_stdout(sys.stderr) if self.out is None else contextlib.nullcontext():
@@ -94,7 +94,7 @@ class Recommend:
             sys.stdout.write(lines)
             return
         write_whole(Path(self.out), lines.encode())
-        print(f"{len(found):,} lists: {self.out}")
+        Console().result(f"{len(found):,} lists: {self.out}", file=self.out)
 
     def _check(self, num_items: int) -> None:
         if self.threads < 1:

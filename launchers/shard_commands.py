@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import tyro
 
 from launchers.config_file import FromFile
+from launchers.console import Console
 from pretrain.templates import tokenizer_lines
 from shards.config import AddConfig, BuildConfig
 from shards.download import DownloadConfig
+
+
+def stages_done(console: Console, done: int, total: int, last: str) -> None:
+    """How far a build is."""
+    console.progress("shards", done, total, "stages", last)
 
 
 @dataclass(frozen=True)
@@ -32,13 +39,13 @@ class Build(FromFile):
     config: Annotated[BuildConfig, tyro.conf.arg(name="")]
 
     def run(self) -> None:
-        from launchers.console import Console
         from shards.build import build
 
+        console = Console()
         config = self.config
         if config.tokenizer is None and not config.tokenizer_text:
             config = dataclasses.replace(config, tokenizer_text=tokenizer_lines())
-        build(config, Console().line)
+        build(config, console.line, partial(stages_done, console))
 
 
 @dataclass(frozen=True)
@@ -55,10 +62,10 @@ class Add:
     config: Annotated[AddConfig, tyro.conf.arg(name="")]
 
     def run(self) -> None:
-        from launchers.console import Console
         from shards.build import add
 
-        add(self.config, Console().line)
+        console = Console()
+        add(self.config, console.line, partial(stages_done, console))
 
 
 @dataclass(frozen=True)
@@ -75,7 +82,6 @@ class Download:
     config: Annotated[DownloadConfig, tyro.conf.arg(name="")]
 
     def run(self) -> None:
-        from launchers.console import Console
         from shards.download import download
 
         download(self.config, Console().line)
@@ -98,7 +104,6 @@ class Inspect:
     """Check every hash, tar, row and the tokenizer too."""
 
     def run(self) -> None:
-        from launchers.console import Console
         from shards.inspection import inspect_lines
         from shards.manifest import Manifest
         from shards.verify import verify
@@ -108,14 +113,21 @@ class Inspect:
             manifest = verify(self.shards, lambda done, total: console.progress("verified", done, total, "files"))
         else:
             manifest = Manifest.load(self.shards)
-        print("\n".join(inspect_lines(manifest)))
+        console.results(inspect_lines(manifest))
         if self.verify:
-            print(f"\n{self.shards}: every file is whole")
+            console.results(["", f"{self.shards}: every file is whole"])
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Raw interactions and item texts into shards: download, build, add, inspect."""
+    """Raw interactions and item texts into shards: download, build, add, inspect.
+
+    In: raw data sets as they are published, or their addresses.
+
+    Out: a shard folder, which `pretrain`, `ids` and `zeroshot` read; each command's own --help tells more.
+
+    Example: idgenrec shard build --train data/Games data/Phones --test data/Beauty --out shards --tokenizer t5
+    """
 
     command: Annotated[
         Annotated[Build, tyro.conf.subcommand("build")]

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from launchers.console import Console
 from launchers.slurm_state import job_state
 from pretrain.interrupt import SIGNALS, STATUS, Interrupted
 
@@ -79,7 +80,7 @@ def rendezvous() -> None:
     if where.rank == 0:
         nodes = os.environ.get("SLURM_JOB_NUM_NODES", "1")
         code = Path(__file__).resolve().parent.parent
-        print(f"job {job}, part {restart + 1}: {where.world_size} ranks on {nodes} nodes, code {code}", flush=True)
+        Console().line(f"job {job}, part {restart + 1}: {where.world_size} ranks on {nodes} nodes, code {code}")
 
 
 def come_back(why: str) -> None:
@@ -90,11 +91,11 @@ def come_back(why: str) -> None:
         time.sleep(ENDED_WITHIN)
     state, restarts = job_state(job), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if state != "RUNNING":  # cancelled, or SLURM has queued it again itself
-        print(f"job {job} is {state}: not queued again by us", flush=True)
+        Console().line(f"job {job} is {state}: not queued again by us")
         return
     if restarts >= int(os.environ[REQUEUES]):
         print(f"job {job} was queued again {restarts} times, --max-requeues; it ends here", file=sys.stderr, flush=True)
         return
-    print(f"{why}; job {job} goes back to the queue", flush=True)
+    Console().line(f"{why}; job {job} goes back to the queue")
     subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
     time.sleep(ENDED_WITHIN)

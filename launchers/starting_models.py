@@ -92,7 +92,8 @@ def _folder_config(folder: Path) -> dict[str, object]:
 
 
 def _hub_config(name: str) -> dict[str, object]:
-    from transformers import AutoConfig, T5Config
+    from transformers.models.auto.configuration_auto import AutoConfig
+    from transformers.models.t5.configuration_t5 import T5Config
 
     try:
         config = AutoConfig.from_pretrained(name)

@@ -38,6 +38,7 @@ class Track:
     def run(self) -> None:
         from pathlib import Path
 
+        from launchers.console import Console
         from pretrain.delivery import REFUSED, Courier
         from pretrain.mlflow_store import said, unreachable
         from pretrain.secrets import HIDDEN, redacted
@@ -60,6 +61,7 @@ class Track:
                 raise ValueError(
                     f"{redacted(uri)} does not take the lines of {folder} ({said(error)}); try again"
                 ) from error
-            print(f"{folder}: {waiting:,} lines sent to run {courier.address.run_id} at {redacted(uri)}")
+            sent = f"{folder}: {waiting:,} lines sent to run {courier.address.run_id} at {redacted(uri)}"
+            Console().result(sent, folder=str(folder), lines=waiting, run=courier.address.run_id)
             for why in courier.refused:
                 print(f"MLflow will not take {why}; the line is kept in {folder / REFUSED}", file=sys.stderr)

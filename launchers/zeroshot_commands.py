@@ -50,9 +50,9 @@ class Zeroshot(FromFile):
             status = error.status
         results = Path(self.config.out) / "results.json"
         console = Console()
-        for line in headline_lines(results):
-            console.result(line)
-        console.result(f"report: {Path(self.config.out) / 'report.html'}")
+        console.results(headline_lines(results))
+        page = Path(self.config.out) / "report.html"
+        console.result(f"report: {page}", file=str(page))
         for line in failed_checks(results):
             print(line, file=sys.stderr)
         if status:
@@ -74,10 +74,13 @@ class Report:
     """Folder with results.json and ranks.parquet."""
 
     def run(self) -> None:
+        from launchers.console import Console
         from zeroshot import results
         from zeroshot.ranks import load_ranks
         from zeroshot.report import write_report
 
         folder = Path(self.results)
         ranks = load_ranks(folder / "ranks.parquet")
-        print(write_report(results.load(folder / "results.json"), ranks, folder)[0])
+        console = Console()
+        page = write_report(results.load(folder / "results.json"), ranks, folder, console)[0]
+        console.result(str(page), file=str(page))

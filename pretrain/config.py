@@ -211,9 +211,14 @@ class PretrainConfig:
         for name in ("batch_size", "micro_batch_size", "threads", "prefix_run", "checkpoint_steps", "log_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("length_window", "stream_workers"):
+        for name in ("length_window", "stream_workers", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        for name in ("recommender_lr", "generator_lr", "teaching_lr", "weight_decay", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a number of at least 0")
+        if not 0 <= self.warmup_share <= 1:
+            raise ValueError(f"warmup_share is {self.warmup_share}; it must be between 0 and 1")
         if self.prefix_run > 1 and self.length_window:
             raise ValueError("prefix_run and length_window exclude each other; set one of them only")
         if not 0 <= self.dropout < 1:

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import GenerationConfig, T5ForConditionalGeneration
+from transformers.generation.configuration_utils import GenerationConfig
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain import checkpoint
@@ -26,6 +27,7 @@ from pretrain.ids.book import Book
 from pretrain.ids.write import vocabulary_masks
 from pretrain.model_card import model_card, part_card
 from pretrain.models import content_hash, load_model, save_model
+from pretrain.reporter import SILENT, Reporter
 from pretrain.tracking import read_lines
 from shards.manifest import Manifest, file_sha256
 from shards.tokenizer import load_tokenizer
@@ -34,11 +36,12 @@ BOOK, CARD, SETTINGS = "book.arrow", "README.md", "settings.json"
 SETTLED = ("ids", "prompt", "search")
 """What of a run's configuration says how its models are asked; `idgenrec recommend` reads it."""
 PARTS: tuple[Part, ...] = ("recommender", "generator")
+STEPS = len(PARTS) + 2
 MOVED = "/share_of_weights_moved"
 EXAMPLES = 3
 
 
-def export(path: Path, out: Path, precision: Precision, shards: str | None) -> Path:
+def export(path: Path, out: Path, precision: Precision, shards: str | None, reporter: Reporter = SILENT) -> Path:
     """Write the folder and return the checkpoint that was exported.
 
     Args:
@@ -46,6 +49,7 @@ def export(path: Path, out: Path, precision: Precision, shards: str | None) -> P
         out: must not exist, or be an empty folder.
         precision: of the weights that are written.
         shards: the shard folder of the run, so that the cards can say what it was trained on; None: they say less.
+        reporter: hears which step is under way.
 
     Raises:
         ValueError: `out` is taken; the checkpoint is incomplete, damaged or has no ID book yet; other shards.
@@ -54,6 +58,7 @@ def export(path: Path, out: Path, precision: Precision, shards: str | None) -> P
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder; give another --out")
     source = checkpoint.resolve(path)
+    reporter.progress("export", 0, STEPS, "steps", f"the hashes of {source.name}")
     state = checkpoint.verify(source)
     if not (source / BOOK).is_file():
         raise ValueError(f"{source} has no ID book yet: it is older than the run's first; give a later one")
@@ -69,12 +74,14 @@ def export(path: Path, out: Path, precision: Precision, shards: str | None) -> P
         (draft / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         parameters: dict[Part, int] = {}
         hashes: dict[Part, str] = {}
-        for part in PARTS:
+        for done, part in enumerate(PARTS, start=1):
+            reporter.progress("export", done, STEPS, "steps", f"{part}: written and read back")
             model = load_model(str(source / part), tokenizer)
             hashes[part] = content_hash(model)
             parameters[part] = sum(parameter.numel() for parameter in model.parameters())
             model.generation_config = generation_config(part, model, tokenizer, state["config"], book)
             _write(model, tokenizer, draft / part, precision)
+        reporter.progress("export", len(PARTS) + 1, STEPS, "steps", "hashes and cards")
         facts = Facts(
             checkpoint=source.name,
             config=state["config"],
@@ -97,6 +104,7 @@ def export(path: Path, out: Path, precision: Precision, shards: str | None) -> P
             (draft / part / CARD).write_text(part_card(facts, part), encoding="utf-8")
         (draft / CARD).write_text(model_card(facts), encoding="utf-8")
         os.replace(draft, out)
+        reporter.progress("export", STEPS, STEPS, "steps")
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return source

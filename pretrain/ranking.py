@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from transformers import T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.batches import TextBatch, text_batch

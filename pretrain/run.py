@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from pretrain import checkpoint, policy, snapshot
 from pretrain.batches import BatchMaker, GeneratorBatch, TextBatch, text_batch

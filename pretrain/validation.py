@@ -8,7 +8,7 @@ item is not read.
 from __future__ import annotations
 
 import numpy as np
-from transformers import T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import PretrainConfig

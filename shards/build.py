@@ -25,14 +25,16 @@ from shards.ingest import REJECTS
 from shards.manifest import TOKENIZER_FOLDER, Manifest, TokenizerInfo
 from shards.members import DataSet
 from shards.overlap import Ids, Overlap
-from shards.stages import RESULT, Stage, Stages
+from shards.stages import RESULT, Advance, Stage, Stages, unheard
 from shards.write import deal
 
 Progress = Callable[[str], None]
+
+
 PLAN = "plan.json"
 
 
-def build(config: BuildConfig, progress: Progress = lambda line: None) -> Manifest:
+def build(config: BuildConfig, progress: Progress = lambda line: None, advance: Advance = unheard) -> Manifest:
     """Builds the shard folder `config.out`. ValueError when it exists or an input is wrong; nothing is left there then.
 
     What is under way stands in `.<out>.building` beside it; the same call goes on with that.
@@ -41,7 +43,7 @@ def build(config: BuildConfig, progress: Progress = lambda line: None) -> Manife
     if out.exists():
         raise ValueError(f"{out} exists already; remove it or name another output folder")
     with _workshop(out, config, progress) as work:
-        manifest = _fill(config, None, work, progress)
+        manifest = _fill(config, None, work, progress, advance)
         if config.train and not manifest.num_samples:
             raise ValueError(
                 "no user of the train categories has four items, so there is no training sample; add users"
@@ -53,7 +55,7 @@ def build(config: BuildConfig, progress: Progress = lambda line: None) -> Manife
     return manifest
 
 
-def add(config: AddConfig, progress: Progress = lambda line: None) -> Manifest:
+def add(config: AddConfig, progress: Progress = lambda line: None, advance: Advance = unheard) -> Manifest:
     """Adds data sets to the shard folder `config.to` by the rules it was built with; no other file is rewritten.
 
     New train categories stand behind the present rows. The manifest is replaced last: until then the folder is the old
@@ -73,7 +75,7 @@ def add(config: AddConfig, progress: Progress = lambda line: None) -> Manifest:
     if taken:
         raise ValueError(f"{folder} has {', '.join(sorted(taken))} already; rename the folder of the new data set")
     with _workshop(folder, wanted, progress) as work:
-        manifest = _fill(wanted, base, work, progress)
+        manifest = _fill(wanted, base, work, progress, advance)
         for member in manifest.members[len(base.members) :]:
             _link(work / "out" / member.name, folder / member.name)
         manifest.save(folder)
@@ -133,15 +135,17 @@ def _plan(config: BuildConfig) -> str:
     return json.dumps({"config": value, "inputs": inputs, "code": assembly.code()}, sort_keys=True, indent=1)
 
 
-def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Progress) -> Manifest:
+def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Progress, advance: Advance) -> Manifest:
     """Runs all stages into `work/out`; returns the manifest of the base and the new members together."""
     (work / "out").mkdir(exist_ok=True)
     means = Means(config.memory_gb / config.workers, max(1, members.cores() // config.workers))
-    with Stages(work / "stages", config.workers) as stages:
+    with Stages(work / "stages", config.workers, advance) as stages:
         sets = [DataSet(Path(folder).resolve().name, role, folder, config) for role, folder in config.folders]
         train = [data for data in sets if data.role == "train"]
         test = [data for data in sets if data.role == "test"]
         facts: dict[str, dict[str, Any]] = {data.name: {} for data in sets}
+        # Read, cleaned, selected, tables; of a train category also the audit and, mostly, one piece of tars.
+        stages.expect(4 * len(sets) + 2 * len(train) + 1)
 
         def note(stage: Stage, result: dict[str, Any]) -> None:
             facts[stage.name.split(".")[1]] |= result
@@ -183,6 +187,7 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
             if data.role == "train":
                 lanes, totals = deal(data.lengths(stages), totals)
                 pieces += data.tars(stages, facts[data.name], work / "out", lanes)
+        stages.expect(3 * len(sets) + len(train) + 1 + len(pieces))
         results = stages.run(pieces, lambda stage, result: progress(f"written: {stage.name}"))
         written = {stage.name: result for stage, result in zip(pieces, results, strict=True)}
         if base is None:

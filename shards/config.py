@@ -97,6 +97,9 @@ class BuildConfig:
             raise ValueError("nothing to build: give at least one train or test folder")
         if not self.train and self.tokenizer is None:
             raise ValueError("without train folders there is no text to train a tokenizer on: give a tokenizer folder")
+        for folder in (*self.train, *self.test):
+            if Path(folder).is_file():
+                raise ValueError(f"{folder} is a file; name the folder of the data set")
         names = [Path(folder).resolve().name for folder in (*self.train, *self.test)]
         for name in names:
             if names.count(name) > 1:

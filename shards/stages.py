@@ -17,6 +17,13 @@ from types import TracebackType
 from typing import Any
 
 RESULT = "result.json"
+Advance = Callable[[int, int, str], None]
+"""Hears how many stages are done, of how many, and which one was the last."""
+
+
+def unheard(done: int, total: int, last: str) -> None:
+    """Nobody waits."""
+    del done, total, last
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,11 @@ class Stage:
 class Stages:
     """Runs stages below one folder; leaves `folder/<stage name>/` with what they wrote and result.json."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
-        self.folder, self.workers = folder, workers
+    def __init__(self, folder: Path, workers: int, advance: Advance = unheard) -> None:
+        self.folder, self.workers, self.advance = folder, workers, advance
         self.pool: ProcessPoolExecutor | None = None
+        # Those of before a kill are done already: they count, and say nothing about how fast it goes.
+        self.done = self.total = len(list(folder.glob(f"*/{RESULT}")))
 
     def __enter__(self) -> "Stages":
         return self
@@ -57,10 +66,14 @@ class Stages:
         ValueError from the first stage that failed, or when a process was killed (out of memory, most often).
         """
         results = []
+        waiting = {stage.name for stage in self._waiting(stages)}
         try:
             for stage, result in zip(stages, self._results(stages), strict=True):
                 done(stage, result)
                 results.append(result)
+                if stage.name in waiting:
+                    self.done += 1
+                    self.advance(self.done, max(self.done, self.total), stage.name)
         except BrokenProcessPool as error:
             raise ValueError(
                 "a worker process was killed, out of memory perhaps; the same command goes on where it was: "
@@ -68,9 +81,16 @@ class Stages:
             ) from error
         return results
 
+    def expect(self, total: int) -> None:
+        """So many stages there will be, the finished ones with them."""
+        self.total = total
+        self.advance(self.done, total, "")
+
+    def _waiting(self, stages: Sequence[Stage]) -> list[Stage]:
+        return [stage for stage in stages if not (self.path(stage.name) / RESULT).is_file()]
+
     def _results(self, stages: Sequence[Stage]) -> Any:
-        waiting = [stage for stage in stages if not (self.path(stage.name) / RESULT).is_file()]
-        if self.workers == 1 or len(waiting) < 2:
+        if self.workers == 1 or len(self._waiting(stages)) < 2:
             return (_run(self.path(stage.name), stage) for stage in stages)
         if self.pool is None:
             self.pool = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))

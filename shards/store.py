@@ -104,6 +104,8 @@ def _check_inside(folder: str | Path, file: str) -> None:
 
 
 def _missing(folder: str | Path, file: str) -> ValueError:
+    if file == "manifest.json":
+        return ValueError(f"{folder}/{file} is missing; name a shard folder, or make one with `idgenrec shard build`")
     return ValueError(f"{folder}/{file} is missing; build the shards again")
 
 

@@ -8,6 +8,7 @@ behind the caller's back: some published `tokenizer.json` cut at 48 tokens. tran
 import hashlib
 import io
 import json
+import re
 import string
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,6 +56,11 @@ def train_tokenizer(texts: Iterable[str], folder: str | Path, vocab_size: int) -
         )
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
+        needed = re.search(r"smaller than required_chars\. \d+ vs (\d+)", reason)
+        if needed:
+            raise ValueError(
+                f"vocab_size is {vocab_size}; the characters of the texts alone need {needed[1]}"
+            ) from error
         raise ValueError(f"SentencePiece refused vocab_size={vocab_size}: {reason}") from error
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -69,7 +75,7 @@ def load_tokenizer(folder: str | Path) -> "T5TokenizerFast":
     ValueError when neither is there or the special tokens are not T5's.
     """
     from tokenizers import Tokenizer
-    from transformers import T5TokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
+    from transformers.models.t5 import T5TokenizerFast  # pyright: ignore[reportAttributeAccessIssue]
 
     folder = Path(folder)
     try:

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from pretrain.metrics import per_user
+from pretrain.reporter import SILENT, Reporter
 from zeroshot import ranks as ranks_file
 from zeroshot import results
 from zeroshot.rows import COMPARED, USERS, corrected, groups, paired_entries
@@ -128,7 +129,7 @@ def recipes(judged: list[Judged]) -> dict[str, list[Judged]]:
     return named
 
 
-def compare(judged: list[Judged], seed: int = 0) -> dict[str, Any]:
+def compare(judged: list[Judged], seed: int = 0, reporter: Reporter = SILENT) -> dict[str, Any]:
     """The comparison of the runs; `seed` is that of the bootstrap and of the tests."""
     check_comparable(judged)
     by_recipe = recipes(judged)
@@ -151,20 +152,24 @@ def compare(judged: list[Judged], seed: int = 0) -> dict[str, Any]:
         "tasks": {task: entry for run in reversed(judged) for task, entry in run.found["tasks"].items()},
         "rows": rows,
         "baselines": best_baselines(judged),
-        "comparisons": paired_runs(table, seed),
+        "comparisons": paired_runs(table, seed, reporter),
         "pooled": [
             entry
             for recipe, runs in by_recipe.items()
             if len(runs) > 1
-            for entry in pooled(recipe, table.filter(pl.col("recommender").is_in([run.name for run in runs])), seed)
+            for entry in pooled(
+                recipe, table.filter(pl.col("recommender").is_in([run.name for run in runs])), seed, reporter
+            )
         ],
     }
 
 
-def paired_runs(table: pl.DataFrame, seed: int) -> list[dict[str, Any]]:
+def paired_runs(table: pl.DataFrame, seed: int, reporter: Reporter) -> list[dict[str, Any]]:
     """Every pair of runs on their common users, corrected over tasks and pairs per metric, users and protocol."""
     found: list[dict[str, Any]] = []
-    for (task, protocol, users), part in groups(table):
+    parts = list(groups(table))
+    for done, ((task, protocol, users), part) in enumerate(parts):
+        reporter.progress("compared", done, len(parts), "groups of users", f"{task}, {protocol}, {users}")
         by_run = {str(name): own.sort("user") for (name,), own in part.group_by(["recommender"], maintain_order=True)}
         for one, two in itertools.combinations(by_run, 2):
             own = by_run[one].filter(pl.col("user").is_in(by_run[two]["user"].implode()))
@@ -172,13 +177,16 @@ def paired_runs(table: pl.DataFrame, seed: int) -> list[dict[str, Any]]:
             where = {"task": task, "protocol": protocol, "users": users, "run": one, "other": two}
             if own.height:
                 found += [where | entry for entry in paired_entries(own, other, seed)]
+    reporter.progress("compared", len(parts), len(parts), "groups of users")
     return corrected(found, ("metric", "users", "protocol"))
 
 
-def pooled(recipe: str, table: pl.DataFrame, seed: int) -> list[dict[str, Any]]:
+def pooled(recipe: str, table: pl.DataFrame, seed: int, reporter: Reporter) -> list[dict[str, Any]]:
     """Mean over the seeds of one recipe on the users common to all, with intervals over seeds and users."""
     found: list[dict[str, Any]] = []
-    for (task, protocol, users), part in groups(table):
+    parts = list(groups(table))
+    for done, ((task, protocol, users), part) in enumerate(parts):
+        reporter.progress(f"seeds of {recipe}", done, len(parts), "groups of users", f"{task}, {protocol}, {users}")
         by_run = {str(name): own for (name,), own in part.group_by(["recommender"], maintain_order=True)}
         common = set.intersection(*(set(own["user"]) for own in by_run.values()))
         if len(by_run) < 2 or not common:
@@ -195,6 +203,7 @@ def pooled(recipe: str, table: pl.DataFrame, seed: int) -> list[dict[str, Any]]:
             | {"intervals": {metric: list(crossed_interval(values_SN, seed)) for metric, values_SN in values.items()}}
             | {"deviations": {metric: float(each.mean(axis=1).std(ddof=1)) for metric, each in values.items()}}
         )
+    reporter.progress(f"seeds of {recipe}", len(parts), len(parts), "groups of users")
     return found
 
 

@@ -52,6 +52,8 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     folder = checkpoints.resolve(Path(config.checkpoint))
     state = checkpoints.verify(folder)
     run, out = folder.parent.parent, Path(config.out)
+    if out.resolve() in (Path(config.shards).resolve(), folder.resolve()):
+        raise ValueError(f"--out {out} holds the shards or the checkpoint; give the report a folder of its own")
     specs = resolve(config.tasks, manifest)  # an unknown name is refused before any work
     judged = load_checkpoint(folder, run, state, config, world)
     tasks = [load_task(config.shards, spec, config.max_users, config.seed, config.sample) for spec in specs]
@@ -101,7 +103,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
             **found,
         )
         results.save(built, out / "results.json")
-        html, markdown = write_report(built, ranks, out)
+        html, markdown = write_report(built, ranks, out, reporter)
         publish(built, [html, markdown, out / "results.json"], config, run, state, reporter)
         shutil.rmtree(out / FOLDER)
     world.barrier()

@@ -13,6 +13,7 @@ import jinja2
 import polars as pl
 import pyarrow as pa
 
+from pretrain.reporter import SILENT, Reporter
 from zeroshot import claims, id_tables, results, wording
 from zeroshot.headline import METRICS, headline_rows
 from zeroshot.markdown import render_markdown
@@ -22,7 +23,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
-    found: dict[str, Any], ranks: pl.DataFrame | pa.Table | None, out_folder: str | Path
+    found: dict[str, Any],
+    ranks: pl.DataFrame | pa.Table | None,
+    out_folder: str | Path,
+    reporter: Reporter = SILENT,
 ) -> tuple[Path, Path]:
     """Writes report.html and report.md into `out_folder`, which is made if need be; returns their paths.
 
@@ -30,6 +34,7 @@ def write_report(
         found: a results object of version 2.
         ranks: the table of ranks.parquet; its column `top_score` feeds the plots of calibration.
         out_folder: where the two files go.
+        reporter: hears how many data sets are drawn.
 
     Raises:
         ValueError: the results are not of version 2 or lack a part.
@@ -39,7 +44,7 @@ def write_report(
     folder = Path(out_folder)
     folder.mkdir(parents=True, exist_ok=True)
     html, markdown = folder / "report.html", folder / "report.md"
-    html.write_text(render_html(found, frame), encoding="utf-8")
+    html.write_text(render_html(found, frame, reporter), encoding="utf-8")
     markdown.write_text(render_markdown(found), encoding="utf-8")
     return html, markdown
 
@@ -66,8 +71,13 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def render_html(found: dict[str, Any], ranks: pl.DataFrame | None) -> str:
+def render_html(found: dict[str, Any], ranks: pl.DataFrame | None, reporter: Reporter = SILENT) -> str:
     """The page as one string."""
+    sections = []
+    for number, name in enumerate(found["tasks"], start=1):
+        reporter.progress("report", number - 1, len(found["tasks"]), "data sets", name)
+        sections.append(task_section(found, ranks, name) | {"number": number})
+    reporter.progress("report", len(sections), len(sections), "data sets")
     protocols = list(dict.fromkeys(row["protocol"] for row in found["rows"]))
     tables = [{"protocol": protocol, "rows": headline_rows(found, protocol)} for protocol in protocols]
     headline_paper = [{"cells": cells} for table in tables for row in table["rows"] for cells in row["paper"].values()]
@@ -81,10 +91,7 @@ def render_html(found: dict[str, Any], ranks: pl.DataFrame | None) -> str:
             headline_metrics=METRICS,
             headline_footnotes=used_footnotes(headline_paper),
             claims=claims.claims(found),
-            sections=[
-                task_section(found, ranks, name) | {"number": number}
-                for number, name in enumerate(found["tasks"], start=1)
-            ],
+            sections=sections,
             signs=FOOTNOTE_SIGNS,
             training=training_figures(found["training"]),
             ids=id_tables.sections(found["ids"]),

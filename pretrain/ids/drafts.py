@@ -7,7 +7,7 @@ itself is like; a book shows what became of it.
 from __future__ import annotations
 
 import numpy as np
-from transformers import T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.ids.assign import tokens_of

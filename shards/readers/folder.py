@@ -106,6 +106,9 @@ def detect(folder: str | Path) -> RawFolder:
             names = ", ".join(path.name for path in (*events, *items))
             lacks = "item texts" if events else "interactions"
             raise ValueError(f"{folder} holds {_shown(names)} but no {lacks}; {layout.format} needs {layout.told}")
+    folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    if folders and not files:
+        raise ValueError(f"{folder} holds folders alone; name each data set: {_shown(', '.join(folders))}")
     names = _shown(", ".join(path.name for path in files)) or "no file"
     raise ValueError(
         f"{folder} holds no known format: {names}; expected: " + "; or ".join(one.told for one in _LAYOUTS)

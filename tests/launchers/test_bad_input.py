@@ -68,6 +68,33 @@ TABLE: dict[str, list[Row]] = {
         row("book --book nowhere --shards SHARDS", "nowhere"),
         row("track sync nowhere", "nowhere", "tracking.json"),
     ],
+    "a file where a folder is meant, and the other way round": [
+        row("shard build --train Games/user_sequence.txt --out new", "user_sequence.txt is a file", **raw()),
+        row("shard build --train . --out new", "holds folders alone", "name each data set: Games", **raw()),
+        row("shard inspect --shards Games", "Games/manifest.json is missing", "name a shard folder", **raw()),
+    ],
+    "one folder for two things": [
+        row("pretrain --shards SHARDS --out SHARDS", "is the shard folder", "a folder of its own"),
+        row("zeroshot --checkpoint RUN --shards SHARDS --out SHARDS", "--out", "a folder of its own"),
+    ],
+    "a number that cannot be": [
+        row("pretrain --shards SHARDS --out new --recommender-lr -1", "recommender_lr is -1.0"),
+        row("pretrain --shards SHARDS --out new --generator-lr nan", "generator_lr is nan"),
+        row("pretrain --shards SHARDS --out new --warmup-share 5", "warmup_share is 5.0", "between 0 and 1"),
+        row("pretrain --shards SHARDS --out new --seed -1", "seed is -1"),
+        row("demo --processes 0 --out new", "processes is 0"),
+        row("shard build --train Games --out new --vocab-size 20", "vocab_size is 20", "need 98", **raw()),
+    ],
+    "words in the wrong place": [
+        row("help", "unknown command help", "did you mean --help?"),
+        row("build --train Games --out new", "unknown command build", "did you mean shard build?"),
+        row("shard inspect SHARDS", "unknown word", "needs --shards"),
+        row("report there", "unknown word there; ", "needs --results", there__file="x"),
+        row("pretrain --json --shards SHARDS --out new", "idgenrec --json pretrain ..."),
+        row("launch local pretrain --shards SHARDS --out new", "stands behind --", "launch local -- pretrain ..."),
+        row("launch pretrain --shards SHARDS --out new", "launch local -- pretrain ..."),
+        row("cancel", "name the run folders", "idgenrec cancel runs/first"),
+    ],
     "sequences with unknown items": [
         row(BUILD, "Games", "item 'z'", **raw(users=USERS + "u6 a b z c\n")),
         row(RECOMMEND + " --top 1", "h.jsonl, line 1", "'z'", **histories(ONE, '{"user": "a", "history": ["z"]}')),

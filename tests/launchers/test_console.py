@@ -1,12 +1,18 @@
 """The console: plain lines in a log, only from rank 0, a live bar on a terminal alone."""
 
 import json
+import os
+import pty
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import launchers.console as console_module
 from launchers.console import Console
+
+ROOT = Path(console_module.__file__).resolve().parents[1]
 
 
 def work(console):
@@ -98,3 +104,15 @@ def test_a_terminal_gets_a_bar_that_ends(capsys, monkeypatch):
 def test_work_without_steps_ends(capsys, total):
     Console().progress("nothing", total, total, "items")
     assert f"{total} of {total} items" in capsys.readouterr().out
+
+
+def test_the_cursor_comes_back_when_a_process_ends_under_a_bar():
+    code = "from launchers.console import Console\nConsole().progress('long', 1, 9, 'steps')\nraise SystemExit(2)"
+    terminal, its_end = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", console_module.OUTPUT: ""}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=its_end, env=environment, check=False)
+    os.close(its_end)
+    said = os.read(terminal, 1 << 16)
+    os.close(terminal)
+    assert done.returncode == 2
+    assert said.rfind(b"\x1b[?25l") < said.rfind(b"\x1b[?25h"), "hidden, then shown"

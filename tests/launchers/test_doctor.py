@@ -36,6 +36,7 @@ def sbatch(monkeypatch, tmp_path):
     return make
 
 
+@pytest.mark.processes
 def test_sbatch_is_asked_whether_it_takes_the_job(idgenrec, sbatch, tmp_path):
     sbatch('grep -q -- "#SBATCH --partition=gpu" "$2" && echo "sbatch: Job 7 to start at 2026-12-01" >&2 && exit 0\n'
            'echo "allocation failure: Invalid partition name specified" >&2; exit 1')  # fmt: skip

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launchers import launch_folder
+from launchers import console, launch_folder
+from launchers.jobs_command import lines_behind
 from launchers.launch_command import split
 from launchers.slurm_options import SlurmOptions
 
@@ -269,6 +270,26 @@ def test_jobs_shows_state_progress_and_last_words(idgenrec, launched, monkeypatc
     assert words == ["  two", "  three", "  four"]
     assert idgenrec("cancel", run) == (0, f"{run}: job 7 is cancelled\n", "")
     assert f"{tmp_path}/bin/scancel 7\n" in (tmp_path / "called").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [("jobs", {"result", "run", "job", "state", "launch"}), ("logs", {"result"}), ("cancel", {"result", "run", "job"})],
+)
+def test_a_program_reads_objects(idgenrec, launched, monkeypatch, words, keys):
+    monkeypatch.setenv(console.OUTPUT, "")
+    status, out, _ = idgenrec("--json", words, launched("7"))
+    assert status == 0 and set(json.loads(out.splitlines()[0])) == keys
+    assert all("result" in json.loads(line) for line in out.splitlines())
+
+
+def test_a_log_is_passed_on_by_whole_lines(tmp_path):
+    log = tmp_path / "log"
+    assert lines_behind(log, 0, unfinished=True) == ([], 0)
+    log.write_text("one\n\ntw")
+    assert lines_behind(log, 0, unfinished=False) == (["one", ""], 5)
+    assert lines_behind(log, 5, unfinished=False) == ([], 5)
+    assert lines_behind(log, 5, unfinished=True) == (["tw"], 7)
 
 
 def test_of_a_job_that_is_gone_there_are_the_logs(idgenrec, launched, tmp_path):

@@ -7,13 +7,15 @@ The request: {"model": folder, "threads": 1, "cases": [{"prompt": [...], "groups
 "seconds": 0.1}, all groups together, best first, tokens up to EOS. The stopping rule is `early_stopping=True`.
 """
 
+import importlib
 import json
 import sys
 import time
 from typing import Any
 
 import torch
-import transformers
+
+transformers: Any = importlib.import_module("transformers")  # not the version of this environment: no types of it
 
 
 def main(request_file: str, answer_file: str) -> None:

@@ -6,12 +6,14 @@ INPUT_IDS and DECODER_IDS are JSON lists. The answer: {"transformers": version, 
 a folder each; `ids` are the token ids of a fixed text by the folder's tokenizer.
 """
 
+import importlib
 import json
 import sys
 from typing import Any
 
 import torch
-import transformers
+
+transformers: Any = importlib.import_module("transformers")  # not the version of this environment: no types of it
 
 TEXT = "title: red desk lamp; brand: ACME  2; categories: home, lighting"
 

@@ -19,7 +19,8 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory):
-    from transformers import T5Config, T5ForConditionalGeneration
+    from transformers.models.t5.configuration_t5 import T5Config
+    from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
     torch.manual_seed(7)
     shape: dict[str, Any] = {
@@ -67,7 +68,7 @@ def peer(model_folder, cases, tmp_path_factory):
 
 
 def test_equals_hugging_faces_own(model_folder, cases, peer):
-    from transformers import T5ForConditionalGeneration
+    from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
     model = T5ForConditionalGeneration.from_pretrained(model_folder).eval()
     decoder, compared, ended = T5Decoder(model), 0, 0

@@ -11,7 +11,8 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="session")
 def random_t5():
     """`random_t5(tied, seed, dtype)`: 29 tokens, 16 wide, a head that has opinions; untied as T5 v1.1 is."""
-    from transformers import T5Config, T5ForConditionalGeneration
+    from transformers.models.t5.configuration_t5 import T5Config
+    from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
     def make(tied=True, seed=0, dtype=torch.float32, layers=1):
         shape: dict[str, Any] = {

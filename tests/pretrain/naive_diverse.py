@@ -3,7 +3,7 @@
 from typing import Any
 
 from hypothesis import assume
-from naive_search import EOS, next_log_probs
+from naive_search import EOS, next_log_probs, read
 
 
 def published(
@@ -17,16 +17,17 @@ def published(
     """
     live: list[list[tuple[float, tuple[int, ...]]]] = [[(0.0, ())] for _ in range(groups)]
     ended: list[list[tuple[float, tuple[int, ...]]]] = [[] for _ in range(groups)]
+    states_1SD = read(model, prompt)
     for step in range(longest + 1):
         taken: list[int] = []
         for group in range(groups):
-            grown = []
-            for score, tokens in live[group]:
-                log_probs = next_log_probs(model, prompt, [tokens])[0]
+            grown, prefixes = [], [tokens for _, tokens in live[group]]
+            log_probs_NV = next_log_probs(model, states_1SD, prefixes).tolist() if prefixes else []
+            for (score, tokens), log_probs in zip(live[group], log_probs_NV, strict=True):
                 for token in range(len(log_probs)):
                     if token in barred or (token == EOS and step < shortest):
                         continue
-                    penalised = score + log_probs[token].item() - penalty * taken.count(token)
+                    penalised = score + log_probs[token] - penalty * taken.count(token)
                     grown.append((penalised, (*tokens, token)))
             grown.sort(reverse=True)
             for one, two in zip(grown[: beams + 1], grown[1 : beams + 2], strict=False):

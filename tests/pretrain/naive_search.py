@@ -11,13 +11,19 @@ from hypothesis import assume
 EOS = 1
 
 
-def next_log_probs(model: Any, prompt: list[int], prefixes: list[tuple[int, ...]]) -> torch.Tensor:
+@torch.no_grad()
+def read(model: Any, prompt: list[int]) -> torch.Tensor:
+    """What the model's own encoder makes of a prompt, [1, S, D]; once, however often it is asked about."""
+    return model.encoder(input_ids=torch.tensor([prompt])).last_hidden_state
+
+
+def next_log_probs(model: Any, states_1SD: torch.Tensor, prefixes: list[tuple[int, ...]]) -> torch.Tensor:
     """Log-probabilities of the next token after each prefix (all of one length), over the full vocabulary, [N, V]."""
     start = model.config.decoder_start_token_id or 0
     decoder_input = torch.tensor([[start, *prefix] for prefix in prefixes])
-    source = torch.tensor([prompt]).expand(len(prefixes), -1)
+    source = (states_1SD.expand(len(prefixes), -1, -1),)
     with torch.no_grad():
-        logits = model(input_ids=source, decoder_input_ids=decoder_input, use_cache=False).logits[:, -1]
+        logits = model(encoder_outputs=source, decoder_input_ids=decoder_input, use_cache=False).logits[:, -1]
     return torch.log_softmax(logits, -1)
 
 
@@ -35,14 +41,14 @@ def step_synchronous(
         path[: place + 1]: weights[item][place] for path, item in item_of.items() for place in range(len(path))
     } if weights else {}  # fmt: skip
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())] if catalogue else []
-    finished = []
+    finished, states_1SD = [], read(model, prompt)
     while live:
-        grown = []
-        for (score, prefix), log_probs in zip(live, next_log_probs(model, prompt, [p for _, p in live]), strict=True):
+        grown, log_probs_NV = [], next_log_probs(model, states_1SD, [prefix for _, prefix in live]).tolist()
+        for (score, prefix), log_probs in zip(live, log_probs_NV, strict=True):
             deep = len(prefix)
             for token in sorted({path[deep] for path in item_of if len(path) > deep and path[:deep] == prefix}):
                 path = (*prefix, token)
-                grown.append((score + log_probs[token].item() + extra.get(path, 0.0), path))
+                grown.append((score + log_probs[token] + extra.get(path, 0.0), path))
         finished += [(score / len(path) ** penalty, item_of[path]) for score, path in grown if path in item_of]
         going = sorted((entry for entry in grown if entry[1] not in item_of), reverse=True)
         assume(len(going) <= beam or going[beam - 1][0] - going[beam][0] > close)
@@ -52,12 +58,14 @@ def step_synchronous(
 
 def exhaustive(model: Any, prompt: list[int], catalogue: dict[int, tuple[int, ...]]) -> list[tuple[float, int]]:
     """Every item by the sum of the log-probabilities of its ID and EOS: teacher-forced, no search at all."""
-    scores = []
-    for item, ids in catalogue.items():
+    scores, states_1SD = [], read(model, prompt)
+    for length in {len(ids) for ids in catalogue.values()}:
+        same = {item: [*ids, EOS] for item, ids in catalogue.items() if len(ids) == length}
+        tokens_NT = torch.tensor(list(same.values()))
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([prompt]), labels=torch.tensor([[*ids, EOS]])).logits[0]
-        log_probs = torch.log_softmax(logits, -1)
-        scores.append((sum(log_probs[place, token].item() for place, token in enumerate([*ids, EOS])), item))
+            logits_NTV = model(encoder_outputs=(states_1SD.expand(len(same), -1, -1),), labels=tokens_NT).logits
+        log_probs_NT = torch.log_softmax(logits_NTV, -1).gather(2, tokens_NT[..., None])[..., 0]
+        scores += zip(log_probs_NT.sum(-1).tolist(), same, strict=True)
     return sorted(scores, reverse=True)
 
 

@@ -12,7 +12,8 @@ def objective_and_batches(world, config, first, count):
     """A model of odd sizes (nothing divides over ranks) and this rank's micro-batches of `count` steps"""
     import numpy as np
     import torch
-    from transformers import T5Config, T5ForConditionalGeneration
+    from transformers.models.t5.configuration_t5 import T5Config
+    from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
     from pretrain.batches import text_batch
     from pretrain.objectives import RecommenderObjective

@@ -48,6 +48,7 @@ def test_expected_embeddings_and_their_gradient():
     sums = [(found * weight).sum() for found in (ours, plain)]
     for our, theirs in zip(*(gradients(total, hidden, head) for total in sums), strict=True):
         torch.testing.assert_close(our, theirs)
+    hidden, head, embedding = tensors(rows=11, width=4)  # it asks once for each number
     assert torch.autograd.gradcheck(lambda h, w: fused.expected_embeddings(h, w, embedding), (hidden, head))
 
 

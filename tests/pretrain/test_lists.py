@@ -64,7 +64,8 @@ def test_whoever_else_is_in_the_call(writer_of, catalogue, attempt):
     together = {row: bits for block in calls for row, bits in scores(writer, block).items()}
     assert len(together) == len(catalogue)
     draw = np.random.default_rng(0)
-    for block in calls:
+    some = [block for width in (96, 64, 32) for block in [one for one in calls if one.width == width][:6]]
+    for block in some:
         size = len(block.rows_B)
         for slot in draw.permutation(np.flatnonzero(block.rows_B >= 0))[:3]:
             alone = np.where(np.arange(size) == slot, block.rows_B, -1)

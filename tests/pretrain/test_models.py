@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from transformers import T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from pretrain.config import ModelConfig
 from pretrain.models import build_model, content_hash, frozen_copy, load_model, save_model

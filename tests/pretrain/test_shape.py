@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers.models.t5.configuration_t5 import T5Config
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from pretrain.config import ModelConfig
 from pretrain.models import build_model, save_model

@@ -29,6 +29,15 @@ def test_results_in_order_and_once(tmp_path, workers):
     assert sorted((tmp_path / "runs").read_text()) == ["a", "b", "c"], "what was done is not done again"
 
 
+def test_how_far_it_is_counts_what_was_done_before_a_kill(tmp_path):
+    stages, said = [Stage(f"stage.{text}", write, (text,)) for text in "abc"], []
+    for some in (stages[:1], stages):
+        with Stages(tmp_path, 1, lambda done, total, last: said.append((done, total, last))) as runner:
+            runner.expect(3)
+            runner.run(some)
+    assert said == [(0, 3, ""), (1, 3, "stage.a"), (1, 3, ""), (2, 3, "stage.b"), (3, 3, "stage.c")]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_failure_keeps_what_was_done(tmp_path, workers):
     stages = [Stage(f"stage.{text}", write, (text,)) for text in ("a", "wrong", "b")]

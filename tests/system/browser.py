@@ -10,6 +10,7 @@ from typing import Any
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ANSWER_SECONDS = 60.0
+WIDTHS = {"desktop": 1280, "phone": 390}
 
 
 def chromium() -> str:

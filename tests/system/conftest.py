@@ -42,3 +42,13 @@ def slurm(tmp_path_factory: pytest.TempPathFactory):
 
     with Cluster(tmp_path_factory.mktemp("slurm") / "cluster") as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    """Headless Chromium with one page."""
+    from browser import Browser, chromium
+
+    browser = Browser(chromium(), tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.close()

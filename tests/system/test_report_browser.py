@@ -2,27 +2,17 @@
 
 import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import made_up
 import pytest
-from browser import ANSWER_SECONDS, Browser, chromium
+from browser import ANSWER_SECONDS, WIDTHS, Browser
 
 from zeroshot.compare import compare, load_runs
 from zeroshot.compare_report import write_comparison
 from zeroshot.ranks import save_ranks
 from zeroshot.report import write_report
 from zeroshot.results import save
-
-WIDTHS = {"desktop": 1280, "phone": 390}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    browser = Browser(chromium(), tmp_path_factory.mktemp("profile"))
-    yield browser
-    browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -156,8 +156,9 @@ def sweep_row(table: pl.DataFrame, task: str, setting: str, value: int) -> dict[
 
 def made_up_results(
     table: pl.DataFrame, kinds: dict[str, str] | None = None, failed: bool = False, shown: int = 3,
-    origin: dict[str, Any] | None = None,
+    origin: dict[str, Any] | None = None, rows_alone: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
+    """`rows_alone`: without comparisons, segments and sweeps, which take longest; `compare` reads none."""
     tasks = list(dict.fromkeys(table["task"].to_list()))
     kinds = KINDS if kinds is None else kinds
     num_users = table.filter(task=tasks[0])["user"].n_unique()
@@ -172,9 +173,11 @@ def made_up_results(
         provenance() if origin is None else origin,
         tasks={task: task_entry(num_users) for task in tasks},
         rows=rows_from_ranks(table, kinds, coverages),
-        comparisons=comparisons_from_ranks(table, kinds),
-        segments=segments_from_ranks(table, kinds),
-        sweeps=[sweep_row(table, task, setting, value) for task in tasks for setting, value in SWEPT],
+        comparisons=[] if rows_alone else comparisons_from_ranks(table, kinds),
+        segments=[] if rows_alone else segments_from_ranks(table, kinds),
+        sweeps=[]
+        if rows_alone
+        else [sweep_row(table, task, setting, value) for task in tasks for setting, value in SWEPT],
         audit=audit_of(tasks, failed),
         ids={task: ids_of(30 if shown > 3 else 2) for task in tasks},
         users={task: users_of(shown) for task in tasks},

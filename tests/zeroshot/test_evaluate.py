@@ -56,7 +56,8 @@ def test_the_judge_tells_histories_as_the_run_did(run_ranks, train_config, manif
 
 def test_the_untrained_generator_makes_a_book_of_its_own(small_model, tokenizer, manifest, shard_folder, tmp_path):
     """The control "untrained-ids": the trained recommender over IDs that nobody trained for."""
-    judged = Checkpoint(small_model(1), small_model(2), None, small_model(3), tokenizer, IdConfig(), PromptConfig())
+    ids = IdConfig(groups=3, penalty_max=0.2, tier_tokens=4, max_tiers=2, item_text_tokens=32)
+    judged = Checkpoint(small_model(1), small_model(2), None, small_model(3), tokenizer, ids, PromptConfig())
     items = load_items(shard_folder, manifest, "Gifts")
     world = World(0, 1, torch.device("cpu"))
     trained = task_book(judged, items, "Gifts", tmp_path, world, SILENT)

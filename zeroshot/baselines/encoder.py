@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModel, AutoModelForTextEncoding, AutoTokenizer
+from transformers.models.auto.modeling_auto import AutoModel, AutoModelForTextEncoding
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from pretrain.models import content_hash
 from zeroshot.baselines.cache import hash_of, kept
