@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from transformers import T5ForConditionalGeneration
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.ids.book import Book
