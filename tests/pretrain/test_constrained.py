@@ -90,6 +90,7 @@ def t5_of(random_t5):
     return functools.cache(random_t5)
 
 
+@pytest.mark.slow
 @settle
 @given(seed=seeds, catalogue=catalogues, prompts=prompts, surplus=st.integers(0, 3), static=st.booleans())
 def test_a_wide_beam_gives_the_exhaustive_list(t5_of, search, seed, catalogue, prompts, surplus, static):
@@ -100,6 +101,7 @@ def test_a_wide_beam_gives_the_exhaustive_list(t5_of, search, seed, catalogue, p
         same_list(found, exhaustive(model, prompt, asked.remaining(index)), EXACT)
 
 
+@pytest.mark.slow
 @settle
 @given(
     seed=seeds, catalogue=catalogues, prompts=prompts, beam=st.integers(1, 6), static=st.booleans(),
@@ -119,6 +121,7 @@ def test_a_narrow_beam_equals_the_naive_search(
         same_list(found, step_synchronous(model, prompt, asked.remaining(index), beam, length, penalty), EXACT)
 
 
+@pytest.mark.slow
 @settle
 @given(seed=seeds, catalogue=catalogues, prompts=prompts, beam=st.integers(1, 6), static=st.booleans(), data=st.data())
 def test_weights_join_the_score_at_each_step(t5_of, search, seed, catalogue, prompts, beam, static, data):

@@ -31,6 +31,7 @@ def t5_of(random_t5):
     return functools.cache(random_t5)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 63),

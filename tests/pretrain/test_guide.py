@@ -20,8 +20,8 @@ EOS, VOCAB, EXACT = 1, 29, 1e-10
 ids = st.lists(st.integers(2, 5), min_size=1, max_size=5).map(tuple)
 catalogues = st.lists(ids, min_size=1, max_size=16, unique=True)
 prompts = st.lists(st.lists(st.integers(2, 28), min_size=1, max_size=7), min_size=1, max_size=4)
-seeds = st.integers(0, 1 << 30)
-settle = settings(max_examples=150, deadline=None)
+seeds = st.integers(0, 63)
+settle = settings(max_examples=60, deadline=None)
 
 
 @dataclass
@@ -73,6 +73,7 @@ def looking_ahead(remaining, worth_I):
     }
 
 
+@pytest.mark.slow
 @settle
 @given(seed=seeds, catalogue=catalogues, prompts=prompts, static=st.booleans())
 def test_a_wide_beam_gives_each_item_its_probability_and_its_worth(random_t5, search, seed, catalogue, prompts, static):
@@ -85,6 +86,7 @@ def test_a_wide_beam_gives_each_item_its_probability_and_its_worth(random_t5, se
         same_list(found, expected, EXACT)
 
 
+@pytest.mark.slow
 @settle
 @given(seed=seeds, catalogue=catalogues, prompts=prompts, beam=st.integers(1, 6), static=st.booleans(), data=st.data())
 def test_a_narrow_beam_looks_ahead_to_the_best_worth_below(

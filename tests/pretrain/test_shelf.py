@@ -17,16 +17,15 @@ WORLD = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
-def made(monkeypatch):
-    """What was made, one entry a call."""
+def made(monkeypatch, book_of):
+    """What was made, one entry a call; the making itself is tested elsewhere."""
     calls = []
-    make = shelf.make_book
 
-    def counted(*arguments, **named):
+    def make(*arguments, **named):
         calls.append(arguments)
-        return make(*arguments, **named)
+        return book_of(), "a report"
 
-    monkeypatch.setattr(shelf, "make_book", counted)
+    monkeypatch.setattr(shelf, "make_book", make)
     return calls
 
 

@@ -86,6 +86,7 @@ def test_the_order_is_the_one_that_runs_were_made_with(small):
     assert digest.hexdigest() == ORDER_SHA256
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     users=st.integers(1, 50),
