@@ -58,6 +58,8 @@ docs: $(STAMP)
 	@$(VENV)/bin/python -m sphinx -q -W --keep-going -c docs . build/docs
 
 test-system: export OMP_NUM_THREADS = 1
+# One more than cores: the tests of SLURM wait most of their time.
+test-system: WORKERS := $(if $(filter default file,$(origin WORKERS)),3,$(WORKERS))
 test-system: $(STAMP)
 	@echo "running the tests on real data"
 	@$(VENV)/bin/python -m pytest tests/system -n $(WORKERS) --dist loadgroup $(ARGS)

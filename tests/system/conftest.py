@@ -13,6 +13,14 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+LONGEST = ("test_slurm.py", "test_slurm_pipeline.py", "test_demo.py", "test_real_data.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The groups that take longest begin first: what begins last ends alone."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with `data/<data set>/` in the plain layout and `t5/`, a tokenizer and packed pretrained weights."""
