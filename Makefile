@@ -45,12 +45,12 @@ demo: $(STAMP)
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@echo "running the tests"
-	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 unit: export OMP_NUM_THREADS = 1
 unit: $(STAMP)
 	@echo "running the tests of one process"
-	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -m 'not processes and not slow' -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -m 'not processes and not slow' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 docs: $(STAMP)
 	@echo "documentation: build/docs/index.html"
@@ -62,7 +62,7 @@ test-system: export OMP_NUM_THREADS = 1
 test-system: WORKERS := $(if $(filter default file,$(origin WORKERS)),3,$(WORKERS))
 test-system: $(STAMP)
 	@echo "running the tests on real data"
-	@$(VENV)/bin/python -m pytest tests/system -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/system -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 $(PEERS_STAMP): tests/peers/requirements.txt
 	@$(PYTHON) -m venv --clear $(PEERS)

@@ -48,6 +48,9 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.xdist_group("slurm" if "slurm" in fixtures else str(item.path)))
         if "run_ranks" in fixtures:
             item.add_marker(pytest.mark.processes)
+    # Files with tests that take long begin first: what begins last ends alone.
+    long = {item.path for item in items if item.get_closest_marker("processes") or item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_collection_finish(session):
