@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LONGEST = ("test_slurm.py", "test_slurm_pipeline.py", "test_demo.py", "test_real_data.py")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The groups that take longest begin first: what begins last ends alone."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
