@@ -19,6 +19,7 @@ from launchers.summary import headline_lines
 from pretrain.config import EngineConfig, PretrainConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.identity import differences
+from pretrain.ids.config import Form
 from pretrain.tracking import default_uri
 from shards.build import build
 from shards.config import BuildConfig
@@ -37,6 +38,7 @@ class Asked:
     t5: str
     size: recipes.Size
     trained: recipes.Trained
+    form: Form
     seeds: tuple[int, ...]
     search: SearchConfig
     text_weight: float
@@ -98,8 +100,10 @@ def build_config(asked: Asked, shards: Path) -> BuildConfig:
 def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine: EngineConfig) -> PretrainConfig:
     """The recipe, its books kept for all seeds."""
     config = recipes.foundation_small(str(shards), str(folder / "run"), asked.t5, asked.size, asked.trained, seed)
-    uri = default_uri(shards.parent)
-    return dataclasses.replace(config, engine=engine, books=str(shards.parent / "books"), tracking_uri=uri)
+    return dataclasses.replace(
+        config, engine=engine, ids=dataclasses.replace(config.ids, form=asked.form),
+        books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
+    )  # fmt: skip
 
 
 def evaluate_config(asked: Asked, shards: Path, folder: Path, seed: int) -> EvaluateConfig:

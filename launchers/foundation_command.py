@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from launchers import recipes
 from pretrain.config import EngineConfig
 from pretrain.decoding.config import SearchConfig
+from pretrain.ids.config import Form
 from zeroshot.baseline_names import TRAINING_FREE
 from zeroshot.config import Control
 
@@ -44,6 +45,9 @@ class Foundation:
     """full: 30,000 users a category, one epoch, everyone judged. small: what two cores do in two hours."""
     train_models: recipes.Trained = "both"
     """Both models in turn, or one alone for as long as it trains there."""
+    form: Form = "generated"
+    """Who writes IDs: the generator, or as controls the first words of an item's text, or random words; these go with
+    --train-models recommender."""
     seeds: tuple[int, ...] = (0,)
     """One run each; their users are pooled in `compared`."""
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -57,6 +61,13 @@ class Foundation:
     processes: int = 1
     """Local processes (ranks)."""
 
+    def __post_init__(self) -> None:
+        if self.form != "generated" and self.train_models != "recommender":
+            raise ValueError(
+                f"IDs of the form {self.form} are not the generator's, so it has nothing to learn; give --train-models "
+                "recommender beside --form"
+            )
+
     def run(self) -> None:
         from pathlib import Path
 
@@ -64,7 +75,7 @@ class Foundation:
         from launchers.foundation import Asked, run_foundation
 
         asked = Asked(
-            self.train, self.test, self.t5, self.size, self.train_models, self.seeds, self.search, self.text_weight,
+            self.train, self.test, self.t5, self.size, self.train_models, self.form, self.seeds, self.search, self.text_weight,
             self.controls, self.baselines,
         )  # fmt: skip
         status = run_foundation(asked, Path(self.out), self.processes, self.engine, Console())

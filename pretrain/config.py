@@ -228,6 +228,11 @@ class PretrainConfig:
                 "a history of texts shows the generator nothing of its IDs; set schedule.generator_epochs to 0, or "
                 "prompt.history to ids"
             )
+        if self.ids.form != "generated" and self.schedule.generator_epochs > 0:
+            raise ValueError(
+                f"IDs of the form {self.ids.form} are not the generator's, so it has nothing to learn; set "
+                "schedule.generator_epochs to 0, or ids.form to generated"
+            )
         self.search.check()
         self.ids.check()
         self.engine.check()

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
+
+Form = Literal["generated", "titles", "random-words"]
 
 
 @dataclass(frozen=True)
 class IdConfig:
     """Algorithm 1 (section 2.3, implementation details 3.2): k groups, penalty 0.1 to 1.0, tiers of new tokens."""
 
+    form: Form = "generated"
+    """Who writes: the generator (the paper), or as controls the first words of an item's text, or words that say
+    nothing of it."""
     groups: int = 5
     """k, the groups of diverse beam search; one candidate ID each."""
     penalty_start: float = 0.1

@@ -22,6 +22,7 @@ from pretrain.ids import blocks
 from pretrain.ids.assign import Held, Holders, Wishes, blockers, candidate_of, owner_of, settle, tokens_of
 from pretrain.ids.book import Book, canonical
 from pretrain.ids.config import IdConfig
+from pretrain.ids.copyist import writer_of
 from pretrain.ids.journal import Journal, Written
 from pretrain.ids.maker import Maker
 from pretrain.ids.write import Writer
@@ -142,7 +143,7 @@ def make_book(
     if old is not None:
         taken = [(index - len(old), candidate_of(ids)) for index, ids in enumerate(old.token_ids)]
         holders.decide(entry for entry in taken if owner_of(entry[1], world.size) == world.rank)
-    writer = Writer(generator, tokenizer, items, layout, config, wishes.attempts)
+    writer = writer_of(config)(generator, tokenizer, items, layout, config, wishes.attempts)
     diary = Journal(journal, maker.identity(items), world.rank) if journal is not None else None
     job = Job(writer, wishes, holders, home_N, diary, world)
     taken_up = int(world.sum(job.take_up())[0])

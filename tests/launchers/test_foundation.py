@@ -60,3 +60,8 @@ def test_one_command_builds_trains_and_judges_and_goes_on_where_it_was(idgenrec,
     assert (out / "compared" / "compare.html").is_file()
     status, said, wrong = idgenrec(*asked, "--text-weight", 2, "--out", out)
     assert status == 2 and "was begun with text_weight 1.0, not 2.0" in wrong and len(wrong.splitlines()) == 1
+
+
+def test_a_generator_that_writes_nothing_is_not_trained(idgenrec, asked, tmp_path):
+    status, _, wrong = idgenrec(*asked, "--form", "titles", "--out", tmp_path / "x")
+    assert status == 2 and "give --train-models recommender beside --form" in wrong and not (tmp_path / "x").exists()

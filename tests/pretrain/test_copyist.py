@@ -1,0 +1,52 @@
+"""IDs that no generator writes: titles and random words, as controls."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from pretrain.config import PretrainConfig, ScheduleConfig
+from pretrain.ids.config import IdConfig
+from pretrain.ids.copyist import RANDOM_WORDS, title
+from pretrain.ids.job import make_book
+from pretrain.world import World
+
+WORLD = World(0, 1, torch.device("cpu"))
+TITLES, RANDOM = IdConfig(form="titles"), IdConfig(form="random-words")
+
+
+def test_a_title_is_the_first_field_that_has_a_value_and_then_the_others():
+    assert title("title: red ball; brand: acme; categories: toys") == "red ball acme toys"
+    assert title("title: na; brand: acme") == "acme"
+    assert title("no fields at all") == "no fields at all"
+
+
+def test_titles_are_the_beginning_of_the_text_and_unique(small_model, tokenizer, items):
+    book, report = make_book(small_model(2), tokenizer, items, TITLES, WORLD)
+    assert len({tuple(ids.tolist()) for ids in book.token_ids}) == len(items)
+    for text, written, ids, suffixed in zip(items.texts, book.texts, book.token_ids, book.suffixed, strict=True):
+        own = title(text).split()
+        words = written.split()[:-1] if suffixed else written.split()
+        assert own[: len(words)] == words
+        if not suffixed:
+            assert len(ids) <= TITLES.tier_range(TITLES.max_tiers - 1)[1]
+    assert (book.attempt == 0).mean() > 0.5
+    other, _ = make_book(small_model(9), tokenizer, items, TITLES, WORLD)
+    assert other.texts == book.texts, "no generator has a say"
+    assert report.waves >= 1
+
+
+def test_random_words_are_the_items_own_draw(small_model, tokenizer, items):
+    book, _ = make_book(small_model(2), tokenizer, items, RANDOM, WORLD)
+    assert len(set(book.texts)) == len(items)
+    assert all(len(text.split()) in (RANDOM_WORDS, RANDOM_WORDS + 1) for text in book.texts)
+    assert book.options["form"] == "random-words"
+    shared = [len(set(text.split()) & set(own.split())) for text, own in zip(book.texts, items.texts, strict=True)]
+    assert sum(shared) < len(items), "they say nothing of the item"
+
+
+def test_a_generator_that_writes_nothing_has_nothing_to_learn():
+    with pytest.raises(ValueError, match=r"nothing to learn; set schedule\.generator_epochs to 0"):
+        PretrainConfig("shards", "out", ids=TITLES)
+    schedule = dataclasses.replace(ScheduleConfig(), generator_epochs=0.0)
+    assert PretrainConfig("shards", "out", ids=TITLES, schedule=schedule).ids.form == "titles"
