@@ -75,8 +75,8 @@ class Foundation:
         from launchers.foundation import Asked, run_foundation
 
         asked = Asked(
-            self.train, self.test, self.t5, self.size, self.train_models, self.form, self.seeds, self.search, self.text_weight,
-            self.controls, self.baselines,
+            self.train, self.test, self.t5, self.size, self.train_models, self.form, self.seeds, self.search,
+            self.text_weight, self.controls, self.baselines,
         )  # fmt: skip
         status = run_foundation(asked, Path(self.out), self.processes, self.engine, Console())
         if status:
