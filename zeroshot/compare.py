@@ -19,6 +19,7 @@ from pretrain.metrics import per_user
 from pretrain.reporter import SILENT, Reporter
 from zeroshot import ranks as ranks_file
 from zeroshot import results
+from zeroshot.provenance import json_sha256
 from zeroshot.rows import COMPARED, USERS, corrected, groups, paired_entries
 from zeroshot.stats import crossed_interval
 
@@ -52,7 +53,7 @@ class Judged:
 
 
 def load_runs(folders: list[str]) -> list[Judged]:
-    """Every trained model of the report folders.
+    """Every trained model of the report folders, and its blend with a text match where there is one.
 
     Raises:
         ValueError: fewer than two models, a folder named twice or without results, or one without a trained model.
@@ -65,7 +66,7 @@ def load_runs(folders: list[str]) -> list[Judged]:
     for path, label in zip(paths, labels, strict=True):
         found = results.load(path / "results.json")
         table = ranks_file.load_ranks(path / "ranks.parquet")
-        models = list(dict.fromkeys(row["recommender"] for row in found["rows"] if row["kind"] == "model"))
+        models = list(dict.fromkeys(row["recommender"] for row in found["rows"] if row["kind"] in ("model", "blend")))
         if not models:
             raise ValueError(f"{path} holds no trained model, only baselines")
         for model in models:
@@ -117,10 +118,12 @@ def check_comparable(judged: list[Judged]) -> None:
 
 
 def recipes(judged: list[Judged]) -> dict[str, list[Judged]]:
-    """The runs by recipe, named after the first run of each; one seed judged twice makes no two seeds of a recipe."""
-    found: dict[tuple[str, str], list[Judged]] = {}
+    """The runs by recipe and scoring, named after the first run of each; one seed judged twice makes no two seeds of a
+    recipe."""
+    found: dict[tuple[str, str, str], list[Judged]] = {}
     for run in judged:
-        found.setdefault((run.found["provenance"]["recipe_sha256"], run.model), []).append(run)
+        origin = run.found["provenance"]
+        found.setdefault((origin["recipe_sha256"], json_sha256(origin["scoring"]), run.model), []).append(run)
     named: dict[str, list[Judged]] = {}
     for runs in found.values():
         seeds = {run.found["provenance"]["training_seed"] for run in runs}

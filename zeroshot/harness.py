@@ -93,7 +93,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         ranks = pl.concat(everything.tables)
         save_ranks(ranks, out / "ranks.parquet")
         built = results.build(
-            provenance(folder, state, manifest.sha256(), config.seed, time.monotonic() - started, world.size),
+            provenance(folder, state, manifest.sha256(), config, time.monotonic() - started, world.size),
             rows=rows_from_ranks(ranks, everything.kinds, everything.coverages, config.seed),
             comparisons=comparisons_from_ranks(ranks, everything.kinds, config.seed),
             segments=segments_from_ranks(ranks, everything.kinds, config.seed),

@@ -10,18 +10,21 @@ import hashlib
 import json
 import os
 import platform
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from zeroshot.config import EvaluateConfig
 from zeroshot.versions import git_state, versions
 
 
 def provenance(
-    checkpoint: Path, state: dict[str, Any], manifest_sha256: str, seed: int, wall_seconds: float, world_size: int
-) -> dict[str, Any]:
+    checkpoint: Path, state: dict[str, Any], manifest_sha256: str, config: EvaluateConfig, wall_seconds: float,
+    world_size: int,
+) -> dict[str, Any]:  # fmt: skip
     """The provenance of a result made now, by this code."""
     commit, dirty = git_state(Path(__file__).parent)
     return {
@@ -40,7 +43,8 @@ def provenance(
         "manifest_sha256": manifest_sha256,
         "training_manifest_sha256": state["manifest_sha256"],
         **recipe(state["config"], state["manifest_sha256"]),
-        "seed": seed,
+        "scoring": asdict(config.search) | {"text_weight": config.text_weight},
+        "seed": config.seed,
     }
 
 

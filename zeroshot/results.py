@@ -13,7 +13,7 @@ from typing import Any
 from zeroshot.rows import COMPARISON_KEYS, KINDS, ROW_KEYS, SWEEP_KEYS, USERS
 from zeroshot.segments import SEGMENT_KEYS
 
-VERSION = 2
+VERSION = 3
 METRICS = ("HR@5", "NDCG@5", "HR@10", "NDCG@10", "MRR@10")
 PROVENANCE = (
     "created",
@@ -27,6 +27,7 @@ PROVENANCE = (
     "config_sha256",
     "recipe_sha256",
     "training_seed",
+    "scoring",
     "seed",
 )
 REQUIRED: dict[str, type] = {

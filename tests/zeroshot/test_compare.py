@@ -13,7 +13,7 @@ import pytest
 
 from pretrain.metrics import hit_ratio
 from zeroshot import results
-from zeroshot.compare import compare, load_runs, short_names
+from zeroshot.compare import compare, load_runs, recipes, short_names
 from zeroshot.compare_report import console_lines, render_html, render_markdown, write_comparison
 from zeroshot.ranks import save_ranks
 
@@ -165,3 +165,22 @@ def test_folders_are_checked(folders: list[str], tmp_path: Path) -> None:
         load_runs([folders[0], str(tmp_path)])
     assert short_names([Path("/a/x/report"), Path("/a/y/report")]) == ["x", "y"]
     assert short_names([Path("/a/x/out"), Path("/b/x/out")]) == ["a/x/out", "b/x/out"]
+
+
+def test_another_scoring_is_another_recipe(folders: list[str], tmp_path: Path) -> None:
+    one, two = (Path(shutil.copytree(folder, tmp_path / name)) for folder, name in zip(folders[:2], "ab", strict=True))
+    assert [len(part) for part in recipes(load_runs([str(one), str(two)])).values()] == [2]
+    found = json.loads((two / "results.json").read_text())
+    found["provenance"]["scoring"]["prior_weight"] = 0.5
+    (two / "results.json").write_text(json.dumps(found))
+    assert [len(part) for part in recipes(load_runs([str(one), str(two)])).values()] == [1, 1]
+
+
+def test_a_blend_is_compared_beside_the_model(folders: list[str], tmp_path: Path) -> None:
+    one, two = (Path(shutil.copytree(folder, tmp_path / name)) for folder, name in zip(folders[:2], "ab", strict=True))
+    found = json.loads((one / "results.json").read_text())
+    for row in found["rows"]:
+        if row["recommender"] == "tfidf-last":
+            row["kind"] = "blend"
+    (one / "results.json").write_text(json.dumps(found))
+    assert [run.name for run in load_runs([str(one), str(two)])] == ["a/idgenrec", "a/tfidf-last", "b"]

@@ -26,8 +26,8 @@ def test_results_survive_a_round_trip(found: dict[str, Any], tmp_path: Path) -> 
 
 
 def test_unknown_versions_and_missing_parts_are_refused(found: dict[str, Any], tmp_path: Path) -> None:
-    for version in (1, 3, "2", None):
-        with pytest.raises(ValueError, match="this program reads version 2"):
+    for version in (1, 2, "3", None):
+        with pytest.raises(ValueError, match="this program reads version 3"):
             results.validate(found | {"version": version})
     for key in results.REQUIRED:
         with pytest.raises(ValueError, match=f"`{key}`|version None"):
