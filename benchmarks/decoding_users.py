@@ -1,5 +1,6 @@
 """Ranked lists per second beside Hugging Face's `generate` with a prefix function, and where our time goes."""
 
+import copy
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
+from pretrain.models import fused
 from shards.tokenizer import EOS_ID
 
 
@@ -61,7 +63,7 @@ def users(setting: Setting) -> list[str]:
     ]  # fmt: skip
     rows, small, eight = [], first_users(setting, 4), first_users(setting, 8)
     for name, model in setting.models.items():
-        decoder = T5Decoder(model)
+        decoder = T5Decoder(fused(copy.deepcopy(model)))
         sides: dict[str, tuple[int, Callable[[], Any]]] = {
             "Hugging Face, batch 1": (4, partial(hugging_face, small, model, peer, 1)),
             "Hugging Face, batch 8": (8, partial(hugging_face, eight, model, peer, 8)),
@@ -101,7 +103,7 @@ def profile(setting: Setting) -> list[str]:
     trie = Trie.build(setting.ids, EOS_ID, 32128)
     lines = ["## Where the time goes", ""]
     for name, model in setting.models.items():
-        decoder = T5Decoder(model)
+        decoder = T5Decoder(fused(copy.deepcopy(model)))
         ours(setting, decoder, trie, 32)
         with stages() as spent:
             started = time.perf_counter()

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from benchmarks.peer_tries import DictTrie
 from launchers.local import free_port
@@ -41,11 +42,11 @@ class HuggingFace:
     sums of log-probabilities. Users come sorted by the length of their prompts, so that its batches have no more
     padding than ours."""
 
-    def __init__(self, ours: GenerativeRecommender, batch: int) -> None:
+    def __init__(self, ours: GenerativeRecommender, model: Any, batch: int) -> None:
         self.name, self.ours, self.batch = f"Hugging Face, batch {batch}", ours, batch
         self.trie = DictTrie([ids.tolist() for ids in ours.token_ids])
         self.row_of = {tuple(ids.tolist()): row for row, ids in enumerate(ours.token_ids)}
-        self.model: Any = ours.model
+        self.model = model
         self.prompts: dict[bytes, np.ndarray] = {}
 
     def identity(self) -> str:
@@ -100,7 +101,8 @@ class Sides:
         ids = ids_of(options.ids, task, tokenizer)
         self.ours = GenerativeRecommender("ours", model, tokenizer, ids, PromptConfig(), SearchConfig(options.beam))
         self.task = task.of(Blocks.arrange(task, self.ours, 1).order_N)
-        self.peers = {batch: HuggingFace(self.ours, batch) for batch in BATCHES}
+        plain: Any = T5ForConditionalGeneration.from_pretrained(options.model, dtype=torch.float32).eval()
+        self.peers = {batch: HuggingFace(self.ours, plain, batch) for batch in BATCHES}
         for peer in self.peers.values():
             peer.make_ready(self.task.histories)
 

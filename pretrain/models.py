@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers.activations import ACT2FN, NewGELUActivation
 from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
@@ -42,7 +43,7 @@ def build_model(config: ModelConfig, tokenizer: T5Tokenizer, seed: int) -> T5For
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = T5ForConditionalGeneration(shape)
-    return model.eval()
+    return fused(model).eval()
 
 
 def load_model(name: str, tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
@@ -56,7 +57,19 @@ def load_model(name: str, tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
             f"'{name}' has {model.config.vocab_size:,} embedding rows, the tokenizer {len(tokenizer):,} pieces; "
             "build the shards with the model's own tokenizer (--tokenizer)"
         )
-    return model.eval()
+    return fused(model).eval()
+
+
+def fused(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration:
+    """The model with T5 v1.1's activation (GELU in its tanh form) as one operation instead of eight.
+
+    The same within rounding; forward and backward take half the time of it, and of a gated layer four wide tensors are
+    kept for the gradient instead of seven. The configuration, and so what is saved, stays as it was.
+    """
+    for module in model.modules():
+        if isinstance(getattr(module, "act", None), NewGELUActivation):
+            module.act = ACT2FN["gelu_pytorch_tanh"]
+    return model
 
 
 def on_device(model: T5ForConditionalGeneration, device: torch.device) -> T5ForConditionalGeneration:

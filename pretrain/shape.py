@@ -110,7 +110,7 @@ def kept_elements(shape: Shape, rows: float, source: float, target: float, recom
     (tests/pretrain/test_shape.py). `recomputed`: with activation checkpointing a layer keeps its input, and one layer
     at a time keeps the rest. `frozen`: products with weights that take no gradient do not keep their inputs.
     """
-    norm, feed_forward = (1, 6) if frozen else (3, 7)
+    norm, feed_forward = (1, 3) if frozen else (3, 4)
     if not shape.is_gated_act:
         feed_forward = 1
     scores = 0 if frozen else shape.num_heads

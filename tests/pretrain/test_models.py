@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from transformers.activations import NewGELUActivation
+from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from pretrain.config import ModelConfig
@@ -35,7 +37,7 @@ def test_save_and_load(small_model, tokenizer, tied, tmp_path):
     assert torch.equal(logits(loaded), logits(model))
     assert content_hash(loaded) == content_hash(model)
     plain = T5ForConditionalGeneration.from_pretrained(tmp_path / "model").eval()
-    assert torch.equal(logits(plain), logits(model)), "anyone's from_pretrained gives the same"
+    torch.testing.assert_close(logits(plain), logits(model), atol=1e-6, rtol=1e-6, msg="anyone's gives the same")
     assert fingerprint(load_tokenizer(tmp_path / "model")) == fingerprint(tokenizer)
     again = tmp_path / "again"
     save_model(loaded, tokenizer, again)
@@ -44,6 +46,27 @@ def test_save_and_load(small_model, tokenizer, tied, tmp_path):
     written = json.loads((again / "tokenizer_config.json").read_text())
     assert "extra_special_tokens" not in written, "transformers 4 wants a mapping there"
     assert len(written["additional_special_tokens"]) == 100
+
+
+def test_the_activation_is_one_operation_and_the_same_function(tokenizer, tmp_path):
+    config = T5Config(
+        vocab_size=padded_vocab_size(tokenizer), d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4,
+        feed_forward_proj="gated-gelu", dropout_rate=0.0,
+    )  # fmt: skip
+    config.decoder_start_token_id = 0
+    plain = T5ForConditionalGeneration(config).eval()
+    save_model(plain, tokenizer, tmp_path)
+    model = load_model(str(tmp_path), tokenizer)
+    assert not any(isinstance(module, NewGELUActivation) for module in model.modules())
+    assert any(isinstance(module, NewGELUActivation) for module in plain.modules())
+    assert model.config.dense_act_fn == "gelu_new", "what is saved is T5 v1.1"
+    for one in (plain, model):
+        one(**INPUTS).logits.square().sum().backward()
+    torch.testing.assert_close(logits(model), logits(plain), atol=1e-5, rtol=1e-5)
+    for (name, ours), theirs in zip(model.named_parameters(), plain.parameters(), strict=True):
+        assert ours.grad is not None and theirs.grad is not None, name
+        scale = float(theirs.grad.abs().max())
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5 * scale, rtol=1e-4)
 
 
 def test_from_scratch_the_weights_are_a_function_of_the_seed(tokenizer):
