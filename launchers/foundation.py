@@ -15,7 +15,7 @@ from pathlib import Path
 from launchers import recipes
 from launchers.console import Console
 from launchers.local import RankFailed, launch
-from launchers.summary import headline_lines
+from launchers.summary import failed_checks, headline_lines
 from pretrain.config import EngineConfig, PretrainConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.identity import differences
@@ -24,6 +24,7 @@ from pretrain.tracking import default_uri
 from shards.build import build
 from shards.config import BuildConfig
 from shards.whole import write_whole
+from zeroshot.blocks import FOLDER
 from zeroshot.config import AUDIT_FAILED, Control, EvaluateConfig
 
 BEGUN = "foundation.json"
@@ -50,31 +51,39 @@ def run_foundation(asked: Asked, out: Path, processes: int, engine: EngineConfig
     """Returns the exit status: `AUDIT_FAILED` where an audit failed, else 0. Raises ValueError for other options than
     the folder was begun with."""
     begin(asked, out)
-    shards, status = out / "shards", 0
+    shards, failed = out / "shards", []
     if not shards.exists():
         console.line(f"shards -> {shards}")
         build(build_config(asked, shards), console.line)
     for number, seed in enumerate(asked.seeds, start=1):
         folder = out / f"seed-{seed}"
-        console.line(f"seed {seed} ({number} of {len(asked.seeds)}): training -> {folder}/run")
-        launch("pretrain", dataclasses.asdict(pretrain_config(asked, shards, folder, seed, engine)), processes)
-        if not (folder / "report" / "results.json").is_file():
+        if not judged(folder / "report"):
+            console.line(f"seed {seed} ({number} of {len(asked.seeds)}): training -> {folder}/run")
+            launch("pretrain", dataclasses.asdict(pretrain_config(asked, shards, folder, seed, engine)), processes)
             console.line(f"seed {seed}: zero-shot -> {folder}/report")
             try:
                 launch("zeroshot", dataclasses.asdict(evaluate_config(asked, shards, folder, seed)), processes)
             except RankFailed as error:
                 if error.status != AUDIT_FAILED:
                     raise
-                status = AUDIT_FAILED
-        for line in headline_lines(folder / "report" / "results.json"):
+        results = folder / "report" / "results.json"
+        for line in headline_lines(results):
             console.result(line)
+        failed += failed_checks(results)
     if len(asked.seeds) > 1:
         from zeroshot.compare import compare, load_runs
         from zeroshot.compare_report import write_comparison
 
         reports = [str(out / f"seed-{seed}" / "report") for seed in asked.seeds]
         console.result(f"comparison: {write_comparison(compare(load_runs(reports), 0), str(out / 'compared'))[1]}")
-    return status
+    for line in failed:
+        console.line(line)
+    return AUDIT_FAILED if failed else 0
+
+
+def judged(report: Path) -> bool:
+    """Whether an evaluation has come to its end there."""
+    return (report / "results.json").is_file() and not (report / FOLDER).exists()
 
 
 def begin(asked: Asked, out: Path) -> None:
