@@ -104,7 +104,8 @@ def write(options: argparse.Namespace, load: float, choices: list[list[str]], te
         f"{shape.layers} layers of {shape.width} with {shape.heads} heads, the last {shape.max_length} items, AdamW at "
         f"{fit.learning_rate:g}, {fit.batch_users} users a step, running average of the weights ({fit.average:g}), "
         f"trained on `sequence[:-2]`, ended after {fit.patience} epochs without a better {JUDGED_BY} of "
-        "`sequence[-2]`.",
+        "`sequence[-2]`; then trained anew, as many epochs, with `sequence[-2]` too. Seconds are those of the first "
+        "training, beside other work on the machine.",
         "", "What was chosen, on validation items alone:", "",
         *table(["data set, setting", "validation HR@10/NDCG@10", "best epoch", "epochs", "seconds"], choices),
         "The chosen setting on the test items (HR@10/NDCG@10):", "",
