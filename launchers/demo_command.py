@@ -15,7 +15,8 @@ class Demo:
 
     In: nothing; the data are generated from the seed, and no network is used.
 
-    Out: a folder with raw files, shards, a run, an MLflow store and report/report.html. Two to three minutes on two cores.
+    Out: a folder with raw files, shards, a run, an MLflow store and report/report.html. Two to three minutes on two
+    cores.
 
     Example: idgenrec demo --seed 1
     """
