@@ -70,6 +70,14 @@ def padded():
 
 
 @pytest.fixture(scope="session")
+def search(padded):
+    """`search(model, question)`: what the search along the trie answers, [(score, item)] of each prompt."""
+    from questions import answer
+
+    return lambda model, asked: answer(model, asked, padded)
+
+
+@pytest.fixture(scope="session")
 def table(tokenizer):
     """`table(texts)`: an item table of these texts."""
 

@@ -1,8 +1,6 @@
 """Beam search over the trie: against exhaustive scoring, and against a naive step-synchronous search."""
 
 import copy
-import functools
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_search import exhaustive, same_list, step_synchronous
+from questions import CLOSE, EOS, EXACT, VOCAB, Question, catalogues, prompts, seeds, settle
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pretrain.decoding.beam import Plan
@@ -17,84 +16,13 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import Search, beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
-from pretrain.decoding.trie_shards import ShardedTrie
-
-EOS, VOCAB = 1, 29
-EXACT, CLOSE = 1e-10, 1e-4
-ids = st.lists(st.integers(2, 5), min_size=1, max_size=5).map(tuple)
-catalogues = st.lists(ids, min_size=1, max_size=16, unique=True)
-prompts = st.lists(st.lists(st.integers(2, 28), min_size=1, max_size=7), min_size=1, max_size=4)
-seeds = st.integers(0, 63)  # few enough models that they are made once each; what is asked of them differs every time
-settle = settings(max_examples=150, deadline=None)
-
-
-@dataclass
-class Question:
-    """A search: prompts over a catalogue; what is excluded, and how the trie is made."""
-
-    prompts: list
-    catalogue: list
-    beam: int
-    length: int | None = None
-    penalty: float = 0.0
-    excluded: list | None = None
-    weights: list | None = None
-    static: bool = False
-    parts: int = 0
-    padding: int = 0
-    extra: dict = field(default_factory=dict)
-
-    def trie(self):
-        if self.parts:
-            import pyarrow as pa
-
-            return ShardedTrie.build(pa.array(self.catalogue, pa.list_(pa.int32())), EOS, VOCAB, self.parts)
-        arrays = [np.array(sequence) for sequence in self.catalogue]
-        weights = None if self.weights is None else [np.array(values) for values in self.weights]
-        return Trie.build(arrays, EOS, VOCAB, weights)
-
-    def remaining(self, index):
-        """The catalogue of a prompt as the naive search takes it: without what is excluded there."""
-        out = set(self.excluded[index]) if self.excluded else set()
-        return {item: ids for item, ids in enumerate(self.catalogue) if item not in out}
-
-
-@pytest.fixture(scope="module")
-def search(padded):
-    """`search(model, question)`: [(score, item)] of each prompt; the form of the lists is checked on the way."""
-
-    def run(model, asked):
-        decoder = T5Decoder(model)
-        input_ids, mask = padded(asked.prompts, asked.padding)
-        state = decoder.start(decoder.encode(input_ids, mask), mask)
-        config = SearchConfig(asked.beam, asked.length, asked.penalty)
-        lists = beam_search(decoder, state, asked.trie(), config, asked.excluded, asked.static)
-        assert lists.items_BK.shape == lists.scores_BK.shape == (len(asked.prompts), asked.length or asked.beam)
-        found = []
-        for items, scores in zip(lists.items_BK.tolist(), lists.scores_BK.tolist(), strict=True):
-            length = sum(item >= 0 for item in items)
-            assert all(item >= 0 for item in items[:length]), "short lists end with -1"
-            assert all(item == -1 for item in items[length:])
-            assert all(score == -np.inf for score in scores[length:])
-            assert scores == sorted(scores, reverse=True)
-            assert len(set(items[:length])) == length and set(items[:length]) <= set(range(len(asked.catalogue)))
-            found.append(list(zip(scores[:length], items[:length], strict=True)))
-        return found
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def t5_of(random_t5):
-    """`random_t5`, each model once."""
-    return functools.cache(random_t5)
 
 
 @pytest.mark.slow
 @settle
 @given(seed=seeds, catalogue=catalogues, prompts=prompts, surplus=st.integers(0, 3), static=st.booleans())
-def test_a_wide_beam_gives_the_exhaustive_list(t5_of, search, seed, catalogue, prompts, surplus, static):
-    model = t5_of(seed=seed, dtype=torch.float64, tied=seed % 2 == 0)
+def test_a_wide_beam_gives_the_exhaustive_list(random_t5, search, seed, catalogue, prompts, surplus, static):
+    model = random_t5(seed=seed, dtype=torch.float64, tied=seed % 2 == 0)
     asked = Question(prompts, catalogue, len(catalogue) + surplus, static=static)
     for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
         assert len(found) == len(catalogue)
@@ -108,9 +36,9 @@ def test_a_wide_beam_gives_the_exhaustive_list(t5_of, search, seed, catalogue, p
     length=st.none() | st.integers(1, 8), penalty=st.sampled_from([0.0, 0.5, 1.0, -0.7]), data=st.data(),
 )  # fmt: skip
 def test_a_narrow_beam_equals_the_naive_search(
-    t5_of, search, seed, catalogue, prompts, beam, static, length, penalty, data
+    random_t5, search, seed, catalogue, prompts, beam, static, length, penalty, data
 ):
-    model = t5_of(seed=seed, dtype=torch.float64, layers=1 + seed % 2)
+    model = random_t5(seed=seed, dtype=torch.float64, layers=1 + seed % 2)
     rows = st.lists(st.integers(0, len(catalogue) - 1), max_size=len(catalogue), unique=True)
     excluded = data.draw(st.none() | st.lists(rows, min_size=len(prompts), max_size=len(prompts)))
     asked = Question(
@@ -124,8 +52,8 @@ def test_a_narrow_beam_equals_the_naive_search(
 @pytest.mark.slow
 @settle
 @given(seed=seeds, catalogue=catalogues, prompts=prompts, beam=st.integers(1, 6), static=st.booleans(), data=st.data())
-def test_weights_join_the_score_at_each_step(t5_of, search, seed, catalogue, prompts, beam, static, data):
-    model = t5_of(seed=seed, dtype=torch.float64)
+def test_weights_join_the_score_at_each_step(random_t5, search, seed, catalogue, prompts, beam, static, data):
+    model = random_t5(seed=seed, dtype=torch.float64)
     of_prefix = {}
     draw = np.random.default_rng(seed)
     weights = []
@@ -144,9 +72,9 @@ def test_weights_join_the_score_at_each_step(t5_of, search, seed, catalogue, pro
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, catalogue=catalogues, prompts=prompts, beam=st.integers(1, 6))
 def test_in_float32_the_order_is_that_of_scores_further_apart_than_rounding(
-    t5_of, search, seed, catalogue, prompts, beam
+    random_t5, search, seed, catalogue, prompts, beam
 ):
-    model = t5_of(seed=seed, layers=2)
+    model = random_t5(seed=seed, layers=2)
     asked = Question(prompts, catalogue, beam)
     for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
         same_list(found, step_synchronous(model, prompt, asked.remaining(index), beam, close=CLOSE), CLOSE)

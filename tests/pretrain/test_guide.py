@@ -1,60 +1,17 @@
 """What is added to the scores of a search: worth of items per prompt, and a share of the prior taken away."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from naive_search import exhaustive, same_list, step_synchronous
+from questions import EOS, EXACT, VOCAB, Question, catalogues, prompts, seeds, settle
 
 from pretrain.decoding import prior
-from pretrain.decoding.config import SearchConfig
-from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.guide import Guide
 from pretrain.decoding.trie import Trie
-
-EOS, VOCAB, EXACT = 1, 29, 1e-10
-ids = st.lists(st.integers(2, 5), min_size=1, max_size=5).map(tuple)
-catalogues = st.lists(ids, min_size=1, max_size=16, unique=True)
-prompts = st.lists(st.lists(st.integers(2, 28), min_size=1, max_size=7), min_size=1, max_size=4)
-seeds = st.integers(0, 63)
-settle = settings(max_examples=60, deadline=None)
-
-
-@dataclass
-class Question:
-    prompts: list
-    catalogue: list
-    beam: int
-    worth_BI: torch.Tensor
-    excluded: list | None = None
-    static: bool = False
-    rows: np.ndarray | None = None
-
-    def remaining(self, index):
-        out = set(self.excluded[index]) if self.excluded else set()
-        return {item: ids for item, ids in enumerate(self.catalogue) if item not in out}
-
-
-@pytest.fixture(scope="module")
-def search(padded):
-    """`search(model, question)`: [(score, item)] of each prompt."""
-
-    def run(model, asked):
-        decoder = T5Decoder(model)
-        input_ids, mask = padded(asked.prompts)
-        state = decoder.start(decoder.encode(input_ids, mask), mask)
-        trie = Trie.build([np.array(sequence) for sequence in asked.catalogue], EOS, VOCAB, rows=asked.rows)
-        lists = beam_search(
-            decoder, state, trie, SearchConfig(asked.beam), asked.excluded, asked.static, asked.worth_BI
-        )
-        pairs = zip(lists.scores_BK.tolist(), lists.items_BK.tolist(), strict=True)
-        return [[(s, i) for s, i in zip(scores, items, strict=True) if i >= 0] for scores, items in pairs]
-
-    return run
 
 
 def looking_ahead(remaining, worth_I):
@@ -79,7 +36,7 @@ def looking_ahead(remaining, worth_I):
 def test_a_wide_beam_gives_each_item_its_probability_and_its_worth(random_t5, search, seed, catalogue, prompts, static):
     model = random_t5(seed=seed, dtype=torch.float64)
     worth_BI = torch.from_numpy(5 * np.random.default_rng(seed).normal(size=(len(prompts), len(catalogue))))
-    asked = Question(prompts, catalogue, len(catalogue), worth_BI, static=static)
+    asked = Question(prompts, catalogue, len(catalogue), worth_BI=worth_BI, static=static)
     for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
         plain = exhaustive(model, prompt, asked.remaining(index))
         expected = sorted(((score + float(worth_BI[index, item]), item) for score, item in plain), reverse=True)
@@ -96,7 +53,7 @@ def test_a_narrow_beam_looks_ahead_to_the_best_worth_below(
     worth_BI = torch.from_numpy(5 * np.random.default_rng(seed).normal(size=(len(prompts), len(catalogue))))
     rows = st.lists(st.integers(0, len(catalogue) - 1), max_size=len(catalogue), unique=True)
     excluded = data.draw(st.none() | st.lists(rows, min_size=len(prompts), max_size=len(prompts)))
-    asked = Question(prompts, catalogue, beam, worth_BI, excluded, static)
+    asked = Question(prompts, catalogue, beam, worth_BI=worth_BI, excluded=excluded, static=static)
     for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
         remaining = asked.remaining(index)
         weights = looking_ahead(remaining, worth_BI[index].tolist())
@@ -106,11 +63,11 @@ def test_a_narrow_beam_looks_ahead_to_the_best_worth_below(
 def test_worth_finds_what_a_narrow_beam_would_have_lost(random_t5, search):
     model = random_t5(seed=3, dtype=torch.float64)
     catalogue = [(a, b, c) for a in range(2, 8) for b in range(2, 6) for c in range(2, 6)]
-    [plain] = search(model, Question([[5, 1]], catalogue, 96, torch.zeros(1, 96)))
+    [plain] = search(model, Question([[5, 1]], catalogue, 96, worth_BI=torch.zeros(1, 96)))
     last = plain[-1][1]
     worth_BI = torch.zeros(1, 96, dtype=torch.float64)
     worth_BI[0, last] = 100.0
-    [[(score, item)]] = search(model, Question([[5, 1]], catalogue, 1, worth_BI))
+    [[(score, item)]] = search(model, Question([[5, 1]], catalogue, 1, worth_BI=worth_BI))
     assert item == last and score == pytest.approx(plain[-1][0] + 100)
 
 
@@ -118,7 +75,9 @@ def test_worth_counts_in_the_rows_that_items_are_called_by(random_t5, search):
     model = random_t5(seed=4, dtype=torch.float64)
     worth_BI = torch.zeros(1, 9, dtype=torch.float64)
     worth_BI[0, 7] = 50.0
-    [found] = search(model, Question([[5, 1]], [(2,), (2, 3), (4,)], 3, worth_BI, [[1]], rows=np.array([1, 7, 8])))
+    rows = np.array([1, 7, 8])
+    asked = Question([[5, 1]], [(2,), (2, 3), (4,)], 3, worth_BI=worth_BI, excluded=[[1]], rows=rows)
+    [found] = search(model, asked)
     assert [item for _, item in found][0] == 7 and {item for _, item in found} == {7, 8}
 
 
