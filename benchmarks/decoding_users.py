@@ -20,7 +20,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
-from pretrain.models import fused
+from pretrain.models import with_fused_activation
 from shards.tokenizer import EOS_ID
 
 
@@ -63,7 +63,7 @@ def users(setting: Setting) -> list[str]:
     ]  # fmt: skip
     rows, small, eight = [], first_users(setting, 4), first_users(setting, 8)
     for name, model in setting.models.items():
-        decoder = T5Decoder(fused(copy.deepcopy(model)))
+        decoder = T5Decoder(with_fused_activation(copy.deepcopy(model)))
         sides: dict[str, tuple[int, Callable[[], Any]]] = {
             "Hugging Face, batch 1": (4, partial(hugging_face, small, model, peer, 1)),
             "Hugging Face, batch 8": (8, partial(hugging_face, eight, model, peer, 8)),
@@ -103,7 +103,7 @@ def profile(setting: Setting) -> list[str]:
     trie = Trie.build(setting.ids, EOS_ID, 32128)
     lines = ["## Where the time goes", ""]
     for name, model in setting.models.items():
-        decoder = T5Decoder(fused(copy.deepcopy(model)))
+        decoder = T5Decoder(with_fused_activation(copy.deepcopy(model)))
         ours(setting, decoder, trie, 32)
         with stages() as spent:
             started = time.perf_counter()

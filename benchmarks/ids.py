@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import platform
 import resource
-import socket
 import subprocess
 import tempfile
 from pathlib import Path
@@ -24,6 +23,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.decoding import table
+from launchers.local import HeldPort
 from pretrain.ids.blocks import attempt_of
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
@@ -73,13 +73,11 @@ def ours(
     options: argparse.Namespace, ranks: int, config: IdConfig, number: int | None
 ) -> tuple[Book, JobReport, float, float]:
     """Book, report, and megabytes of a rank before the job and at its peak."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = HeldPort()
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     processes = [
-        context.Process(target=one_rank, args=(rank, ranks, port, options, config, number, answers))
+        context.Process(target=one_rank, args=(rank, ranks, held.number, options, config, number, answers))
         for rank in range(ranks)
     ]
     for process in processes:

@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import platform
 import resource
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from zlib import crc32
 
 import numpy as np
 
+from launchers.local import HeldPort
 from pretrain.ids.assign import Candidate, Holders, Wishes, candidate_of, settle
 from pretrain.world import Traffic, joined_world
 
@@ -107,12 +107,10 @@ def one_rank(rank: int, ranks: int, port: int, market: Market, answers: multipro
 
 def parallel(market: Market, ranks: int) -> list[tuple]:
     """What each of `ranks` processes found."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = HeldPort()
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
-    processes = [context.Process(target=one_rank, args=(r, ranks, port, market, answers)) for r in range(ranks)]
+    processes = [context.Process(target=one_rank, args=(r, ranks, held.number, market, answers)) for r in range(ranks)]
     for process in processes:
         process.start()
     found = [answers.get() for _ in processes]

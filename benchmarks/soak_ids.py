@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from launchers.ids_config import IdsConfig
-from launchers.local import GRACE_SECONDS, RankFailed, environment, free_port, stop, wait_for
+from launchers.local import GRACE_SECONDS, HeldPort, RankFailed, environment, stop, wait_for
 from pretrain.config import ModelConfig
 from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import Journal
@@ -83,16 +83,15 @@ def prepare(folder: Path, seed: int) -> IdsConfig:
     return IdsConfig(str(folder / "generator"), str(folder / "shards"), str(folder / "book.arrow"), ids=IDS)
 
 
-def start(config: IdsConfig, folder: Path, ranks: int) -> list[subprocess.Popen[bytes]]:
+def start(config: IdsConfig, folder: Path, ranks: int, port: HeldPort) -> list[subprocess.Popen[bytes]]:
     """The job's ranks, as the local launcher starts them."""
     job, trace = folder / "job.json", folder / "trace"
     job.write_text(json.dumps({"task": "ids", "config": dataclasses.asdict(config)}))
     trace.write_text("")
-    port = free_port()
     words = [sys.executable, "-m", "benchmarks.soak_ids", "--rank", str(job)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return [
-        subprocess.Popen(words, env=environment(rank, ranks, port) | {TRACE: str(trace)}, **quiet)  # type: ignore[call-overload]
+        subprocess.Popen(words, env=environment(rank, ranks, port.number) | {TRACE: str(trace)}, **quiet)  # type: ignore[call-overload]
         for rank in range(ranks)
     ]
 
@@ -130,7 +129,8 @@ def killed(ranks: list[subprocess.Popen[bytes]], victim: int, folder: Path, afte
 def soak(folder: Path, kills: int, seed: int) -> str:
     config, draw = prepare(folder, seed), random.Random(seed)
     out, started = Path(config.out), time.monotonic()
-    wait_for(start(config, folder, 1))
+    port = HeldPort()
+    wait_for(start(config, folder, 1, port))
     expected, everything = out.read_bytes(), decoded(folder)
     assert max(everything.values()) == 1
     out.unlink()
@@ -139,7 +139,7 @@ def soak(folder: Path, kills: int, seed: int) -> str:
     while done < kills or safe:
         ranks = draw.choice((1, 2, 3))
         left = len(everything) - len(safe)
-        ranks_running = start(config, folder, ranks)
+        ranks_running = start(config, folder, ranks, port)
         hit = False
         if done < kills and draw.random() < 0.85:
             victim, early = draw.randrange(ranks), draw.random() < 0.1

@@ -19,14 +19,13 @@ import multiprocessing
 import os
 import random
 import signal
-import sys
 import tempfile
 import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from launchers.local import free_port
+from launchers.local import HeldPort
 from pretrain import checkpoint
 from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
 from pretrain.decoding.config import SearchConfig
@@ -86,10 +85,11 @@ class Job:
     """The ranks of one start of a run."""
 
     def __init__(self, config: PretrainConfig, ranks: int, log: Path) -> None:
-        context, port = multiprocessing.get_context("forkserver"), free_port()
-        values = dataclasses.asdict(config)
+        context, values = multiprocessing.get_context("forkserver"), dataclasses.asdict(config)
+        self.port, self.log = HeldPort(), log
+        number = self.port.number
         self.ranks: list[ForkServerProcess] = [
-            context.Process(target=rank_body, args=(values, rank, ranks, port, str(log))) for rank in range(ranks)
+            context.Process(target=rank_body, args=(values, rank, ranks, number, str(log))) for rank in range(ranks)
         ]
         for process in self.ranks:
             process.start()
@@ -100,10 +100,16 @@ class Job:
 
     def wait(self) -> None:
         """Until the end, which must be a good one."""
+        self.join()
+        if any(process.exitcode for process in self.ranks):
+            codes = [process.exitcode for process in self.ranks]
+            raise SystemExit(f"the ranks ended with {codes}; their last lines:\n{self.log.read_text()[-3000:]}")
+
+    def join(self) -> None:
+        """Until all ranks have ended, well or not."""
         for process in self.ranks:
             process.join()
-        if any(process.exitcode for process in self.ranks):
-            raise SystemExit(f"a rank ended with {[process.exitcode for process in self.ranks]}; see the log")
+        self.port.close()
 
     def kill(self, victim: int) -> bool:
         """SIGKILL one rank, then, as a launcher does, the others. False where the job has ended before."""
@@ -113,8 +119,7 @@ class Job:
         for process in (self.ranks[victim], *self.ranks):
             if process.is_alive() and process.pid is not None:
                 os.kill(process.pid, signal.SIGKILL)
-        for process in self.ranks:
-            process.join()
+        self.join()
         return True
 
 
@@ -196,12 +201,7 @@ def main() -> None:
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     multiprocessing.set_forkserver_preload(["pretrain.train", "pretrain.engine", "launchers.rank", "mlflow"])
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(options.keep or temporary)
-        try:
-            print(soak(folder, options.kills, options.seed, options.ranks, options.stage))
-        except SystemExit:
-            print((folder / "log").read_text()[-3000:], file=sys.stderr)
-            raise
+        print(soak(Path(options.keep or temporary), options.kills, options.seed, options.ranks, options.stage))
 
 
 if __name__ == "__main__":

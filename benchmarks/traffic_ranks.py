@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
+from launchers.local import HeldPort
 from pretrain.batches import GeneratorBatch, TextBatch, text_batch
 from pretrain.config import EngineConfig, PretrainConfig
 
@@ -209,11 +209,9 @@ def count(case: Case, world: Any, ledger: Ledger) -> Found:
 
 def run(ranks: int, cases: list[Case]) -> Iterator[tuple[Case, Found]]:
     """Each case and the mean over its ranks."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = HeldPort()
     with tempfile.TemporaryDirectory() as folder:
-        spawn(one_rank, (ranks, port, cases, folder), nprocs=ranks)
+        spawn(one_rank, (ranks, held.number, cases, folder), nprocs=ranks)
         by_rank = [torch.load(f"{folder}/{rank}.pt", weights_only=False) for rank in range(ranks)]
     for case, found in zip(cases, zip(*by_rank, strict=True), strict=True):
         sent = {name: float(np.mean([one.sent[name] for one in found])) for name in found[0].sent}

@@ -12,7 +12,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -25,6 +24,7 @@ import torch
 
 from benchmarks.decoding import table
 from benchmarks.training import Setting
+from launchers.local import HeldPort
 from pretrain.batches import IGNORED, BatchMaker, TextBatch
 from pretrain.config import PretrainConfig
 from pretrain.feed import interaction_steps
@@ -88,12 +88,12 @@ def one_rank(rank: int, ranks: int, port: int, options: argparse.Namespace, answ
 
 def ours(options: argparse.Namespace, ranks: int) -> dict:
     """Seconds of one pass, and the loss before training."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = HeldPort()
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
-    processes = [context.Process(target=one_rank, args=(rank, ranks, port, options, answers)) for rank in range(ranks)]
+    processes = [
+        context.Process(target=one_rank, args=(rank, ranks, held.number, options, answers)) for rank in range(ranks)
+    ]
     for process in processes:
         process.start()
     found = answers.get()

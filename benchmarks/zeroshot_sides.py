@@ -19,7 +19,7 @@ import torch
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from benchmarks.peer_tries import DictTrie
-from launchers.local import free_port
+from launchers.local import HeldPort
 from pretrain.batches import text_batch
 from pretrain.config import PromptConfig
 from pretrain.decoding.config import SearchConfig
@@ -122,16 +122,18 @@ def quiet(done: int, total: int) -> None:
 
 def in_processes(options: argparse.Namespace, batches: list[int | None]) -> list[Run]:
     """`Sides.run` for each, shared out over as many processes as there are cores to use, one thread each."""
-    context, port = multiprocessing.get_context("spawn"), free_port()
+    context = multiprocessing.get_context("spawn")
     answers = context.Queue()
-    ranks = [
-        context.Process(target=_rank, args=(rank, port, options, batches, answers)) for rank in range(options.threads)
-    ]
-    for rank in ranks:
-        rank.start()
-    found = answers.get()
-    for rank in ranks:
-        rank.join()
+    with HeldPort() as port:
+        ranks = [
+            context.Process(target=_rank, args=(rank, port.number, options, batches, answers))
+            for rank in range(options.threads)
+        ]
+        for rank in ranks:
+            rank.start()
+        found = answers.get()
+        for rank in ranks:
+            rank.join()
     return found
 
 

@@ -11,17 +11,20 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launchers import recipes
+from launchers.compare_command import Compare
 from launchers.console import Console
 from launchers.local import RankFailed, launch
+from launchers.pretrain_command import Pretrain
+from launchers.shard_commands import Build
 from launchers.summary import failed_checks, headline_lines
 from pretrain.config import EngineConfig, PretrainConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.identity import differences
 from pretrain.ids.config import Form
 from pretrain.tracking import default_uri
-from shards.build import build
 from shards.config import BuildConfig
 from shards.whole import write_whole
 from zeroshot.blocks import FOLDER
@@ -49,33 +52,31 @@ class Asked:
 
 def run_foundation(asked: Asked, out: Path, processes: int, engine: EngineConfig, console: Console) -> int:
     """Returns the exit status: `AUDIT_FAILED` where an audit failed, else 0. Raises ValueError for other options than
-    the folder was begun with."""
-    begin(asked, out)
+    the folder was begun with, and for what any of the commands would refuse."""
+    if processes < 1:
+        raise ValueError(f"processes is {processes}; at least one is needed")
+    refuse_others(asked, out)
     shards, failed = out / "shards", []
     if not shards.exists():
-        console.line(f"shards -> {shards}")
-        build(build_config(asked, shards), console.line)
+        out.mkdir(parents=True, exist_ok=True)
+        Build(build_config(asked, shards)).run()
+    write_whole(out / BEGUN, json.dumps(begun(asked), indent=1).encode())
     for number, seed in enumerate(asked.seeds, start=1):
         folder = out / f"seed-{seed}"
         if not judged(folder / "report"):
             console.line(f"seed {seed} ({number} of {len(asked.seeds)}): training -> {folder}/run")
-            launch("pretrain", dataclasses.asdict(pretrain_config(asked, shards, folder, seed, engine)), processes)
+            Pretrain(pretrain_config(asked, shards, folder, seed, engine), processes=processes).run()
             console.line(f"seed {seed}: zero-shot -> {folder}/report")
             try:
-                launch("zeroshot", dataclasses.asdict(evaluate_config(asked, shards, folder, seed)), processes)
+                launch("zeroshot", dataclasses.asdict(evaluate_config(asked, shards, folder)), processes)
             except RankFailed as error:
                 if error.status != AUDIT_FAILED:
                     raise
         results = folder / "report" / "results.json"
-        for line in headline_lines(results):
-            console.result(line)
+        console.results(headline_lines(results))
         failed += failed_checks(results)
     if len(asked.seeds) > 1:
-        from zeroshot.compare import compare, load_runs
-        from zeroshot.compare_report import write_comparison
-
-        reports = [str(out / f"seed-{seed}" / "report") for seed in asked.seeds]
-        console.result(f"comparison: {write_comparison(compare(load_runs(reports), 0), str(out / 'compared'))[1]}")
+        Compare(tuple(str(out / f"seed-{seed}" / "report") for seed in asked.seeds), str(out / "compared")).run()
     for line in failed:
         console.line(line)
     return AUDIT_FAILED if failed else 0
@@ -86,17 +87,19 @@ def judged(report: Path) -> bool:
     return (report / "results.json").is_file() and not (report / FOLDER).exists()
 
 
-def begin(asked: Asked, out: Path) -> None:
-    """Note what is asked; ValueError where the folder was begun with something else. More seeds may be asked for."""
-    out.mkdir(parents=True, exist_ok=True)
-    ours = json.loads(json.dumps(dataclasses.asdict(asked)))
-    ours.pop("seeds")
-    file = out / BEGUN
-    if file.is_file():
-        changed = differences(json.loads(file.read_text()), ours)
+def begun(asked: Asked) -> dict[str, Any]:
+    """What a folder is begun with, as JSON keeps it; more seeds may be asked for later."""
+    values = json.loads(json.dumps(dataclasses.asdict(asked)))
+    del values["seeds"]
+    return values
+
+
+def refuse_others(asked: Asked, out: Path) -> None:
+    """ValueError where the shards of the folder were built for other options."""
+    if (out / BEGUN).is_file():
+        changed = differences(json.loads((out / BEGUN).read_text()), begun(asked))
         if changed:
             raise ValueError(f"{out} was begun with {'; '.join(changed)}: give another --out, or those values")
-    write_whole(file, json.dumps(ours, indent=1).encode())
 
 
 def build_config(asked: Asked, shards: Path) -> BuildConfig:
@@ -115,10 +118,10 @@ def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine:
     )  # fmt: skip
 
 
-def evaluate_config(asked: Asked, shards: Path, folder: Path, seed: int) -> EvaluateConfig:
+def evaluate_config(asked: Asked, shards: Path, folder: Path) -> EvaluateConfig:
     """The judge over all test sets of the shards."""
     return EvaluateConfig(
         str(folder / "run"), str(shards), str(folder / "report"), sample=recipes.SCALES[asked.size].sample,
         search=asked.search, text_weight=asked.text_weight, controls=asked.controls, baselines=asked.baselines,
-        books=str(shards.parent / "books"), seed=0, tracking_uri=default_uri(shards.parent),
+        books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip

@@ -42,7 +42,8 @@ class Foundation:
     out: str
     """Folder to write; one that this command began is taken up."""
     size: recipes.Size = "full"
-    """full: 30,000 users a category, one epoch, everyone judged. small: what two cores do in two hours."""
+    """full: 30,000 users a category, one epoch, everyone judged. small: a sample of everything, for a machine without a
+    GPU."""
     train_models: recipes.Trained = "both"
     """Both models in turn, or one alone for as long as it trains there."""
     form: Form = "generated"

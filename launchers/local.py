@@ -41,20 +41,20 @@ def launch(task: str, config: dict[str, Any], processes: int) -> None:
     with tempfile.TemporaryDirectory(prefix="idgenrec-job-") as folder:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({"task": task, "config": config}))
-        port = free_port()
+        words = [sys.executable, "-m", "launchers.rank", str(job)]
         before = signal.signal(signal.SIGTERM, _terminate)
-        ranks = [
-            subprocess.Popen([sys.executable, "-m", "launchers.rank", str(job)], env=environment(rank, processes, port))
-            for rank in range(processes)
-        ]
-        try:
-            wait_for(ranks)
-        except (KeyboardInterrupt, SystemExit):
-            stop(ranks, SAVING_SECONDS)
-            raise
-        finally:
-            stop(ranks, GRACE_SECONDS)
-            signal.signal(signal.SIGTERM, before)
+        with HeldPort() as port:
+            ranks = [
+                subprocess.Popen(words, env=environment(rank, processes, port.number)) for rank in range(processes)
+            ]
+            try:
+                wait_for(ranks)
+            except (KeyboardInterrupt, SystemExit):
+                stop(ranks, SAVING_SECONDS)
+                raise
+            finally:
+                stop(ranks, GRACE_SECONDS)
+                signal.signal(signal.SIGTERM, before)
 
 
 def _terminate(number: int, frame: object) -> None:
@@ -109,8 +109,12 @@ def stop(ranks: list[subprocess.Popen[bytes]], seconds: float) -> None:
             rank.wait()
 
 
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+class HeldPort(socket.socket):
+    """A free TCP port of the loopback address, kept until closed: the system gives it to nobody who asks for any port.
+    Whoever names it can listen there all the same, as rank 0 does seconds later, once its libraries are imported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bind(("127.0.0.1", 0))
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # once bound: `bind` must find a port of no one's
+        self.number: int = self.getsockname()[1]

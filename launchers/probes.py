@@ -51,14 +51,13 @@ def gpu_names() -> list[str]:
 
 def round_trip(processes: int, folder: Path) -> tuple[dict[str, Any] | None, str]:
     """The answer of so many ranks on this machine (`round_trip.py`), or None and what was said instead."""
-    from launchers.local import environment, free_port
+    from launchers.local import HeldPort, environment
 
-    port = free_port()
     words = [sys.executable, "-m", "launchers.round_trip", str(folder)]
-    with tempfile.TemporaryFile("w+") as errors:
+    with tempfile.TemporaryFile("w+") as errors, HeldPort() as port:
         ranks = []
         for rank in range(processes):
-            variables = environment(rank, processes, port)
+            variables = environment(rank, processes, port.number)
             ranks.append(subprocess.Popen(words, env=variables, stdout=subprocess.PIPE, stderr=errors, text=True))
         try:
             answer = ranks[0].communicate(timeout=ROUND_TRIP_SECONDS)[0]

@@ -70,7 +70,8 @@ class Scale:
 
 
 SCALES: dict[Size, Scale] = {"full": Scale(30_000, None, None), "small": Scale(1_000, 200, 500)}
-"""full: the paper's cap, one epoch, everyone judged, for one large GPU. small: what two cores do in two hours."""
+"""full: the paper's cap, one epoch, everyone judged, for one large GPU. small: a sample of everything, for a machine
+without one."""
 
 
 def foundation_small(

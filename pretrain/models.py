@@ -43,7 +43,7 @@ def build_model(config: ModelConfig, tokenizer: T5Tokenizer, seed: int) -> T5For
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = T5ForConditionalGeneration(shape)
-    return fused(model).eval()
+    return with_fused_activation(model).eval()
 
 
 def load_model(name: str, tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
@@ -57,10 +57,10 @@ def load_model(name: str, tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
             f"'{name}' has {model.config.vocab_size:,} embedding rows, the tokenizer {len(tokenizer):,} pieces; "
             "build the shards with the model's own tokenizer (--tokenizer)"
         )
-    return fused(model).eval()
+    return with_fused_activation(model).eval()
 
 
-def fused(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration:
+def with_fused_activation(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration:
     """The model with T5 v1.1's activation (GELU in its tanh form) as one operation instead of eight.
 
     The same within rounding; forward and backward take half the time of it, and of a gated layer four wide tensors are

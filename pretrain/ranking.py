@@ -29,6 +29,7 @@ from pretrain.decoding.trie import Trie
 from pretrain.metrics import Ranking
 from pretrain.models import content_hash
 from pretrain.prompts import PromptBuilder, told_items
+from pretrain.world import World
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
 
@@ -45,6 +46,18 @@ class Worth(Protocol):
     def identity(self) -> str:
         """A hash of all that it depends on."""
         ...
+
+
+def prior_of(
+    model: T5ForConditionalGeneration, tokenizer: T5Tokenizer, token_ids: Sequence[np.ndarray], prompt: PromptConfig,
+    search: SearchConfig, world: World | None = None, template: int = EVALUATION_TEMPLATE,
+) -> list[np.ndarray] | None:  # fmt: skip
+    """Log-probabilities of all IDs after an empty history, where the search takes a share of them away, else None. With
+    a World they are shared out over its ranks; collective then."""
+    if not search.prior_weight:
+        return None
+    nothing_S = PromptBuilder(tokenizer, prompt).build([], template).tokens_S
+    return catalogue_prior(T5Decoder(model.eval()), nothing_S, token_ids, EOS_ID, world)
 
 
 class GenerativeRecommender:
@@ -69,7 +82,7 @@ class GenerativeRecommender:
     ) -> None:
         """`token_ids`: the IDs of the whole catalogue, by row; `candidates`: the rows that may be listed, ascending
         (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts"; `template`: which of the
-        ten asks; `log_prior`: the `catalogue_prior` of these IDs, where it is known; `worth`: what is added to
+        ten asks; `log_prior`: what `prior_of` says of these IDs, where it is known; `worth`: what is added to
         the scores."""
         self.name, self.search, self.batch_size, self.progress = name, search, batch_size, progress
         self.template, self.token_ids, self.candidates = template, token_ids, candidates
@@ -82,11 +95,9 @@ class GenerativeRecommender:
         ids = [token_ids[row] for row in rows]
         self.last: tuple[TextBatch, torch.Tensor] | None = None
         self.worth, weights = worth, None
-        if search.prior_weight:
-            if log_prior is None:
-                log_prior = catalogue_prior(
-                    self.decoder, self.prompt_of(np.zeros(0, dtype=np.int64)), token_ids, EOS_ID
-                )
+        if log_prior is None:
+            log_prior = prior_of(model, tokenizer, token_ids, prompt, search, template=template)
+        if log_prior is not None:
             weights = [-search.prior_weight * log_prior[row] for row in rows]
         self.trie = Trie.build(ids, EOS_ID, self.decoder.vocab_size, weights, candidates).to(device)
 

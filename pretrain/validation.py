@@ -14,7 +14,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 from pretrain.config import PretrainConfig
 from pretrain.ids.book import Book
 from pretrain.metrics import mid_ranks, summary
-from pretrain.ranking import GenerativeRecommender
+from pretrain.ranking import GenerativeRecommender, prior_of
 from pretrain.world import World
 from shards.counters import generator as counter_generator
 from shards.manifest import Manifest
@@ -41,14 +41,16 @@ def validate(
         order = counter_generator(config.seed, "validation", member.name).permutation(len(holdout))
         users = np.sort(order[:quota])
         chosen = users[world.blocks(len(users), BLOCK)]
-        if len(chosen) == 0:
-            continue
         first = member.row_offset
         token_ids = book.token_ids[first : first + member.num_items]
+        prior = prior_of(recommender, tokenizer, token_ids, config.prompt, config.search, world)
+        if len(chosen) == 0:
+            continue
         items = load_items(config.shards, manifest, member.name) if config.prompt.history == "texts" else None
         model = GenerativeRecommender(
-            member.name, recommender, tokenizer, token_ids, config.prompt, config.search, BLOCK, items=items
-        )
+            member.name, recommender, tokenizer, token_ids, config.prompt, config.search, BLOCK, items=items,
+            log_prior=prior,
+        )  # fmt: skip
         ranking = model.rank([holdout.histories[user] for user in chosen], exclude_history=False)
         ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, holdout.valid[chosen], member.num_items)
         mine.append((index, ranks_N.tolist()))

@@ -29,8 +29,6 @@ from shards.stages import RESULT, Advance, Stage, Stages, unheard
 from shards.write import deal
 
 Progress = Callable[[str], None]
-
-
 PLAN = "plan.json"
 
 

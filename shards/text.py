@@ -53,6 +53,12 @@ def clean_text(value: str) -> str:
     return "" if text in MISSING_WORDS else text
 
 
+def field_values(text: str) -> list[str]:
+    """The values of a text's fields that say something, in order; a text without fields is one value."""
+    values = [part.partition(": ")[2].strip() or part.strip() for part in text.split(";")]
+    return [value for value in values if value and value != MISSING]
+
+
 def _unescape(value: str) -> str:
     return html.unescape(_NO_CHARACTER.sub(" ", value))
 

@@ -5,7 +5,6 @@ Everything here is lazy: a test that asks for nothing pays nothing. The tests co
 
 import multiprocessing
 import os
-import socket
 import sys
 import time
 import traceback
@@ -103,13 +102,13 @@ def run_ranks():
     def run(function, world_size, *arguments):
         import cloudpickle
 
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
+        from launchers.local import HeldPort
+
+        held = HeldPort()
         processes, pipes = [], {}
         for rank in range(world_size):
             ours, theirs = context.Pipe(duplex=False)
-            values = (ByValue(function), rank, world_size, port, ByValue(arguments), theirs)
+            values = (ByValue(function), rank, world_size, str(held.number), ByValue(arguments), theirs)
             process = context.Process(target=ByValue(rank_body), args=values, daemon=True)  # type: ignore[arg-type]
             process.start()
             theirs.close()
@@ -134,6 +133,7 @@ def run_ranks():
                 if process.is_alive():
                     process.kill()
                     process.join()
+            held.close()
         return [results[rank] for rank in range(world_size)]
 
     return run

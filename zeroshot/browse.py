@@ -6,13 +6,14 @@ must hold: one title per ID, taken from the item's own text.
 
 from typing import Any
 
+from shards.text import field_values
+
 LONGEST = 90
 
 
 def title(text: str) -> str:
     """The value of a text's first field that says something, `name: value; name: value`, cut to LONGEST characters."""
-    values = [part.partition(": ")[2].strip() or part.strip() for part in text.split(";")]
-    said = next((value for value in values if value and value != "na"), "")
+    said = next(iter(field_values(text)), "")
     return said if len(said) <= LONGEST else said[: LONGEST - 1].rstrip() + "…"
 
 

@@ -19,18 +19,14 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from pretrain.config import PromptConfig
 from pretrain.decoding.config import SearchConfig
-from pretrain.decoding.decoder import T5Decoder
-from pretrain.decoding.prior import catalogue_prior
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import discard
 from pretrain.ids.shelf import shelved_book
-from pretrain.prompts import PromptBuilder
 from pretrain.ranking import EVALUATION_TEMPLATE, GenerativeRecommender, Worth
 from pretrain.reporter import Reporter
 from pretrain.world import World
 from shards.tables import ItemTable
-from shards.tokenizer import EOS_ID
 from zeroshot.blocks import FOLDER, Blocks, Kept, identity_of
 from zeroshot.interface import Judged, Recommender, Resumable
 from zeroshot.judge import PROTOCOLS, Scope, judge, judge_blocks
@@ -93,17 +89,6 @@ def generative(
         name, model_of(checkpoint, name), checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search,
         candidates=candidates, items=items, template=template, log_prior=log_prior, worth=worth,
     )  # fmt: skip
-
-
-def log_prior(
-    checkpoint: Checkpoint, name: str, book: Book, search: SearchConfig, world: World
-) -> list[np.ndarray] | None:
-    """What `generative` takes of this name's scores where the search asks for it, blocks shared out. Collective."""
-    if not search.prior_weight:
-        return None
-    model = model_of(checkpoint, name)
-    prompt = PromptBuilder(checkpoint.tokenizer, checkpoint.prompt).build([], EVALUATION_TEMPLATE)
-    return catalogue_prior(T5Decoder(model.eval()), prompt.tokens_S, book.token_ids, EOS_ID, world)
 
 
 def model_of(checkpoint: Checkpoint, name: str) -> T5ForConditionalGeneration:

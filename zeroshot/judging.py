@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from pretrain.ids.book import Book
-from pretrain.ranking import GenerativeRecommender
+from pretrain.ranking import GenerativeRecommender, prior_of
 from pretrain.reporter import Reporter
 from pretrain.world import World
 from shards.tables import ItemTable
@@ -23,7 +23,7 @@ from zeroshot.baseline_names import TRAINING_FREE, kind
 from zeroshot.baselines import BaselineContext, build, item_vectors
 from zeroshot.blocks import FOLDER
 from zeroshot.config import EvaluateConfig
-from zeroshot.evaluate import ByProtocol, Checkpoint, generative, judge_baselines, judge_shared, log_prior, task_book
+from zeroshot.evaluate import ByProtocol, Checkpoint, generative, judge_baselines, judge_shared, model_of, task_book
 from zeroshot.interface import Judged, Recommender
 from zeroshot.judge import PROTOCOLS
 from zeroshot.lists import coverage_of_groups, novelty
@@ -115,7 +115,10 @@ class Bench:
         """Of a recommender over a book, computed once; the blend has the model's."""
         key = ("idgenrec" if name == BLEND else name), dataset
         if key not in self._priors:
-            self._priors[key] = log_prior(self.checkpoint, name, book, self.config.search, self.world)
+            model, checkpoint = model_of(self.checkpoint, name), self.checkpoint
+            self._priors[key] = prior_of(
+                model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, self.config.search, self.world
+            )
         return self._priors[key]
 
     def _judge_baselines(self, task: Task, result: TaskResult) -> dict[str, ByProtocol]:

@@ -31,13 +31,13 @@ def write_report(
     """Writes report.html and report.md into `out_folder`, which is made if need be; returns their paths.
 
     Args:
-        found: a results object of version 2.
+        found: a results object of this version (`results.VERSION`).
         ranks: the table of ranks.parquet; its column `top_score` feeds the plots of calibration.
         out_folder: where the two files go.
         reporter: hears how many data sets are drawn.
 
     Raises:
-        ValueError: the results are not of version 2 or lack a part.
+        ValueError: the results are of another version or lack a part.
     """
     results.validate(found)
     frame = pl.DataFrame(pl.from_arrow(ranks)) if isinstance(ranks, pa.Table) else ranks

@@ -41,7 +41,8 @@ class Guide:
         self.potential_BX = torch.cat([below_BN, worth_BI], dim=1)
 
     def at(self, nodes: Tensor, prompt: Tensor) -> Tensor:
-        """The best worth below each node for the prompt beside it; what is no node gives some number."""
+        """The best worth below each node for the prompt beside it, [any shape] like both; for what is no node some
+        number."""
         index = torch.where(nodes >= 0, nodes, self.num_inner + self.trie.index(nodes))
         return self.potential_BX[prompt, index]
 

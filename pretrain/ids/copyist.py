@@ -22,7 +22,7 @@ from pretrain.ids.config import IdConfig
 from pretrain.ids.write import Writer, cut_to_word
 from shards import counters
 from shards.tables import ItemTable
-from shards.text import MISSING
+from shards.text import field_values
 from shards.tokenizer import EOS_ID, UNK_ID
 
 RANDOM_WORDS = 3
@@ -59,15 +59,9 @@ class Copyist(Writer):
     def _text(self, row: int) -> str:
         attempt = self.attempts(row)
         if self.config.form == "titles":
-            return title(self.items.texts[row]) if attempt % self.config.num_penalties == 0 else ""
+            return " ".join(field_values(self.items.texts[row])) if attempt % self.config.num_penalties == 0 else ""
         draw = counters.generator(0, "random words", self.items.items[row], attempt)
         return " ".join(self.words[index] for index in draw.integers(len(self.words), size=RANDOM_WORDS))
-
-
-def title(text: str) -> str:
-    """The value of the first field that has one, then those of the others."""
-    values = [field.partition(":")[2].strip() or field.strip() for field in text.split(";")]
-    return " ".join(value for value in values if value != MISSING)
 
 
 def writer_of(config: IdConfig) -> type[Writer]:

@@ -65,3 +65,16 @@ def test_one_command_builds_trains_and_judges_and_goes_on_where_it_was(idgenrec,
 def test_a_generator_that_writes_nothing_is_not_trained(idgenrec, asked, tmp_path):
     status, _, wrong = idgenrec(*asked, "--form", "titles", "--out", tmp_path / "x")
     assert status == 2 and "give --train-models recommender beside --form" in wrong and not (tmp_path / "x").exists()
+
+
+def test_a_mistake_can_be_mended_in_the_same_folder(idgenrec, asked, tiny, tmp_path):
+    """Nothing is noted before the shards stand; what pretrain would refuse is refused before any rank starts."""
+    words, out = list(asked), tmp_path / "mended"
+    words[words.index("--test") + 1] = tmp_path / "nowhere"
+    status, _, wrong = idgenrec(*words, "--out", out)
+    assert status == 2 and "nowhere" in wrong and len(wrong.splitlines()) == 1
+    status, _, wrong = idgenrec(*asked, "--processes", 0, "--out", out)
+    assert status == 2 and "processes is 0" in wrong and [path.name for path in out.iterdir()] == [".shards.building"]
+    status, _, wrong = idgenrec(*asked, "--processes", 3, "--out", out)
+    assert status == 2 and "batch_size 32 is not divisible by 3 ranks" in wrong
+    assert sorted(path.name for path in out.iterdir()) == ["foundation.json", "shards"]

@@ -1,8 +1,10 @@
 """The local spawner: every rank gets its environment, one that fails stops the others, none is left behind."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -136,3 +138,20 @@ def test_the_repository_is_importable_in_a_rank(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert Path(found.stdout.strip()) == Path(local.__file__).parent / "rank.py"
+
+
+def test_a_held_port_is_given_to_nobody_who_asks_for_any_and_can_be_listened_at():
+    """Ranks import for seconds before rank 0 listens; in that time another job on the machine must not get the port."""
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(local.HeldPort()) for _ in range(40)]
+        others = set()
+        for number in range(10_000):
+            with socket.socket() as other:
+                if number % 2:
+                    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                other.bind(("127.0.0.1", 0))
+                others.add(other.getsockname()[1])
+        assert len(others) > 5_000 and not {port.number for port in held} & others
+        listener = stack.enter_context(socket.create_server(("", held[0].number)))
+        with socket.create_connection(("127.0.0.1", held[0].number)):
+            listener.accept()[0].close()

@@ -7,25 +7,20 @@ import torch
 
 from pretrain.config import PretrainConfig, ScheduleConfig
 from pretrain.ids.config import IdConfig
-from pretrain.ids.copyist import RANDOM_WORDS, title
+from pretrain.ids.copyist import RANDOM_WORDS
 from pretrain.ids.job import make_book
 from pretrain.world import World
+from shards.text import field_values
 
 WORLD = World(0, 1, torch.device("cpu"))
 TITLES, RANDOM = IdConfig(form="titles"), IdConfig(form="random-words")
-
-
-def test_a_title_is_the_first_field_that_has_a_value_and_then_the_others():
-    assert title("title: red ball; brand: acme; categories: toys") == "red ball acme toys"
-    assert title("title: na; brand: acme") == "acme"
-    assert title("no fields at all") == "no fields at all"
 
 
 def test_titles_are_the_beginning_of_the_text_and_unique(small_model, tokenizer, items):
     book, report = make_book(small_model(2), tokenizer, items, TITLES, WORLD)
     assert len({tuple(ids.tolist()) for ids in book.token_ids}) == len(items)
     for text, written, ids, suffixed in zip(items.texts, book.texts, book.token_ids, book.suffixed, strict=True):
-        own = title(text).split()
+        own = " ".join(field_values(text)).split()
         words = written.split()[:-1] if suffixed else written.split()
         assert own[: len(words)] == words
         if not suffixed:

@@ -1,5 +1,7 @@
 """Ranked lists of histories: the target is no argument, blocks and order change nothing; users are shared out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -152,7 +154,7 @@ def validate_on_ranks(world, config):
 
 
 def test_every_user_is_validated_once_whatever_the_ranks(run_ranks, train_config):
-    config = train_config("validated")
+    config = dataclasses.replace(train_config("validated"), search=SearchConfig(beam=10, prior_weight=0.3))
     [(alone, users)] = run_ranks(validate_on_ranks, 1, config)
     shared = run_ranks(validate_on_ranks, 2, config)
     assert len(users) == 8 and {name for name, _ in users} == {"Garden", "Kitchen"}

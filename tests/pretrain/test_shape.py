@@ -8,7 +8,7 @@ from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from pretrain.config import ModelConfig
-from pretrain.models import build_model, fused, save_model
+from pretrain.models import build_model, save_model, with_fused_activation
 from pretrain.objectives import head_inputs
 from pretrain.shape import FROZEN, TRAIN, Shape, from_config_json, kept_elements, passes, token_weights
 
@@ -59,7 +59,7 @@ def test_no_t5(values, message):
 def kept_by_torch(config, rows, source, target, frozen):
     """Elements that autograd keeps, weights left out, each storage once."""
     torch.manual_seed(0)
-    model = fused(T5ForConditionalGeneration(config)).train()
+    model = with_fused_activation(T5ForConditionalGeneration(config)).train()
     model.requires_grad_(not frozen)
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     kept: dict[int, torch.Tensor] = {}

@@ -1,6 +1,6 @@
 import pytest
 
-from shards.text import DESCRIPTION_WORDS, FIELD_CHARACTERS, item_text
+from shards.text import DESCRIPTION_WORDS, FIELD_CHARACTERS, field_values, item_text
 
 
 def text(value, field="title"):
@@ -87,3 +87,9 @@ def test_no_field_grows_without_bound():
         assert len(text("x" * 5_000_000, field)) == FIELD_CHARACTERS
         assert len(text([f"w{n}" for n in range(100_000)], field)) <= FIELD_CHARACTERS
     assert text("<script " * 100_000) == "na"
+
+
+def test_the_values_of_a_text_are_those_that_say_something():
+    assert field_values("title: red ball; brand: na; categories: toys, balls") == ["red ball", "toys, balls"]
+    assert field_values("no fields at all") == ["no fields at all"]
+    assert field_values("title: na; ") == []

@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from launchers.local import free_port
+from launchers.local import HeldPort
 
 STARTING_SECONDS = 300.0
 
@@ -21,7 +21,8 @@ class Server:
     """`mlflow server` over HTTP, SQLite behind it, one worker. The store outlives the server."""
 
     def __init__(self, folder: Path, store: Path) -> None:
-        self.folder, self.store, self.port = folder, store, free_port()
+        self.folder, self.store, self.held = folder, store, HeldPort()
+        self.port = self.held.number
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -15,7 +15,7 @@ import pytest
 from browser import Browser, chromium
 from mlflow_server import Proxy, Server
 
-from launchers.local import environment, free_port
+from launchers.local import HeldPort, environment
 from launchers.track_command import Track
 from pretrain import tracking
 from pretrain.delivery import EVENTS, STATE, Address
@@ -328,7 +328,8 @@ def test_a_training_run_while_the_server_is_killed(server, train_config, tmp_pat
     folder, job = Path(config.out), tmp_path / "job.json"
     job.write_text(json.dumps({"task": "pretrain", "config": dataclasses.asdict(config)}))
     words = [sys.executable, "-m", "launchers.rank", str(job)]
-    process = subprocess.Popen(words, env=environment(0, 1, free_port()), stderr=subprocess.PIPE, text=True)
+    port = HeldPort()
+    process = subprocess.Popen(words, env=environment(0, 1, port.number), stderr=subprocess.PIPE, text=True)
 
     def lines() -> int:
         return len(read_lines(folder / "metrics.jsonl"))
