@@ -40,9 +40,11 @@ class Asked:
     train: tuple[str, ...]
     test: tuple[str, ...]
     t5: str
-    size: recipes.Size
+    scale: recipes.Scale
     trained: recipes.Trained
     form: Form
+    from_scratch: bool
+    lr: float
     seeds: tuple[int, ...]
     search: SearchConfig
     text_weight: float
@@ -104,14 +106,14 @@ def refuse_others(asked: Asked, out: Path) -> None:
 
 def build_config(asked: Asked, shards: Path) -> BuildConfig:
     """Items and users of the test sets are dropped from the Fusion where ids allow; every category is capped."""
-    return BuildConfig(
-        str(shards), asked.train, asked.test, tokenizer=asked.t5, max_users=recipes.SCALES[asked.size].max_users
-    )
+    return BuildConfig(str(shards), asked.train, asked.test, tokenizer=asked.t5, max_users=asked.scale.max_users)
 
 
 def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine: EngineConfig) -> PretrainConfig:
     """The recipe, its books kept for all seeds."""
-    config = recipes.foundation_small(str(shards), str(folder / "run"), asked.t5, asked.size, asked.trained, seed)
+    config = recipes.foundation_small(
+        str(shards), str(folder / "run"), asked.t5, asked.scale, asked.trained, asked.from_scratch, asked.lr, seed
+    )
     return dataclasses.replace(
         config, engine=engine, ids=dataclasses.replace(config.ids, form=asked.form),
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
@@ -121,7 +123,7 @@ def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine:
 def evaluate_config(asked: Asked, shards: Path, folder: Path) -> EvaluateConfig:
     """The judge over all test sets of the shards."""
     return EvaluateConfig(
-        str(folder / "run"), str(shards), str(folder / "report"), sample=recipes.SCALES[asked.size].sample,
+        str(folder / "run"), str(shards), str(folder / "report"), sample=asked.scale.sample,
         search=asked.search, text_weight=asked.text_weight, controls=asked.controls, baselines=asked.baselines,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip

@@ -6,8 +6,10 @@ with the results written.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from launchers import recipes
 from pretrain.config import EngineConfig
@@ -15,6 +17,9 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import Form
 from zeroshot.baseline_names import TRAINING_FREE
 from zeroshot.config import Control
+
+if TYPE_CHECKING:
+    from launchers.foundation import Asked
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,16 @@ class Foundation:
     GPU."""
     train_models: recipes.Trained = "both"
     """Both models in turn, or one alone for as long as it trains there."""
+    users: int | None = None
+    """Users of a pretraining category at most; none = as the size says."""
+    steps: int | None = None
+    """Optimiser steps of the recommender; none = as the size says."""
+    sample: int | None = None
+    """Judged users of a data set; none = as the size says."""
+    lr: float = recipes.FOUNDATION_LR
+    """Peak learning rate of the recommender."""
+    from_scratch: bool = False
+    """Let the recommender start from random weights in the shape of the T5."""
     form: Form = "generated"
     """Who writes IDs: the generator, or as controls the first words of an item's text, or random words; these go with
     --train-models recommender."""
@@ -68,17 +83,32 @@ class Foundation:
                 f"IDs of the form {self.form} are not the generator's, so it has nothing to learn; give --train-models "
                 "recommender beside --form"
             )
+        for name in ("users", "steps", "sample"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+
+    def scale(self) -> recipes.Scale:
+        """That of the size, with what was asked for instead."""
+        asked = {"max_users": self.users, "steps": self.steps, "sample": self.sample}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        return dataclasses.replace(recipes.SCALES[self.size], **asked)
 
     def run(self) -> None:
         from pathlib import Path
 
         from launchers.console import Console
-        from launchers.foundation import Asked, run_foundation
+        from launchers.foundation import run_foundation
 
-        asked = Asked(
-            self.train, self.test, self.t5, self.size, self.train_models, self.form, self.seeds, self.search,
-            self.text_weight, self.controls, self.baselines,
-        )  # fmt: skip
-        status = run_foundation(asked, Path(self.out), self.processes, self.engine, Console())
+        status = run_foundation(self.asked(), Path(self.out), self.processes, self.engine, Console())
         if status:
             sys.exit(status)
+
+    def asked(self) -> Asked:
+        """What decides the results."""
+        from launchers.foundation import Asked
+
+        return Asked(
+            self.train, self.test, self.t5, self.scale(), self.train_models, self.form, self.from_scratch, self.lr,
+            self.seeds, self.search, self.text_weight, self.controls, self.baselines,
+        )  # fmt: skip

@@ -25,6 +25,10 @@ RECOMMENDER_START = ModelConfig(start_from="google-t5/t5-small")
 GENERATOR_START = ModelConfig(start_from="nandakishormpai/t5-small-machine-articles-tag-generation")
 """Section 2.6: a T5 small that writes tags of articles."""
 
+SMALL_SHAPE = ModelConfig(d_model=512, d_ff=1024, num_layers=8, num_heads=8)
+"""A T5 v1.1 small from scratch."""
+FOUNDATION_LR = 5e-4
+
 DEMO_SHAPE = ModelConfig(d_model=64, d_ff=128, num_layers=1, num_heads=4)
 
 
@@ -62,26 +66,31 @@ def foundation(shards: str, out: str, preset: Preset = "clean") -> PretrainConfi
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of everything a size takes: users of a category, recommender steps (None: an epoch), judged users."""
+    """How much of everything a run takes: users of a category, recommender steps (None: an epoch), judged users (None:
+    all), samples of a step and of one forward pass."""
 
     max_users: int
     steps: int | None
     sample: int | None
+    batch_size: int
+    micro_batch_size: int
 
 
-SCALES: dict[Size, Scale] = {"full": Scale(30_000, None, None), "small": Scale(1_000, 200, 500)}
+SCALES: dict[Size, Scale] = {"full": Scale(30_000, None, None, 64, 32), "small": Scale(1_000, 200, 500, 32, 16)}
 """full: the paper's cap, one epoch, everyone judged, for one large GPU. small: a sample of everything, for a machine
 without one."""
 
 
 def foundation_small(
-    shards: str, out: str, t5: str, size: Size = "full", train: Trained = "both", seed: int = 0
-) -> PretrainConfig:
+    shards: str, out: str, t5: str, scale: Scale = SCALES["full"], train: Trained = "both", from_scratch: bool = False,
+    lr: float = FOUNDATION_LR, seed: int = 0,
+) -> PretrainConfig:  # fmt: skip
     """A foundation run of small T5s, both from one folder, by the alternation of the `clean` preset.
 
-    `size`: see `SCALES`. `train`: "both", or one of the models as long as it trains there (Table 5).
+    `train`: "both", or one of the models as long as it trains there (Table 5). `from_scratch`: the recommender starts
+    from random weights in the shape of a small T5. `lr`: the recommender's peak learning rate.
     """
-    steps = SCALES[size].steps
+    steps = scale.steps
     schedule = ScheduleConfig(warmup_epochs=0.5, rounds=1, generator_epochs=1.0, recommender_epochs=0.5)
     if steps is not None:
         schedule = dataclasses.replace(
@@ -90,9 +99,9 @@ def foundation_small(
     schedule = _trained(schedule, train)
     start = ModelConfig(start_from=t5)
     return dataclasses.replace(
-        _run(shards, out, "clean", schedule), recommender=start, generator=start, seed=seed,
-        recommender_lr=5e-4, dropout=0.1, length_window=256,
-        batch_size=64 if size == "full" else 32, micro_batch_size=32 if size == "full" else 16,
+        _run(shards, out, "clean", schedule), recommender=SMALL_SHAPE if from_scratch else start, generator=start,
+        recommender_lr=lr, dropout=0.1, length_window=256, seed=seed,
+        batch_size=scale.batch_size, micro_batch_size=scale.micro_batch_size,
     )  # fmt: skip
 
 

@@ -12,18 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from pretrain.metrics import per_user
 from pretrain.reporter import SILENT, Reporter
 from zeroshot import ranks as ranks_file
 from zeroshot import results
+from zeroshot.pooled import against_peers, pooled
 from zeroshot.provenance import json_sha256
-from zeroshot.rows import COMPARED, USERS, corrected, groups, paired_entries
-from zeroshot.stats import crossed_interval
+from zeroshot.rows import USERS, corrected, groups, paired_entries
 
-VERSION = 1
+VERSION = 2
 MUST_AGREE = ("data_sha256", "order", "num_users", "num_items", "candidates")
 FACTS = ("target_is_new", "history_length", "target_count")
 """Columns of ranks.parquet that are facts about a user and must be the same in every run."""
@@ -38,12 +36,14 @@ class Judged:
         model: its name in its own report.
         found: the results object.
         ranks: the model's rows of ranks.parquet.
+        peers: those of the baselines and controls judged beside it.
     """
 
     name: str
     model: str
     found: dict[str, Any]
     ranks: pl.DataFrame
+    peers: pl.DataFrame
 
     @property
     def protocols(self) -> dict[str, set[str]]:
@@ -66,12 +66,14 @@ def load_runs(folders: list[str]) -> list[Judged]:
     for path, label in zip(paths, labels, strict=True):
         found = results.load(path / "results.json")
         table = ranks_file.load_ranks(path / "ranks.parquet")
-        models = list(dict.fromkeys(row["recommender"] for row in found["rows"] if row["kind"] in ("model", "blend")))
+        trained = {row["recommender"]: row["kind"] in ("model", "blend") for row in found["rows"]}
+        models = [name for name, is_model in trained.items() if is_model]
+        peers = table.filter(~pl.col("recommender").is_in(models))
         if not models:
             raise ValueError(f"{path} holds no trained model, only baselines")
         for model in models:
             name = label if len(models) == 1 else f"{label}/{model}"
-            judged.append(Judged(name, model, found, table.filter(recommender=model)))
+            judged.append(Judged(name, model, found, table.filter(recommender=model), peers))
     if len(judged) < 2:
         raise ValueError("a comparison needs at least two report folders")
     return judged
@@ -156,15 +158,20 @@ def compare(judged: list[Judged], seed: int = 0, reporter: Reporter = SILENT) ->
         "rows": rows,
         "baselines": best_baselines(judged),
         "comparisons": paired_runs(table, seed, reporter),
-        "pooled": [
-            entry
-            for recipe, runs in by_recipe.items()
-            if len(runs) > 1
-            for entry in pooled(
-                recipe, table.filter(pl.col("recommender").is_in([run.name for run in runs])), seed, reporter
-            )
-        ],
+        **of_seeds({recipe: runs for recipe, runs in by_recipe.items() if len(runs) > 1}, seed, reporter),
     }
+
+
+def of_seeds(recipes: dict[str, list[Judged]], seed: int, reporter: Reporter) -> dict[str, list[dict[str, Any]]]:
+    """What the seeds of each recipe are together, and against those who were judged beside all of them."""
+    found: dict[str, list[dict[str, Any]]] = {"pooled": [], "against": []}
+    for done, (recipe, runs) in enumerate(recipes.items()):
+        reporter.progress("seeds taken together", done, len(recipes), "recipes", recipe)
+        seeds = {run.name: run.ranks for run in runs}
+        found["pooled"] += pooled(recipe, seeds, seed)
+        found["against"] += against_peers(recipe, seeds, {run.name: run.peers for run in runs}, seed)
+    reporter.progress("seeds taken together", len(recipes), len(recipes), "recipes")
+    return found
 
 
 def paired_runs(table: pl.DataFrame, seed: int, reporter: Reporter) -> list[dict[str, Any]]:
@@ -182,32 +189,6 @@ def paired_runs(table: pl.DataFrame, seed: int, reporter: Reporter) -> list[dict
                 found += [where | entry for entry in paired_entries(own, other, seed)]
     reporter.progress("compared", len(parts), len(parts), "groups of users")
     return corrected(found, ("metric", "users", "protocol"))
-
-
-def pooled(recipe: str, table: pl.DataFrame, seed: int, reporter: Reporter) -> list[dict[str, Any]]:
-    """Mean over the seeds of one recipe on the users common to all, with intervals over seeds and users."""
-    found: list[dict[str, Any]] = []
-    parts = list(groups(table))
-    for done, ((task, protocol, users), part) in enumerate(parts):
-        reporter.progress(f"seeds of {recipe}", done, len(parts), "groups of users", f"{task}, {protocol}, {users}")
-        by_run = {str(name): own for (name,), own in part.group_by(["recommender"], maintain_order=True)}
-        common = set.intersection(*(set(own["user"]) for own in by_run.values()))
-        if len(by_run) < 2 or not common:
-            continue
-        seeds = [
-            per_user(own.filter(pl.col("user").is_in(list(common))).sort("user")["rank"].to_numpy())
-            for own in by_run.values()
-        ]
-        values = {metric: np.stack([one[metric] for one in seeds]) for metric in COMPARED}
-        found.append(
-            {"task": task, "protocol": protocol, "users": users, "recipe": recipe, "runs": list(by_run)}
-            | {"num_seeds": len(by_run), "num_users": len(common)}
-            | {"metrics": {metric: float(values_SN.mean()) for metric, values_SN in values.items()}}
-            | {"intervals": {metric: list(crossed_interval(values_SN, seed)) for metric, values_SN in values.items()}}
-            | {"deviations": {metric: float(each.mean(axis=1).std(ddof=1)) for metric, each in values.items()}}
-        )
-    reporter.progress(f"seeds of {recipe}", len(parts), len(parts), "groups of users")
-    return found
 
 
 def best_baselines(judged: list[Judged]) -> list[dict[str, Any]]:

@@ -57,8 +57,18 @@ def tables(comparison: dict[str, Any], users: str = "all") -> list[dict[str, Any
             for task in dict.fromkeys(row["task"] for row in rows)
         ]
         pairs = [entry | {"verdict": verdict(entry)} for entry in at(comparison["comparisons"])]
-        found.append({"protocol": protocol, "title": caption(protocol, users), "lines": lines, "pairs": pairs})
+        against = [entry | {"verdict": verdict(entry)} for entry in at(comparison["against"])]
+        found.append(
+            {"protocol": protocol, "title": caption(protocol, users), "lines": lines, "pairs": pairs}
+            | {"against": against}
+        )
     return found
+
+
+def difference_text(entry: dict[str, Any]) -> str:
+    """Who minus whom."""
+    mine = entry["run"] if "run" in entry else f"{entry['recipe']}, all seeds"
+    return f"{mine} minus {entry['other']}"
 
 
 def one(entries: list[dict[str, Any]], **wanted: str) -> dict[str, Any] | None:
@@ -105,9 +115,9 @@ def render_markdown(comparison: dict[str, Any]) -> str:
         lines += [f"| {' | '.join(map(plain, cells))} |" for cells in body]
         lines += ["", "| task | metric | runs | difference | 95% interval | p (Holm) | effect | |"]
         lines += ["|---|---|---|--:|--:|--:|--:|---|"]
-        for entry in table["pairs"]:
+        for entry in (*table["pairs"], *table["against"]):
             cells = [
-                plain(entry["task"]), entry["metric"], plain(f"{entry['run']} minus {entry['other']}"),
+                plain(entry["task"]), entry["metric"], plain(difference_text(entry)),
                 signed_text(entry["difference"]), f"{signed_text(entry['low'])} to {signed_text(entry['high'])}",
                 p_text(entry["p_holm"]), effect_text(entry["effect"]), entry["verdict"],
             ]  # fmt: skip
@@ -143,9 +153,9 @@ def console_lines(comparison: dict[str, Any]) -> list[str]:
                   for row in [heads, *body]]  # fmt: skip
         lines.append("")
         lines += [
-            f"{entry['task']}, {entry['metric']}: {entry['run']} minus {entry['other']} "
+            f"{entry['task']}, {entry['metric']}: {difference_text(entry)} "
             f"{signed_text(entry['difference'])} ({signed_text(entry['low'])} to {signed_text(entry['high'])}), "
             f"p {p_text(entry['p_holm'])}, {entry['verdict']}"
-            for entry in table["pairs"]
+            for entry in (*table["pairs"], *table["against"])
         ]
     return lines

@@ -5,6 +5,9 @@ import json
 import pytest
 
 from launchers import recipes
+from launchers.foundation import pretrain_config
+from launchers.foundation_command import Foundation
+from pretrain.config import EngineConfig
 from pretrain.models import save_model
 
 
@@ -21,7 +24,7 @@ def asked(shard_folder, small_model, tokenizer, tmp_path_factory):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(recipes.SCALES, "small", recipes.Scale(max_users=10, steps=10, sample=4))
+    monkeypatch.setitem(recipes.SCALES, "small", recipes.Scale(10, 10, 4, batch_size=32, micro_batch_size=16))
 
 
 def test_both_models_start_from_one_folder_and_one_can_be_trained_alone():
@@ -29,13 +32,28 @@ def test_both_models_start_from_one_folder_and_one_can_be_trained_alone():
     assert full.recommender == full.generator and full.recommender.start_from == "t5"
     epochs = full.schedule
     assert (epochs.warmup_epochs + epochs.recommender_epochs, epochs.generator_epochs) == (1.0, 1.0)
-    small = recipes.foundation_small("s", "o", "t5", "small").schedule
-    alone = recipes.foundation_small("s", "o", "t5", "small", "recommender").schedule
+    small = recipes.foundation_small("s", "o", "t5", recipes.SCALES["small"]).schedule
+    alone = recipes.foundation_small("s", "o", "t5", recipes.SCALES["small"], "recommender").schedule
     steps = recipes.SCALES["small"].steps
     assert small.warmup_steps is not None and small.recommender_steps is not None and small.generator_steps
     assert small.warmup_steps + small.recommender_steps == steps
     assert (alone.warmup_steps, alone.recommender_steps) == (small.warmup_steps, small.recommender_steps)
     assert (alone.generator_epochs, alone.generator_steps) == (0.0, None)
+
+
+def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, monkeypatch):
+    scale, commands = recipes.SCALES["small"], []
+    numbers = ("--users", 7, "--steps", 9, "--sample", 5, "--lr", 1e-3, "--from-scratch")
+    with monkeypatch.context() as patch:
+        patch.setattr(Foundation, "run", lambda self: commands.append(self))
+        assert idgenrec(*asked, "--out", tmp_path, *numbers)[0] == 0
+    [command] = commands
+    assert command.scale() == recipes.Scale(7, 9, 5, scale.batch_size, scale.micro_batch_size)
+    config = pretrain_config(command.asked(), tmp_path / "shards", tmp_path, 3, EngineConfig())
+    assert config.recommender == recipes.SMALL_SHAPE and config.generator.start_from and config.recommender_lr == 1e-3
+    assert config.seed == 3 and config.schedule.warmup_steps == 4 and config.schedule.recommender_steps == 5
+    status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--steps", 0)
+    assert status == 2 and "steps is 0; it must be at least 1" in wrong
 
 
 @pytest.mark.slow

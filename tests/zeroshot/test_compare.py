@@ -16,6 +16,7 @@ from zeroshot import results
 from zeroshot.compare import compare, load_runs, recipes, short_names
 from zeroshot.compare_report import console_lines, render_html, render_markdown, write_comparison
 from zeroshot.ranks import save_ranks
+from zeroshot.stats import crossed_interval, paired_test
 
 FEW = {"idgenrec": 0.5, "popularity": 0.15, "tfidf-last": 0.55}
 
@@ -92,6 +93,46 @@ def test_seeds_are_shown_apart_and_pooled(comparison: dict[str, Any], folders: l
     assert entry["deviations"]["HR@10"] == pytest.approx(np.std(means, ddof=1))
     low, high = entry["intervals"]["HR@10"]
     assert low <= min(means) + 0.02 and high >= max(means) - 0.02
+
+
+def test_the_seeds_together_stand_against_everyone_beside_them(
+    comparison: dict[str, Any], folders: list[str], tmp_path: Path
+) -> None:
+    family = [
+        entry
+        for entry in comparison["against"]
+        if (entry["metric"], entry["users"], entry["protocol"]) == ("HR@10", "all", "all")
+    ]
+    assert {(entry["task"], entry["other"]) for entry in family} == {
+        (task, other) for task in ("Beauty", "Yelp") for other in ("popularity", "tfidf-last")
+    }
+    entry = next(entry for entry in family if (entry["task"], entry["other"]) == ("Beauty", "popularity"))
+
+    def hits(folder: str, name: str) -> np.ndarray:
+        table = pl.read_parquet(Path(folder) / "ranks.parquet")
+        return hit_ratio(
+            table.filter(task="Beauty", protocol="all", recommender=name).sort("user")["rank"].to_numpy(), 10
+        )
+
+    differences_SN = np.stack([hits(folder, "idgenrec") - hits(folder, "popularity") for folder in folders[:2]])
+    assert entry["difference"] == pytest.approx(differences_SN.mean())
+    assert (entry["low"], entry["high"]) == crossed_interval(differences_SN, 0)
+    mine_N, other_N = (
+        np.mean([hits(folder, name) for folder in folders[:2]], axis=0) for name in ("idgenrec", "popularity")
+    )
+    assert entry["p"] == paired_test(mine_N, other_N, 0)
+    smallest = min(family, key=lambda entry: entry["p"])
+    assert smallest["p_holm"] == pytest.approx(min(1.0, len(family) * smallest["p"]))
+
+    # A peer that one seed was not judged beside is left out, and one that judged fewer users too.
+    some = pl.read_parquet(Path(folders[1]) / "ranks.parquet").filter(
+        (pl.col("recommender") != "popularity") | (pl.col("user").rank("dense").over("task") > 5)
+    )
+    other = tmp_path / "seed" / "report"
+    shutil.copytree(folders[1], other)
+    save_ranks(some, other / "ranks.parquet")
+    fewer = compare(load_runs([folders[0], str(other)]))["against"]
+    assert {entry["other"] for entry in fewer} == {"tfidf-last"}
 
 
 def test_page_markdown_and_console_say_the_same(comparison: dict[str, Any], tmp_path: Path) -> None:
