@@ -20,10 +20,10 @@ from launchers.local import RankFailed, launch
 from launchers.pretrain_command import Pretrain
 from launchers.shard_commands import Build
 from launchers.summary import failed_checks, headline_lines
-from pretrain.config import EngineConfig, PretrainConfig
+from pretrain.config import EngineConfig, Precision, PretrainConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.identity import differences
-from pretrain.ids.config import Form
+from pretrain.ids.config import IdConfig
 from pretrain.tracking import default_uri
 from shards.config import BuildConfig
 from shards.whole import write_whole
@@ -42,12 +42,13 @@ class Asked:
     t5: str
     scale: recipes.Scale
     trained: recipes.Trained
-    form: Form
+    ids: IdConfig
     from_scratch: bool
     lr: float
     seeds: tuple[int, ...]
     search: SearchConfig
     text_weight: float
+    judge_precision: Precision
     controls: tuple[Control, ...]
     baselines: tuple[str, ...]
 
@@ -115,7 +116,7 @@ def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine:
         str(shards), str(folder / "run"), asked.t5, asked.scale, asked.trained, asked.from_scratch, asked.lr, seed
     )
     return dataclasses.replace(
-        config, engine=engine, ids=dataclasses.replace(config.ids, form=asked.form),
+        config, engine=engine, ids=asked.ids,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip
 
@@ -124,6 +125,7 @@ def evaluate_config(asked: Asked, shards: Path, folder: Path) -> EvaluateConfig:
     """The judge over all test sets of the shards."""
     return EvaluateConfig(
         str(folder / "run"), str(shards), str(folder / "report"), sample=asked.scale.sample,
-        search=asked.search, text_weight=asked.text_weight, controls=asked.controls, baselines=asked.baselines,
+        search=asked.search, text_weight=asked.text_weight,
+        precision=asked.judge_precision, controls=asked.controls, baselines=asked.baselines,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from launchers import recipes
-from pretrain.config import EngineConfig
+from pretrain.config import EngineConfig, Precision
 from pretrain.decoding.config import SearchConfig
-from pretrain.ids.config import Form
+from pretrain.ids.config import IdConfig
 from zeroshot.baseline_names import TRAINING_FREE
 from zeroshot.config import Control
 
@@ -61,14 +61,15 @@ class Foundation:
     """Peak learning rate of the recommender."""
     from_scratch: bool = False
     """Let the recommender start from random weights in the shape of the T5."""
-    form: Form = "generated"
-    """Who writes IDs: the generator, or as controls the first words of an item's text, or random words; these go with
-    --train-models recommender."""
+    ids: IdConfig = field(default_factory=IdConfig)
+    """Algorithm 1. IDs that the generator does not write (--ids.form) go with --train-models recommender."""
     seeds: tuple[int, ...] = (0,)
     """One run each; their users are pooled in `compared`."""
     search: SearchConfig = field(default_factory=SearchConfig)
     text_weight: float = 0.0
     """Judge the blend with a text match too; see `idgenrec zeroshot --help`."""
+    judge_precision: Precision = "fp32"
+    """Of the recommender when it is judged; in training it is that of the engine."""
     controls: tuple[Control, ...] = ("untrained",)
     """See `idgenrec zeroshot --help`."""
     baselines: tuple[str, ...] = TRAINING_FREE
@@ -78,10 +79,10 @@ class Foundation:
     """Local processes (ranks)."""
 
     def __post_init__(self) -> None:
-        if self.form != "generated" and self.train_models != "recommender":
+        if self.ids.form != "generated" and self.train_models != "recommender":
             raise ValueError(
-                f"IDs of the form {self.form} are not the generator's, so it has nothing to learn; give --train-models "
-                "recommender beside --form"
+                f"IDs of the form {self.ids.form} are not the generator's, so it has nothing to learn; give "
+                "--train-models recommender beside --ids.form"
             )
         for name in ("users", "steps", "sample"):
             value = getattr(self, name)
@@ -109,6 +110,6 @@ class Foundation:
         from launchers.foundation import Asked
 
         return Asked(
-            self.train, self.test, self.t5, self.scale(), self.train_models, self.form, self.from_scratch, self.lr,
-            self.seeds, self.search, self.text_weight, self.controls, self.baselines,
+            self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.from_scratch, self.lr,
+            self.seeds, self.search, self.text_weight, self.judge_precision, self.controls, self.baselines,
         )  # fmt: skip

@@ -14,6 +14,8 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
 from pretrain.soft_ids_config import SoftIdConfig
 
+Precision = Literal["fp32", "bf16"]
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -116,7 +118,7 @@ class EngineConfig:
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed ZeRO: 0 = whole on each rank; shared out over ranks: 1 optimiser state, 2 and gradients, 3 and weights.
     """
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     """Of weights and activations in a step; master weights and optimiser state are float32."""
     offload: bool = False
     """Keep master weights and optimiser state in the host's memory (stages 1 to 3)."""

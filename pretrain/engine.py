@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from pretrain.batches import GeneratorBatch, TextBatch
 from pretrain.config import PretrainConfig
+from pretrain.models import DTYPES
 from pretrain.world import World
 
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
@@ -33,7 +34,6 @@ if not torch.cuda.is_available():
 
 WEIGHT = "weight"
 MOMENTS = ("exp_avg", "exp_avg_sq")
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,10 @@ from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.config import EngineConfig, ModelConfig
+from pretrain.config import EngineConfig, ModelConfig, Precision
 from shards.tokenizer import EOS_ID, PAD_ID, padded_vocab_size
+
+DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def build_model(config: ModelConfig, tokenizer: T5Tokenizer, seed: int) -> T5ForConditionalGeneration:
@@ -113,7 +115,7 @@ def content_hash(model: T5ForConditionalGeneration) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

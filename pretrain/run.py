@@ -20,13 +20,23 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from pretrain import checkpoint, policy, snapshot
 from pretrain.batches import BatchMaker, GeneratorBatch, TextBatch, text_batch
 from pretrain.config import PretrainConfig
-from pretrain.engine import DTYPES, Engine
+from pretrain.engine import Engine
 from pretrain.feed import Step, interaction_steps, teaching_steps
 from pretrain.identity import identity
 from pretrain.ids.book import Book
 from pretrain.ids.journal import discard
 from pretrain.ids.shelf import shelved_book
-from pretrain.models import build_model, filled, frozen_copy, load_model, on_device, outline, prepare, save_model
+from pretrain.models import (
+    DTYPES,
+    build_model,
+    filled,
+    frozen_copy,
+    load_model,
+    on_device,
+    outline,
+    prepare,
+    save_model,
+)
 from pretrain.moments import Moments
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder

@@ -64,19 +64,26 @@ def load_runs(folders: list[str]) -> list[Judged]:
     labels = short_names(paths)
     judged: list[Judged] = []
     for path, label in zip(paths, labels, strict=True):
-        found = results.load(path / "results.json")
-        table = ranks_file.load_ranks(path / "ranks.parquet")
-        trained = {row["recommender"]: row["kind"] in ("model", "blend") for row in found["rows"]}
-        models = [name for name, is_model in trained.items() if is_model]
-        peers = table.filter(~pl.col("recommender").is_in(models))
-        if not models:
-            raise ValueError(f"{path} holds no trained model, only baselines")
-        for model in models:
-            name = label if len(models) == 1 else f"{label}/{model}"
-            judged.append(Judged(name, model, found, table.filter(recommender=model), peers))
+        judged += load_run(path, label)
     if len(judged) < 2:
         raise ValueError("a comparison needs at least two report folders")
     return judged
+
+
+def load_run(path: Path, label: str) -> list[Judged]:
+    """The trained model of one report folder, and its blend with a text match if there is one; ValueError without."""
+    found = results.load(path / "results.json")
+    table = ranks_file.load_ranks(path / "ranks.parquet")
+    trained = {row["recommender"]: row["kind"] in ("model", "blend") for row in found["rows"]}
+    models = [name for name, is_model in trained.items() if is_model]
+    if not models:
+        raise ValueError(f"{path} holds no trained model, only baselines")
+    names = [label if len(models) == 1 else f"{label}/{model}" for model in models]
+    peers = table.filter(~pl.col("recommender").is_in(models))
+    return [
+        Judged(name, model, found, table.filter(recommender=model), peers)
+        for name, model in zip(names, models, strict=True)
+    ]
 
 
 def short_names(paths: list[Path]) -> list[str]:

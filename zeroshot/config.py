@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pretrain.config import Precision
 from pretrain.decoding.config import SearchConfig
 from zeroshot.baseline_names import TRAINING_FREE, check_names
 
@@ -37,6 +38,8 @@ class EvaluateConfig:
     controls: tuple[Control, ...] = ("untrained",)
     """The model with something taken away: untrained (the recommender before training), untrained-ids (the trained one
     over IDs of the generator before training)."""
+    precision: Precision = "fp32"
+    """Of a recommender's weights and activations in the search; scores are summed, and IDs written, in float32."""
     text_weight: float = 0.0
     """Judge a blend too, `idgenrec+text`: this many nats for a cosine of 1 between an item's text and the history's are
     added to the model's scores, and the search looks ahead to them; 0 = no blend."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from pretrain.config import PromptConfig
 from pretrain.config_dict import from_dict
 from pretrain.ids.config import IdConfig
-from pretrain.models import load_model, on_device
+from pretrain.models import DTYPES, load_model, on_device
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER
 from shards.store import local_copy
@@ -34,7 +35,10 @@ def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: Eval
         raise ValueError(f"{config.shards} was built with another tokenizer than {folder}; build it with --tokenizer")
 
     def load(source: Path) -> T5ForConditionalGeneration:
-        return on_device(load_model(str(source), tokenizer), world.device)
+        model = on_device(load_model(str(source), tokenizer), world.device)
+        if source.name == "recommender":
+            torch.nn.Module.to(model, DTYPES[config.precision])
+        return model
 
     def before(name: str, control: str) -> T5ForConditionalGeneration | None:
         source = run / "untrained" / name

@@ -1,4 +1,4 @@
-"""Drafts: what a generator writes first for an item, before Algorithm 1 settles who has it.
+"""Drafts: what a generator (or its stand-in) writes first for an item, before Algorithm 1 settles who has it.
 
 Enters: a generator and items. Leaves: each item's first candidate, by row, on every rank. They show what the generator
 itself is like; a book shows what became of it.
@@ -13,7 +13,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 from pretrain.ids.assign import tokens_of
 from pretrain.ids.blocks import lay_out, next_blocks
 from pretrain.ids.config import IdConfig
-from pretrain.ids.write import Writer
+from pretrain.ids.copyist import writer_of
 from pretrain.world import World
 from shards.tables import ItemTable
 
@@ -23,7 +23,7 @@ def write_drafts(
 ) -> list[np.ndarray]:
     """Token ids of every item's draft, empty where nothing was written that could be an ID. Collective."""
     layout = lay_out(items, config)
-    writer = Writer(generator, tokenizer, items, layout, config, lambda _: 0)
+    writer = writer_of(config)(generator, tokenizer, items, layout, config, lambda _: 0)
     found: dict[int, np.ndarray] = {}
     for block in next_blocks(range(len(items)), lambda _: 0, layout, config)[world.rank :: world.size]:
         for row, candidates in writer.write(block):

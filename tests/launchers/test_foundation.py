@@ -1,5 +1,6 @@
 """From raw folders to the judged model by one command that can be given again."""
 
+import dataclasses
 import json
 
 import pytest
@@ -24,7 +25,9 @@ def asked(shard_folder, small_model, tokenizer, tmp_path_factory):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(recipes.SCALES, "small", recipes.Scale(10, 10, 4, batch_size=32, micro_batch_size=16))
+    monkeypatch.setitem(
+        recipes.SCALES, "small", recipes.Scale(10, 10, 4, batch_size=32, micro_batch_size=16, dropout=0.1)
+    )
 
 
 def test_both_models_start_from_one_folder_and_one_can_be_trained_alone():
@@ -48,7 +51,7 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
         patch.setattr(Foundation, "run", lambda self: commands.append(self))
         assert idgenrec(*asked, "--out", tmp_path, *numbers)[0] == 0
     [command] = commands
-    assert command.scale() == recipes.Scale(7, 9, 5, scale.batch_size, scale.micro_batch_size)
+    assert command.scale() == dataclasses.replace(scale, max_users=7, steps=9, sample=5)
     config = pretrain_config(command.asked(), tmp_path / "shards", tmp_path, 3, EngineConfig())
     assert config.recommender == recipes.SMALL_SHAPE and config.generator.start_from and config.recommender_lr == 1e-3
     assert config.seed == 3 and config.schedule.warmup_steps == 4 and config.schedule.recommender_steps == 5
@@ -81,8 +84,10 @@ def test_one_command_builds_trains_and_judges_and_goes_on_where_it_was(idgenrec,
 
 
 def test_a_generator_that_writes_nothing_is_not_trained(idgenrec, asked, tmp_path):
-    status, _, wrong = idgenrec(*asked, "--form", "titles", "--out", tmp_path / "x")
-    assert status == 2 and "give --train-models recommender beside --form" in wrong and not (tmp_path / "x").exists()
+    status, _, wrong = idgenrec(*asked, "--ids.form", "titles", "--out", tmp_path / "x")
+    assert (
+        status == 2 and "give --train-models recommender beside --ids.form" in wrong and not (tmp_path / "x").exists()
+    )
 
 
 def test_a_mistake_can_be_mended_in_the_same_folder(idgenrec, asked, tiny, tmp_path):

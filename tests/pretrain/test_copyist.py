@@ -8,6 +8,7 @@ import torch
 from pretrain.config import PretrainConfig, ScheduleConfig
 from pretrain.ids.config import IdConfig
 from pretrain.ids.copyist import RANDOM_WORDS
+from pretrain.ids.drafts import write_drafts
 from pretrain.ids.job import make_book
 from pretrain.world import World
 from shards.text import field_values
@@ -45,3 +46,11 @@ def test_a_generator_that_writes_nothing_has_nothing_to_learn():
         PretrainConfig("shards", "out", ids=TITLES)
     schedule = dataclasses.replace(ScheduleConfig(), generator_epochs=0.0)
     assert PretrainConfig("shards", "out", ids=TITLES, schedule=schedule).ids.form == "titles"
+
+
+def test_the_draft_of_a_title_is_the_title(small_model, tokenizer, items):
+    drafts = write_drafts(small_model(2), tokenizer, items, TITLES, WORLD)
+    book, _ = make_book(small_model(2), tokenizer, items, TITLES, WORLD)
+    same = [draft.tolist() == ids.tolist() for draft, ids in zip(drafts, book.token_ids, strict=True)]
+    first = [attempt == 0 for attempt in book.attempt]
+    assert any(first) and all(equal for equal, took_first in zip(same, first, strict=True) if took_first)

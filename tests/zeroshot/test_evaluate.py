@@ -53,6 +53,23 @@ def test_the_judge_tells_histories_as_the_run_did(run_ranks, train_config, manif
     ranking = model.rank([history], exclude_history=True)
     assert ranking.items_NK is not None and not set(ranking.items_NK[0].tolist()) & {4, 9, 2}
 
+    low = load_checkpoint(
+        Path(folder), Path(config.out), state, dataclasses.replace(evaluation, precision="bf16"), world
+    )
+    assert low.recommender.dtype == torch.bfloat16 and low.generator.dtype == torch.float32
+    assert low.untrained is not None and low.untrained.dtype == torch.bfloat16
+    whole = SearchConfig(beam=len(items), prior_weight=0.4)
+    exact, rounded = (generative(one, "idgenrec", book, items, whole) for one in (judged, low))
+    assert exact.identity() != rounded.identity()
+    rankings = [one.rank([history], exclude_history=False) for one in (exact, rounded)]
+    scores = [
+        dict(zip(r.items_NK[0].tolist(), r.scores_NK[0].tolist(), strict=True))
+        for r in rankings
+        if r.items_NK is not None
+    ]
+    assert scores[0].keys() == scores[1].keys() and len(scores[0]) == len(items)
+    assert all(abs(scores[1][item] - score) < 0.02 * abs(score) + 0.05 for item, score in scores[0].items())
+
 
 def test_the_untrained_generator_makes_a_book_of_its_own(small_model, tokenizer, manifest, shard_folder, tmp_path):
     """The control "untrained-ids": the trained recommender over IDs that nobody trained for."""
