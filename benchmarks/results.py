@@ -1,0 +1,205 @@
+"""Judged runs on real data, kept without anybody's data, and the tables that the documentation makes of them.
+
+Enters: a report folder of `idgenrec zeroshot`, or what is kept. Leaves: `docs/results/NAME` with results.json and
+ranks.parquet; tables between the marks of README.md and docs/results.md. Must hold: no item text, ID or user's name is
+kept; every figure of a table is computed from kept ranks.
+
+    python -m benchmarks.results keep NAME REPORT
+    python -m benchmarks.results
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from benchmarks.decoding import table
+from pretrain.metrics import per_user
+from zeroshot import published, results
+from zeroshot.compare import Judged, load_run
+from zeroshot.pooled import against_peers
+from zeroshot.ranks import load_ranks, save_ranks
+from zeroshot.rows import COMPARED
+from zeroshot.wording import p_text, signed_text
+
+ROOT = Path(__file__).parent.parent
+KEPT = ROOT / "docs" / "results"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+SHOWN = ("untrained", "random", "popularity", "repeat", "tfidf-last", "tfidf-decayed")
+"""Whom the released recipe's table names, beside the model and its blend."""
+PROTOCOLS = {"all": "every item is ranked, as in the paper", "new": "without the items of the history"}
+
+
+def without_data(found: dict[str, Any]) -> dict[str, Any]:
+    """A results object without examples: no text, no ID, no name."""
+    emptied = {part: {task: type(held)() for task, held in found[part].items()} for part in ("users", "titles")}
+    return found | emptied | {"ids": {name: book | {"examples": []} for name, book in found["ids"].items()}}
+
+
+def numbered(ranks: pl.DataFrame) -> pl.DataFrame:
+    """The ranks of the users that the models judged. A user is its place among the judged names of the set: the same
+    in every report of one sample."""
+    judged = ranks.filter(recommender="idgenrec").select("task", "user").unique()
+    kept = ranks.join(judged, on=["task", "user"], how="semi", maintain_order="left")
+    return kept.with_columns(pl.col("user").rank("dense").over("task").cast(pl.Int64).cast(pl.String))
+
+
+def keep(name: str, report: Path) -> Path:
+    """Both files of a report into `docs/results/NAME`."""
+    folder = KEPT / name
+    folder.mkdir(parents=True, exist_ok=True)
+    results.save(without_data(results.load(report / "results.json")), folder / "results.json")
+    save_ranks(numbered(load_ranks(report / "ranks.parquet")), folder / "ranks.parquet")
+    return folder
+
+
+def runs_of(folder: Path) -> dict[str, list[Judged]]:
+    """The kept runs below a folder, in the order of their names, by model ("idgenrec", "idgenrec+text")."""
+    found: dict[str, list[Judged]] = {}
+    for path in sorted(file.parent for file in folder.glob("*/results.json")):
+        for run in load_run(path, path.name):
+            found.setdefault(run.model, []).append(run)
+    return found
+
+
+def metrics(ranks: pl.DataFrame, task: str, protocol: str) -> str | None:
+    """HR@10 / NDCG@10, None where nobody was judged."""
+    part = ranks.filter(task=task, protocol=protocol)
+    if not part.height:
+        return None
+    values = per_user(part["rank"].to_numpy())
+    return " / ".join(f"{values[metric].mean():.4f}" for metric in COMPARED)
+
+
+def choices(folder: Path) -> list[str]:
+    """A line for each run on the held-out category: scoring, users, and what came of it under both protocols."""
+    rows = []
+    for model, runs in runs_of(folder).items():
+        for run in runs:
+            scoring = run.found["provenance"]["scoring"]
+            weight = scoring["text_weight"] if model != "idgenrec" else 0
+            for task in run.protocols:
+                users = run.ranks.filter(task=task)["user"].n_unique()
+                peers = [metrics(run.peers.filter(recommender="tfidf-last"), task, protocol) for protocol in PROTOCOLS]
+                own = [metrics(run.ranks, task, protocol) for protocol in PROTOCOLS]
+                cells = [model, task, f"{scoring['prior_weight']:g}", f"{weight:g}", scoring.get("precision", "fp32")]
+                rows.append([run.name.split("/")[0], *cells, f"{users:,}", *map(str, (*own, *peers))])
+    columns = ["run", "", "held out", "prior weight", "text weight", "precision", "users"]
+    return table([*columns, "all", "new", "TF-IDF, all", "TF-IDF, new"], rows)
+
+
+def ranks_of(runs: dict[str, list[Judged]], name: str) -> pl.DataFrame:
+    """The ranks of one recommender in the reports of all seeds."""
+    beside = (run.peers.filter(recommender=name) for run in runs["idgenrec"])
+    return pl.concat([run.ranks for run in runs[name]] if name in runs else beside)
+
+
+def of_paper(task: str) -> str:
+    """The paper's zero-shot cells of a set, with what is wrong with them."""
+    cells = [
+        cell for metric in COMPARED for cell in published.cells([7])
+        if (cell.model, cell.dataset, cell.metric) == ("IDGenRec", task, metric)
+    ]  # fmt: skip
+    marks = ", ".join(dict.fromkeys(mark for cell in cells for mark in cell.marks))
+    values = " / ".join(f"{cell.value:.4f}" for cell in cells)
+    return f"{values} ({marks})" if marks else values or "–"
+
+
+def released(folder: Path) -> list[str]:
+    """The released recipe beside the others, a table for each protocol."""
+    runs, lines = runs_of(folder), []
+    tasks = list(runs["idgenrec"][0].protocols)
+    for protocol, meaning in PROTOCOLS.items():
+        rows = [
+            [name, *(metrics(ranks_of(runs, name), task, protocol) or "–" for task in tasks)]
+            for name in (*runs, *SHOWN)
+        ]
+        if protocol == "all":
+            rows.append(["the paper's Table 7, IDGenRec", *map(of_paper, tasks)])
+        lines += [f"**{protocol}** ({meaning}), HR@10 / NDCG@10:", "", *table(["", *tasks], rows)]
+    return lines
+
+
+def summary(folder: Path) -> list[str]:
+    """The released recipe in few columns: HR@10 over every item."""
+    runs = runs_of(folder)
+    shown = {"the model": "idgenrec", "with a text match": "idgenrec+text", "TF-IDF alone": "tfidf-last",
+             "popularity": "popularity", "repeat": "repeat", "before training": "untrained"}  # fmt: skip
+    rows = []
+    for task in runs["idgenrec"][0].protocols:
+        cells = [*(metrics(ranks_of(runs, name), task, "all") or "–" for name in shown.values()), of_paper(task)]
+        rows.append([task, *(cell.split(" / ")[0] for cell in cells)])
+    return table(["unseen set", *shown, "the paper's Table 7"], rows)
+
+
+def differences(folder: Path) -> list[str]:
+    """What model and blend are above each of those beside them, by HR@10 over seeds and users: a table for each
+    protocol, and for users with a new target where they are fewer."""
+    found: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
+    sizes: dict[str, int] = {}
+    for model, runs in runs_of(folder).items():
+        seeds, peers = {run.name: run.ranks for run in runs}, {run.name: run.peers for run in runs}
+        for entry in against_peers(model, seeds, peers, 0):
+            task = entry["task"]
+            if entry["metric"] != "HR@10" or entry["other"] not in SHOWN:
+                continue
+            if entry["num_users"] == sizes.setdefault(task, entry["num_users"]) and entry["users"] != "all":
+                continue
+            rows = found.setdefault((entry["protocol"], entry["users"]), {})
+            rows.setdefault(f"{model} minus {entry['other']}", {})[task] = (
+                f"{signed_text(entry['difference'])} ({signed_text(entry['low'])} to {signed_text(entry['high'])}), "
+                f"p {p_text(entry['p_holm'])}"
+            )
+    lines = []
+    for (protocol, users), rows in sorted(found.items()):
+        tasks = list(dict.fromkeys(task for cells in rows.values() for task in cells))
+        meaning = PROTOCOLS[protocol] + ("; users with a new target alone" if users != "all" else "")
+        body = [[who, *(cells.get(task, "–") for task in tasks)] for who, cells in rows.items()]
+        lines += [f"**{protocol}** ({meaning}):", "", *table(["", *tasks], body)]
+    return lines
+
+
+def written(text: str, name: str, lines: list[str]) -> str:
+    """The text of a page with these lines between its marks `<!-- NAME -->` and `<!-- end of NAME -->`; as it was
+    where it has none."""
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    if begin not in text:
+        return text
+    head, rest = text.split(begin, 1)
+    return f"{head}{begin}\n\n{chr(10).join(lines).rstrip()}\n\n{end}{rest.split(end, 1)[1]}"
+
+
+def pages() -> dict[Path, str]:
+    """README.md and docs/results.md with the tables of what is kept."""
+    parts = {
+        "choices": choices(KEPT / "choices"), "released": released(KEPT / "released"),
+        "differences": differences(KEPT / "released"), "summary": summary(KEPT / "released"),
+    }  # fmt: skip
+    found = {}
+    for page in PAGES:
+        found[page] = page.read_text(encoding="utf-8")
+        for name, lines in parts.items():
+            found[page] = written(found[page], name, lines)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command")
+    keeping = commands.add_parser("keep", help="keep a report folder")
+    keeping.add_argument("name")
+    keeping.add_argument("report", type=Path)
+    options = parser.parse_args()
+    if options.command == "keep":
+        print(keep(options.name, options.report))
+        return
+    for page, text in pages().items():
+        page.write_text(text, encoding="utf-8")
+        print(page)
+
+
+if __name__ == "__main__":
+    main()
