@@ -173,16 +173,16 @@ def written(text: str, name: str, lines: list[str]) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """README.md and docs/results.md with the tables of what is kept."""
+    """README.md and docs/results.md with the tables of what is kept; ValueError for a table that has no place there."""
     parts = {
         "choices": choices(KEPT / "choices"), "released": released(KEPT / "released"),
         "differences": differences(KEPT / "released"), "summary": summary(KEPT / "released"),
     }  # fmt: skip
-    found = {}
-    for page in PAGES:
-        found[page] = page.read_text(encoding="utf-8")
-        for name, lines in parts.items():
-            found[page] = written(found[page], name, lines)
+    found = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    for name, lines in parts.items():
+        if not any(f"<!-- {name} -->" in text for text in found.values()):
+            raise ValueError(f"no page has the marks <!-- {name} --> and <!-- end of {name} -->")
+        found = {page: written(text, name, lines) for page, text in found.items()}
     return found
 
 

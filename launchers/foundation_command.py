@@ -60,7 +60,7 @@ class Foundation:
     lr: float = recipes.FOUNDATION_LR
     """Peak learning rate of the recommender."""
     from_scratch: bool = False
-    """Let the recommender start from random weights in the shape of the T5."""
+    """Let the recommender start from random weights, as wide and deep as a T5 small, whatever the T5 is."""
     ids: IdConfig = field(default_factory=IdConfig)
     """Algorithm 1. IDs that the generator does not write (--ids.form) go with --train-models recommender."""
     seeds: tuple[int, ...] = (0,)

@@ -26,8 +26,9 @@ GENERATOR_START = ModelConfig(start_from="nandakishormpai/t5-small-machine-artic
 """Section 2.6: a T5 small that writes tags of articles."""
 
 SMALL_SHAPE = ModelConfig(d_model=512, d_ff=1024, num_layers=8, num_heads=8)
-"""A T5 v1.1 small from scratch."""
+"""Of width and depth a T5 v1.1 small, with eight heads for its six."""
 FOUNDATION_LR = 5e-4
+"""Peak learning rate of the recommender in `foundation_small`; no other was tried."""
 
 DEMO_SHAPE = ModelConfig(d_model=64, d_ff=128, num_layers=1, num_heads=4)
 
@@ -67,7 +68,7 @@ def foundation(shards: str, out: str, preset: Preset = "clean") -> PretrainConfi
 @dataclass(frozen=True)
 class Scale:
     """How much of everything a run takes: users of a category, recommender steps (None: an epoch), judged users (None:
-    all), samples of a step and of one forward pass, and dropout, whose masks cost a CPU 40% of a step."""
+    all), samples of a step and of one forward pass, and dropout, whose keyed masks are dear on a CPU."""
 
     max_users: int
     steps: int | None
@@ -92,7 +93,7 @@ def foundation_small(
     """A foundation run of small T5s, both from one folder, by the alternation of the `clean` preset.
 
     `train`: "both", or one of the models as long as it trains there (Table 5). `from_scratch`: the recommender starts
-    from random weights in the shape of a small T5. `lr`: the recommender's peak learning rate.
+    from random weights in `SMALL_SHAPE`. `lr`: the recommender's peak learning rate.
     """
     steps = scale.steps
     schedule = ScheduleConfig(warmup_epochs=0.5, rounds=1, generator_epochs=1.0, recommender_epochs=0.5)

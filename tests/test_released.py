@@ -18,6 +18,19 @@ def test_every_table_is_what_the_kept_ranks_give():
         assert page.read_text(encoding="utf-8") == text, f"{page.name}: run python -m benchmarks.results"
 
 
+def test_the_prose_says_what_the_tables_say():
+    page = (tables.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    in_tables = set(re.findall(r"0(\.\d{4})", "".join(line for line in page.splitlines(True) if line.startswith("|"))))
+    prose = re.findall(r"(?<!\d)(\.\d{4})", page.split("## What worked, what did not")[1])
+    assert len(prose) >= 8 and set(prose) <= in_tables
+
+
+def test_a_table_without_a_place_is_refused(monkeypatch):
+    monkeypatch.setattr(tables, "PAGES", tables.PAGES[:1])
+    with pytest.raises(ValueError, match="no page has the marks <!-- choices -->"):
+        tables.pages()
+
+
 def test_the_summary_in_the_readme_is_the_mean_over_seeds_of_the_ranks():
     readme = (tables.ROOT / "README.md").read_text(encoding="utf-8")
     seeds = sorted((tables.KEPT / "released").glob("*/ranks.parquet"))

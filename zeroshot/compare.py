@@ -172,12 +172,10 @@ def compare(judged: list[Judged], seed: int = 0, reporter: Reporter = SILENT) ->
 def of_seeds(recipes: dict[str, list[Judged]], seed: int, reporter: Reporter) -> dict[str, list[dict[str, Any]]]:
     """What the seeds of each recipe are together, and against those who were judged beside all of them."""
     found: dict[str, list[dict[str, Any]]] = {"pooled": [], "against": []}
-    for done, (recipe, runs) in enumerate(recipes.items()):
-        reporter.progress("seeds taken together", done, len(recipes), "recipes", recipe)
+    for recipe, runs in recipes.items():
         seeds = {run.name: run.ranks for run in runs}
-        found["pooled"] += pooled(recipe, seeds, seed)
-        found["against"] += against_peers(recipe, seeds, {run.name: run.peers for run in runs}, seed)
-    reporter.progress("seeds taken together", len(recipes), len(recipes), "recipes")
+        found["pooled"] += pooled(recipe, seeds, seed, reporter)
+        found["against"] += against_peers(recipe, seeds, {run.name: run.peers for run in runs}, seed, reporter)
     return found
 
 

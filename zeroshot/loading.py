@@ -34,23 +34,23 @@ def load_checkpoint(folder: Path, run: Path, state: dict[str, Any], config: Eval
     if fingerprint(load_tokenizer(folder / "recommender")) != fingerprint(tokenizer):
         raise ValueError(f"{config.shards} was built with another tokenizer than {folder}; build it with --tokenizer")
 
-    def load(source: Path) -> T5ForConditionalGeneration:
-        model = on_device(load_model(str(source), tokenizer), world.device)
-        if source.name == "recommender":
-            torch.nn.Module.to(model, DTYPES[config.precision])
+    types = {"recommender": DTYPES[config.precision], "generator": torch.float32}
+
+    def load(source: Path, name: str) -> T5ForConditionalGeneration:
+        model = on_device(load_model(str(source / name), tokenizer), world.device)
+        torch.nn.Module.to(model, types[name])
         return model
 
     def before(name: str, control: str) -> T5ForConditionalGeneration | None:
-        source = run / "untrained" / name
-        if source.is_dir():
-            return load(source)
+        if (run / "untrained" / name).is_dir():
+            return load(run / "untrained", name)
         if control in config.controls:
             raise ValueError(f"{run} kept no {name} from before training; leave {control} out of --controls")
         return None
 
     return Checkpoint(
-        recommender=load(folder / "recommender"),
-        generator=load(folder / "generator"),
+        recommender=load(folder, "recommender"),
+        generator=load(folder, "generator"),
         untrained=before("recommender", "untrained"),
         untrained_generator=before("generator", "untrained-ids"),
         tokenizer=tokenizer,

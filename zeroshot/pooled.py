@@ -14,14 +14,17 @@ import numpy as np
 import polars as pl
 
 from pretrain.metrics import per_user
+from pretrain.reporter import SILENT, Reporter
 from zeroshot.rows import COMPARED, corrected, groups
 from zeroshot.stats import crossed_interval, effect_size, paired_test
 
 
-def pooled(recipe: str, seeds: dict[str, pl.DataFrame], seed: int) -> Iterator[dict[str, Any]]:
+def pooled(
+    recipe: str, seeds: dict[str, pl.DataFrame], seed: int, reporter: Reporter = SILENT
+) -> Iterator[dict[str, Any]]:
     """Mean over the seeds on the users common to all, with intervals over seeds and users; an entry for each task,
     protocol and group of users. `seeds`: ranks by run; `seed`: of the bootstrap."""
-    for where, users, values in _by_group(recipe, seeds):
+    for where, users, values in _by_group(recipe, seeds, reporter):
         yield (
             where
             | {"num_users": len(users)}
@@ -32,7 +35,7 @@ def pooled(recipe: str, seeds: dict[str, pl.DataFrame], seed: int) -> Iterator[d
 
 
 def against_peers(
-    recipe: str, seeds: dict[str, pl.DataFrame], peers: dict[str, pl.DataFrame], seed: int
+    recipe: str, seeds: dict[str, pl.DataFrame], peers: dict[str, pl.DataFrame], seed: int, reporter: Reporter = SILENT
 ) -> list[dict[str, Any]]:
     """The seeds minus each recommender that was judged beside all of them, on their common users; Holm's correction
     over tasks and peers per metric, users and protocol.
@@ -40,7 +43,7 @@ def against_peers(
     `peers`: by run, the ranks of everyone else in its report; a control is taken beside its own seed.
     """
     found: list[dict[str, Any]] = []
-    for where, users, values in _by_group(recipe, seeds):
+    for where, users, values in _by_group(recipe, seeds, reporter):
         here = {run: _at(table, where).filter(pl.col("user").is_in(users)) for run, table in peers.items()}
         for other in dict.fromkeys(
             name for table in here.values() for name in table["recommender"].unique(maintain_order=True)
@@ -64,12 +67,14 @@ def against_peers(
 
 
 def _by_group(
-    recipe: str, seeds: dict[str, pl.DataFrame]
+    recipe: str, seeds: dict[str, pl.DataFrame], reporter: Reporter
 ) -> Iterator[tuple[dict[str, Any], list[int], dict[str, np.ndarray]]]:
     """For each task, protocol and group of users that all seeds judged: what it is called, its common users ascending,
     and of each metric the values, [S, N]."""
     table = pl.concat([own.with_columns(recommender=pl.lit(run)) for run, own in seeds.items()])
-    for (task, protocol, group), part in groups(table):
+    parts = list(groups(table))
+    for done, ((task, protocol, group), part) in enumerate(parts):
+        reporter.progress(f"seeds of {recipe}", done, len(parts), "groups of users", f"{task}, {protocol}, {group}")
         by_run = [part.filter(recommender=run) for run in seeds]
         users = sorted(set.intersection(*(set(own["user"]) for own in by_run)))
         if not users:
@@ -78,6 +83,7 @@ def _by_group(
         where = {"task": task, "protocol": protocol, "users": group, "recipe": recipe, "runs": list(seeds)}
         where["num_seeds"] = len(seeds)
         yield where, users, {metric: np.stack([one[metric] for one in values]) for metric in COMPARED}
+    reporter.progress(f"seeds of {recipe}", len(parts), len(parts), "groups of users")
 
 
 def _at(table: pl.DataFrame, where: dict[str, Any]) -> pl.DataFrame:
