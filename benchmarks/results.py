@@ -57,7 +57,7 @@ def keep(name: str, report: Path) -> Path:
 
 
 def runs_of(folder: Path) -> dict[str, list[Judged]]:
-    """The kept runs below a folder, in the order of their names, by model ("idgenrec", "idgenrec+text")."""
+    """The kept runs below a folder, in the order of their names, by model ("idgenrec" and its blend)."""
     found: dict[str, list[Judged]] = {}
     for path in sorted(file.parent for file in folder.glob("*/results.json")):
         for run in load_run(path, path.name):
@@ -80,14 +80,14 @@ def choices(folder: Path) -> list[str]:
     for model, runs in runs_of(folder).items():
         for run in runs:
             scoring = run.found["provenance"]["scoring"]
-            weight = scoring["text_weight"] if model != "idgenrec" else 0
+            weight = scoring["blend_weight"] if model != "idgenrec" else 0
             for task in run.protocols:
                 users = run.ranks.filter(task=task)["user"].n_unique()
                 peers = [metrics(run.peers.filter(recommender="tfidf-last"), task, protocol) for protocol in PROTOCOLS]
                 own = [metrics(run.ranks, task, protocol) for protocol in PROTOCOLS]
                 cells = [model, task, f"{scoring['prior_weight']:g}", f"{weight:g}", scoring.get("precision", "fp32")]
                 rows.append([run.name.split("/")[0], *cells, f"{users:,}", *map(str, (*own, *peers))])
-    columns = ["run", "", "held out", "prior weight", "text weight", "precision", "users"]
+    columns = ["run", "", "held out", "prior weight", "blend weight", "precision", "users"]
     return table([*columns, "all", "new", "TF-IDF, all", "TF-IDF, new"], rows)
 
 

@@ -28,7 +28,7 @@ from pretrain.tracking import default_uri
 from shards.config import BuildConfig
 from shards.whole import write_whole
 from zeroshot.blocks import FOLDER
-from zeroshot.config import AUDIT_FAILED, Control, EvaluateConfig
+from zeroshot.config import AUDIT_FAILED, Control, EvaluateConfig, Repeats
 
 BEGUN = "foundation.json"
 
@@ -47,7 +47,8 @@ class Asked:
     lr: float
     seeds: tuple[int, ...]
     search: SearchConfig
-    text_weight: float
+    repeats: Repeats
+    blend_weight: float
     judge_precision: Precision
     controls: tuple[Control, ...]
     baselines: tuple[str, ...]
@@ -71,7 +72,7 @@ def run_foundation(asked: Asked, out: Path, processes: int, engine: EngineConfig
             Pretrain(pretrain_config(asked, shards, folder, seed, engine), processes=processes).run()
             console.line(f"seed {seed}: zero-shot -> {folder}/report")
             try:
-                launch("zeroshot", dataclasses.asdict(evaluate_config(asked, shards, folder)), processes)
+                launch("zeroshot", dataclasses.asdict(evaluate_config(asked, shards, folder, number == 1)), processes)
             except RankFailed as error:
                 if error.status != AUDIT_FAILED:
                     raise
@@ -121,11 +122,16 @@ def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine:
     )  # fmt: skip
 
 
-def evaluate_config(asked: Asked, shards: Path, folder: Path) -> EvaluateConfig:
-    """The judge over all test sets of the shards."""
+def evaluate_config(asked: Asked, shards: Path, folder: Path, first: bool) -> EvaluateConfig:
+    """The judge over all test sets of the shards. `untrained` is judged with the `first` seed alone where it is the
+    same for all: pretrained weights over IDs of a generator that stays as it starts."""
+    same = asked.trained == "recommender" and not asked.from_scratch
+    controls: tuple[Control, ...] = tuple(
+        name for name in asked.controls if first or not (same and name == "untrained")
+    )
     return EvaluateConfig(
         str(folder / "run"), str(shards), str(folder / "report"), sample=asked.scale.sample,
-        search=asked.search, text_weight=asked.text_weight,
-        precision=asked.judge_precision, controls=asked.controls, baselines=asked.baselines,
+        search=asked.search, repeats=asked.repeats, blend_weight=asked.blend_weight,
+        precision=asked.judge_precision, controls=controls, baselines=asked.baselines,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip

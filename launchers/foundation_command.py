@@ -16,7 +16,7 @@ from pretrain.config import EngineConfig, Precision
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
 from zeroshot.baseline_names import TRAINING_FREE
-from zeroshot.config import Control
+from zeroshot.config import Control, Repeats
 
 if TYPE_CHECKING:
     from launchers.foundation import Asked
@@ -66,8 +66,10 @@ class Foundation:
     seeds: tuple[int, ...] = (0,)
     """One run each; their users are pooled in `compared`."""
     search: SearchConfig = field(default_factory=SearchConfig)
-    text_weight: float = 0.0
-    """Judge the blend with a text match too; see `idgenrec zeroshot --help`."""
+    repeats: Repeats = "free"
+    """See `idgenrec zeroshot --help`."""
+    blend_weight: float = 0.0
+    """Judge the blend with text and popularity too; see `idgenrec zeroshot --help`."""
     judge_precision: Precision = "fp32"
     """Of the recommender when it is judged; in training it is that of the engine."""
     controls: tuple[Control, ...] = ("untrained",)
@@ -111,5 +113,6 @@ class Foundation:
 
         return Asked(
             self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.from_scratch, self.lr,
-            self.seeds, self.search, self.text_weight, self.judge_precision, self.controls, self.baselines,
+            self.seeds, self.search, self.repeats, self.blend_weight, self.judge_precision, self.controls,
+            self.baselines,
         )  # fmt: skip

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-TRAINING_FREE = ("random", "popularity", "repeat", "neighbours", "item-order", "tfidf-last", "tfidf-decayed")
+TRAINING_FREE = (
+    "random", "popularity", "repeat", "neighbours", "item-order", "tfidf-last", "tfidf-decayed", "text+popularity",
+)  # fmt: skip
 """Those of every report: nothing is trained and nothing has to be given."""
 ENCODER = ("encoder-last", "encoder-decayed")
 """Training-free too, but a sentence encoder has to be given."""

@@ -12,6 +12,7 @@ from zeroshot.baseline_names import TRAINING_FREE, check_names
 
 AUDIT_FAILED = 3
 """Exit status: the results are written, but a check of the audit says that they cannot be believed."""
+Repeats = Literal["free", "observed"]
 Control = Literal["untrained", "untrained-ids"]
 
 
@@ -40,12 +41,16 @@ class EvaluateConfig:
     over IDs of the generator before training)."""
     precision: Precision = "fp32"
     """Of a recommender's weights and activations in the search; scores are summed, and IDs written, in float32."""
-    text_weight: float = 0.0
-    """Judge a blend too, `idgenrec+text`: this many nats for a cosine of 1 between an item's text and the history's are
-    added to the model's scores, and the search looks ahead to them; 0 = no blend."""
+    repeats: Repeats = "free"
+    """observed: where no training history of an unseen set holds an item twice, the model lists none of the user's
+    history, under either protocol."""
+    blend_weight: float = 0.0
+    """Judge a blend too, `idgenrec+text+popularity`: so many times an item's log-probability by the baseline
+    `text+popularity` is added to the model's scores, and the search looks ahead to it; 0 = no blend."""
     baselines: tuple[str, ...] = TRAINING_FREE
-    """Whom the model is judged beside: random, popularity, repeat, neighbours, item-order, tfidf-last, tfidf-decayed;
-    by request encoder-last, encoder-decayed, frozen-text (with --encoder) and sasrec (trained on the unseen set)."""
+    """Whom the model is judged beside: random, popularity, repeat, neighbours, item-order, tfidf-last, tfidf-decayed,
+    text+popularity; by request encoder-last, encoder-decayed, frozen-text (with --encoder) and sasrec (trained on the
+    unseen set)."""
     encoder: str | None = None
     """Hugging Face name or folder of a sentence encoder for the baselines that need one; a T5 serves too."""
     pretraining_shards: str | None = None
@@ -69,8 +74,8 @@ class EvaluateConfig:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
         if self.sweep_users < 0:
             raise ValueError(f"sweep_users is {self.sweep_users}; give a number of users, or 0 for no sweeps")
-        if not (math.isfinite(self.text_weight) and self.text_weight >= 0):
-            raise ValueError(f"text_weight is {self.text_weight}; it must be a number of at least 0")
+        if not (math.isfinite(self.blend_weight) and self.blend_weight >= 0):
+            raise ValueError(f"blend_weight is {self.blend_weight}; it must be a number of at least 0")
         if self.max_users is not None and self.max_users < 1:
             raise ValueError(f"max_users is {self.max_users}; it must be at least 1")
         if self.sample is not None and self.sample < 1:

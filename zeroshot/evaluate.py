@@ -80,7 +80,7 @@ def task_book(
 def generative(
     checkpoint: Checkpoint, name: str, book: Book, items: ItemTable, search: SearchConfig,
     candidates: np.ndarray | None = None, template: int = EVALUATION_TEMPLATE,
-    log_prior: Sequence[np.ndarray] | None = None, worth: Worth | None = None,
+    log_prior: Sequence[np.ndarray] | None = None, worth: Worth | None = None, never_repeat: bool = False,
 ) -> GenerativeRecommender:  # fmt: skip
     """The same model before training where the name is "untrained", else the trained one ("idgenrec"; "untrained-ids"
     over a book of the untrained generator), over a book and the texts of its items, which histories consist of where
@@ -88,6 +88,7 @@ def generative(
     return GenerativeRecommender(
         name, model_of(checkpoint, name), checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search,
         candidates=candidates, items=items, template=template, log_prior=log_prior, worth=worth,
+        never_repeat=never_repeat,
     )  # fmt: skip
 
 

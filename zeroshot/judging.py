@@ -20,7 +20,9 @@ from pretrain.world import World
 from shards.tables import ItemTable
 from zeroshot.audit import Check, merged
 from zeroshot.baseline_names import TRAINING_FREE, kind
-from zeroshot.baselines import BaselineContext, build, item_vectors
+from zeroshot.baselines import BaselineContext, TextPopularity, build, item_vectors
+from zeroshot.baselines.text_popularity import repeats_itself
+from zeroshot.blend import BLEND, Blend
 from zeroshot.blocks import FOLDER
 from zeroshot.config import EvaluateConfig
 from zeroshot.evaluate import ByProtocol, Checkpoint, generative, judge_baselines, judge_shared, model_of, task_book
@@ -31,7 +33,6 @@ from zeroshot.permutation import filter_check, permutation_check
 from zeroshot.ranks import ranks_table, training_counts, user_facts
 from zeroshot.sweeps import Setting, sweep
 from zeroshot.tasks import Task
-from zeroshot.text_match import BLEND, TextMatch
 
 AUDITED_USERS = 16
 
@@ -78,7 +79,7 @@ class Bench:
         """Everyone on one task."""
         result, book = TaskResult(), self.book(task.what.dataset, items)
         sampled = task.for_models
-        names = ("idgenrec", *([BLEND] if self.config.text_weight else []), *self.config.controls)
+        names = ("idgenrec", *([BLEND] if self.config.blend_weight else []), *self.config.controls)
         models = {name: self._judge_model(name, sampled, items, result) for name in names}
         baselines = self._judge_baselines(task, result)
         for who, users, found in (("models", sampled, models), ("baselines", task, baselines)):
@@ -97,10 +98,14 @@ class Bench:
         prior = self._log_prior(name, task.what.dataset, book)
 
         def make(other: Task) -> Recommender:
-            worth = TextMatch(item_vectors(other.texts), self.config.text_weight) if name == BLEND else None
+            worth = None
+            if name == BLEND:
+                expert = TextPopularity(item_vectors(other.texts), other.training_histories)
+                worth = Blend(expert, self.config.blend_weight)
             return generative(
-                self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, worth=worth
-            )
+                self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, worth=worth,
+                never_repeat=self._never_repeat(other),
+            )  # fmt: skip
 
         model = make(task)
         result.checks.append(permutation_check(task, model, make, AUDITED_USERS))
@@ -110,6 +115,9 @@ class Bench:
             lambda done, total: self.reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
             self.out / FOLDER, self.reporter.line,
         )  # fmt: skip
+
+    def _never_repeat(self, task: Task) -> bool:
+        return self.config.repeats == "observed" and not repeats_itself(task.training_histories)
 
     def _log_prior(self, name: str, dataset: str, book: Book) -> list[np.ndarray] | None:
         """Of a recommender over a book, computed once; the blend has the model's."""
@@ -166,8 +174,9 @@ class Bench:
             template = value - 1 if setting == "template" else 0
             prior = self._log_prior("idgenrec", task.what.dataset, book) if template == 0 else None
             return generative(
-                self.checkpoint, "idgenrec", book, items, asked, task.candidates, template=template, log_prior=prior
-            )
+                self.checkpoint, "idgenrec", book, items, asked, task.candidates, template=template, log_prior=prior,
+                never_repeat=self._never_repeat(task),
+            )  # fmt: skip
 
         return sweep(
             task, make, self.config.sweep_users, self.config.seed, self.world,

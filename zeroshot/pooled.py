@@ -37,10 +37,11 @@ def pooled(
 def against_peers(
     recipe: str, seeds: dict[str, pl.DataFrame], peers: dict[str, pl.DataFrame], seed: int, reporter: Reporter = SILENT
 ) -> list[dict[str, Any]]:
-    """The seeds minus each recommender that was judged beside all of them, on their common users; Holm's correction
-    over tasks and peers per metric, users and protocol.
+    """The seeds minus each recommender that was judged beside them, on their common users; Holm's correction over tasks
+    and peers per metric, users and protocol.
 
-    `peers`: by run, the ranks of everyone else in its report; a control is taken beside its own seed.
+    `peers`: by run, the ranks of everyone else in its report; a control is taken beside its own seed. One that some of
+    the reports have, because it does not depend on the seed, stands beside every seed with the mean of theirs.
     """
     found: list[dict[str, Any]] = []
     for where, users, values in _by_group(recipe, seeds, reporter):
@@ -49,11 +50,14 @@ def against_peers(
             name for table in here.values() for name in table["recommender"].unique(maintain_order=True)
         ):
             tables = [table.filter(recommender=other).sort("user") for table in here.values()]
+            tables = [table for table in tables if table.height]
             if any(table.height < len(users) for table in tables):
                 continue
             theirs = [per_user(table["rank"].to_numpy()) for table in tables]
             for metric in COMPARED:
                 other_SN = np.stack([one[metric] for one in theirs])
+                if len(other_SN) < len(seeds):
+                    other_SN = np.broadcast_to(other_SN.mean(axis=0), values[metric].shape)
                 difference_SN = values[metric] - other_SN
                 low, high = crossed_interval(difference_SN, seed)
                 mine_N, other_N = values[metric].mean(axis=0), other_SN.mean(axis=0)

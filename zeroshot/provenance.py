@@ -43,7 +43,8 @@ def provenance(
         "manifest_sha256": manifest_sha256,
         "training_manifest_sha256": state["manifest_sha256"],
         **recipe(state["config"], state["manifest_sha256"]),
-        "scoring": asdict(config.search) | {"text_weight": config.text_weight, "precision": config.precision},
+        "scoring": asdict(config.search)
+        | {"blend_weight": config.blend_weight, "repeats": config.repeats, "precision": config.precision},
         "seed": config.seed,
     }
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from launchers import recipes
-from launchers.foundation import pretrain_config
+from launchers.foundation import evaluate_config, pretrain_config
 from launchers.foundation_command import Foundation
 from pretrain.config import EngineConfig
 from pretrain.models import save_model
@@ -19,7 +19,7 @@ def asked(shard_folder, small_model, tokenizer, tmp_path_factory):
     save_model(small_model(7), tokenizer, t5)
     return [
         "foundation", "--train", raw / "Garden", raw / "Kitchen", "--test", raw / "Gifts", "--t5", t5,
-        "--size", "small", "--search.prior-weight", "0.5", "--text-weight", "1",
+        "--size", "small", "--search.prior-weight", "0.5", "--blend-weight", "1", "--repeats", "observed",
     ]  # fmt: skip
 
 
@@ -59,16 +59,28 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     assert status == 2 and "steps is 0; it must be at least 1" in wrong
 
 
+def test_the_untrained_model_is_judged_once_where_no_seed_changes_it(idgenrec, asked, tmp_path, monkeypatch):
+    commands = []
+    monkeypatch.setattr(Foundation, "run", lambda self: commands.append(self))
+    words = ("--out", tmp_path, "--controls", "untrained", "untrained-ids")
+    for more in ((), ("--train-models", "recommender"), ("--train-models", "recommender", "--from-scratch")):
+        assert idgenrec(*asked, *words, *more)[0] == 0
+    both, alone, scratch = (command.asked() for command in commands)
+    later = [evaluate_config(one, tmp_path, tmp_path, first=False).controls for one in (both, alone, scratch)]
+    assert later == [("untrained", "untrained-ids"), ("untrained-ids",), ("untrained", "untrained-ids")]
+    assert evaluate_config(alone, tmp_path, tmp_path, first=True).controls == ("untrained", "untrained-ids")
+
+
 @pytest.mark.slow
 @pytest.mark.processes
 def test_one_command_builds_trains_and_judges_and_goes_on_where_it_was(idgenrec, asked, tiny, tmp_path):
     out = tmp_path / "foundation"
     status, said, wrong = idgenrec(*asked, "--out", out)
     assert status == 0, wrong
-    assert "idgenrec+text" in said and "untrained" in said
+    assert "idgenrec+text+popularity" in said and "untrained" in said
     results = json.loads((out / "seed-0" / "report" / "results.json").read_text())
     rows = {row["recommender"]: row for row in results["rows"] if row["protocol"] == "all"}
-    assert rows["idgenrec+text"]["kind"] == "blend" and rows["idgenrec"]["num_users"] == 4
+    assert rows["idgenrec+text+popularity"]["kind"] == "blend" and rows["idgenrec"]["num_users"] == 4
     checkpoints = sorted((out / "seed-0" / "run" / "checkpoints").iterdir())
     before = (out / "seed-0" / "report" / "results.json").stat().st_mtime_ns
     books = {path.name: path.stat().st_mtime_ns for path in (out / "books").iterdir()}
@@ -79,8 +91,8 @@ def test_one_command_builds_trains_and_judges_and_goes_on_where_it_was(idgenrec,
     kept = {path.name: path.stat().st_mtime_ns for path in (out / "books").iterdir()}
     assert books.items() <= kept.items(), "what the untrained generator wrote is not written again"
     assert (out / "compared" / "compare.html").is_file()
-    status, said, wrong = idgenrec(*asked, "--text-weight", 2, "--out", out)
-    assert status == 2 and "was begun with text_weight 1.0, not 2.0" in wrong and len(wrong.splitlines()) == 1
+    status, said, wrong = idgenrec(*asked, "--blend-weight", 2, "--out", out)
+    assert status == 2 and "was begun with blend_weight 1.0, not 2.0" in wrong and len(wrong.splitlines()) == 1
 
 
 def test_a_generator_that_writes_nothing_is_not_trained(idgenrec, asked, tmp_path):

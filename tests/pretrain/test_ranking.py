@@ -41,6 +41,28 @@ def test_the_history_can_be_left_out(recommender):
     assert all(set(items) == set(range(20)) for items in whole.items_NK)
 
 
+def test_who_never_repeats_has_the_same_lists_under_both_protocols(recommender):
+    histories = [np.array([0, 3]), np.array([5]), np.array([1, 2, 7])]
+    asked, never = recommender(2), recommender(2, never_repeat=True)
+    new = asked.rank(histories, exclude_history=True)
+    for exclude in (False, True, True, False):
+        ranking = never.rank(histories, exclude_history=exclude)
+        assert np.array_equal(ranking.items_NK, new.items_NK) and np.array_equal(ranking.scores_NK, new.scores_NK)
+    other = never.rank(histories[:2], exclude_history=False)
+    assert np.array_equal(other.items_NK, asked.rank(histories[:2], True).items_NK)
+    assert never.identity() != asked.identity()
+
+
+def test_lists_are_searched_once_for_both_protocols_and_anew_when_asked_again(recommender):
+    histories, calls = [np.array([0, 3])], []
+    never = recommender(2, never_repeat=True, progress=calls.append)
+    for exclude in (False, True):
+        never.rank(histories, exclude_history=exclude)
+    assert len(calls) == 1
+    never.rank(histories, exclude_history=False)
+    assert len(calls) == 2
+
+
 def test_a_shorter_list_is_the_beginning_of_a_longer_one(recommender):
     histories = [np.array([3, 5, 3]), np.array([0]), np.arange(20)]
     longer, shorter = (recommender(2, list_length=length).rank(histories, False) for length in (None, 3))

@@ -124,15 +124,21 @@ def test_the_seeds_together_stand_against_everyone_beside_them(
     smallest = min(family, key=lambda entry: entry["p"])
     assert smallest["p_holm"] == pytest.approx(min(1.0, len(family) * smallest["p"]))
 
-    # A peer that one seed was not judged beside is left out, and one that judged fewer users too.
-    some = pl.read_parquet(Path(folders[1]) / "ranks.parquet").filter(
-        (pl.col("recommender") != "popularity") | (pl.col("user").rank("dense").over("task") > 5)
-    )
+    # A peer that judged fewer users is left out; one that stands in one seed's report alone stands beside both.
+    ranks = pl.read_parquet(Path(folders[1]) / "ranks.parquet")
+    popular, place = pl.col("recommender") == "popularity", pl.col("user").rank("dense").over("task")
     other = tmp_path / "seed" / "report"
     shutil.copytree(folders[1], other)
-    save_ranks(some, other / "ranks.parquet")
+    save_ranks(ranks.filter(~popular | (place > 5)), other / "ranks.parquet")
     fewer = compare(load_runs([folders[0], str(other)]))["against"]
     assert {entry["other"] for entry in fewer} == {"tfidf-last"}
+    save_ranks(ranks.filter(~popular), other / "ranks.parquet")
+    once = compare(load_runs([folders[0], str(other)]))["against"]
+    found = next(one for one in once if all(one[key] == entry[key] for key in ("task", "protocol", "users", "metric",
+                                                                               "other")))  # fmt: skip
+    beside_SN = np.stack([hits(folder, "idgenrec") - hits(folders[0], "popularity") for folder in folders[:2]])
+    assert found["difference"] == pytest.approx(beside_SN.mean())
+    assert found["p"] == paired_test(mine_N, hits(folders[0], "popularity"), 0)
 
 
 def test_page_markdown_and_console_say_the_same(comparison: dict[str, Any], tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
             setattr(owner, name, deadly)
     config = EvaluateConfig(
         run.out, run.shards, str(folder), search=SearchConfig(beam=10, prior_weight=0.3), max_users=max_users,
-        text_weight=2.0, sweep_users=sweep_users, tracking_uri=run.tracking_uri,
+        blend_weight=2.0, sweep_users=sweep_users, tracking_uri=run.tracking_uri,
     )  # fmt: skip
     harness.evaluate(config, world, Silent())
 

@@ -23,6 +23,7 @@ from zeroshot.baselines.item_order import ItemOrder
 from zeroshot.baselines.neighbours import Neighbours
 from zeroshot.baselines.sasrec import Sasrec
 from zeroshot.baselines.simple import Popularity, Random, Repeat
+from zeroshot.baselines.text_popularity import TextPopularity
 from zeroshot.baselines.tfidf import TfidfDecayed, TfidfLast, item_vectors
 from zeroshot.interface import Recommender
 from zeroshot.tasks import Task
@@ -30,7 +31,7 @@ from zeroshot.tasks import Task
 __all__ = [
     "ENCODER", "KNOWN", "SUPERVISED", "TRAINED", "TRAINING_FREE", "BaselineContext", "EncoderDecayed", "EncoderLast",
     "FrozenText", "ItemOrder", "Neighbours", "Popularity", "Random", "Recommender", "Repeat", "Sasrec",
-    "SentenceEncoder", "TfidfDecayed", "TfidfLast", "build", "check_names", "item_vectors", "kind",
+    "SentenceEncoder", "TextPopularity", "TfidfDecayed", "TfidfLast", "build", "check_names", "item_vectors", "kind",
 ]  # fmt: skip
 
 
@@ -80,6 +81,7 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         "item-order": lambda: ItemOrder(task.items),
         "tfidf-last": lambda: TfidfLast(words()),
         "tfidf-decayed": lambda: TfidfDecayed(words()),
+        "text+popularity": lambda: TextPopularity(words(), task.training_histories),
         "encoder-last": lambda: EncoderLast(encoder, task.texts),
         "encoder-decayed": lambda: EncoderDecayed(encoder, task.texts),
         "frozen-text": lambda: FrozenText(encoder, task.texts, str(context.shards), seed, None, told("frozen-text")),
