@@ -14,21 +14,24 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from benchmarks.decoding import table
 from pretrain.metrics import per_user
 from zeroshot import published, results
+from zeroshot.blend import BLEND
 from zeroshot.compare import Judged, load_run
 from zeroshot.pooled import against_peers
 from zeroshot.ranks import load_ranks, save_ranks
 from zeroshot.rows import COMPARED
+from zeroshot.stats import holm, paired_difference, paired_test
 from zeroshot.wording import p_text, signed_text
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / "docs" / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
-SHOWN = ("untrained", "random", "popularity", "repeat", "tfidf-last", "tfidf-decayed")
+SHOWN = ("untrained", "random", "popularity", "repeat", "tfidf-last", "tfidf-decayed", "text+popularity")
 """Whom the released recipe's table names, beside the model and its blend."""
 PROTOCOLS = {"all": "every item is ranked, as in the paper", "new": "without the items of the history"}
 
@@ -75,20 +78,67 @@ def metrics(ranks: pl.DataFrame, task: str, protocol: str) -> str | None:
 
 
 def choices(folder: Path) -> list[str]:
-    """A line for each run on the held-out category: scoring, users, and what came of it under both protocols."""
-    rows = []
-    for model, runs in runs_of(folder).items():
+    """A line for each scoring of the model on the held-out category, and what came of it under both protocols; then
+    those without training, on the same users."""
+    rows: list[list[str]] = []
+    found = runs_of(folder)
+    for model, runs in found.items():
         for run in runs:
             scoring = run.found["provenance"]["scoring"]
-            weight = scoring["blend_weight"] if model != "idgenrec" else 0
+            weight = scoring["blend_weight"] if model == BLEND else 0
             for task in run.protocols:
                 users = run.ranks.filter(task=task)["user"].n_unique()
-                peers = [metrics(run.peers.filter(recommender="tfidf-last"), task, protocol) for protocol in PROTOCOLS]
                 own = [metrics(run.ranks, task, protocol) for protocol in PROTOCOLS]
-                cells = [model, task, f"{scoring['prior_weight']:g}", f"{weight:g}", scoring.get("precision", "fp32")]
-                rows.append([run.name.split("/")[0], *cells, f"{users:,}", *map(str, (*own, *peers))])
-    columns = ["run", "", "held out", "prior weight", "blend weight", "precision", "users"]
-    return table([*columns, "all", "new", "TF-IDF, all", "TF-IDF, new"], rows)
+                values = (scoring["beam"], scoring["prior_weight"], scoring["length_penalty"], weight)
+                cells = [*(f"{value:g}" for value in values), scoring.get("precision", "fp32"), f"{users:,}"]
+                rows.append([model, task, *cells, *map(str, own)])
+    peers = found[BLEND][0].peers
+    for name in ("tfidf-last", "tfidf-decayed", "text+popularity"):
+        for task in peers["task"].unique(maintain_order=True):
+            part = peers.filter(task=task, recommender=name)
+            own = [str(metrics(part, task, protocol)) for protocol in PROTOCOLS]
+            rows.append([name, task, *[""] * 5, f"{part['user'].n_unique():,}", *own])
+    columns = ["", "held out", "beam", "prior weight", "length penalty", "blend weight", "precision", "users"]
+    return table([*columns, *PROTOCOLS], list(map(list, dict.fromkeys(map(tuple, rows)))))
+
+
+REFERENCE = ("recommender", "idgenrec")
+"""Run and model that the ablations are compared with: the recommender alone trained, over IDs of its generator."""
+
+
+def ablations(folder: Path) -> list[str]:
+    """A line for each kept run and control: HR@10 / NDCG@10, and the paired difference of HR@10 from the reference with
+    its interval and the p value after Holm's correction within a protocol."""
+    runs = {path.parent.name: load_ranks(path) for path in sorted(folder.glob("*/ranks.parquet"))}
+    [task] = set.union(*(set(ranks["task"]) for ranks in runs.values()))
+    shown = [
+        (run, name) for run, ranks in runs.items() for name in ranks["recommender"].unique(maintain_order=True)
+        if name in ("idgenrec", "untrained", "untrained-ids") or run == REFERENCE[0]
+    ]  # fmt: skip
+    columns: list[list[str]] = []
+    for protocol in PROTOCOLS:
+        hits = {one: hits_of(runs[one[0]], task, protocol, one[1]) for one in shown}
+        others = [one for one in shown if one != REFERENCE]
+        p_M = holm(np.array([paired_test(hits[one], hits[REFERENCE], 0) for one in others]))
+        differences: dict[tuple[str, str], str] = {REFERENCE: "reference"}
+        for one, p in zip(others, p_M, strict=True):
+            mean, low, high = paired_difference(hits[one], hits[REFERENCE], 0)
+            differences[one] = f"{signed_text(mean)} ({signed_text(low)} to {signed_text(high)}), p {p_text(float(p))}"
+        columns.append([str(metrics(runs[run].filter(recommender=name), task, protocol)) for run, name in shown])
+        columns.append([differences[one] for one in shown])
+    users = len(hits_of(runs[REFERENCE[0]], task, "all", REFERENCE[1]))
+    head = [
+        f"{users:,} users of {task}",
+        "",
+        *(f"{protocol}{what}" for protocol in PROTOCOLS for what in ("", ", difference")),
+    ]
+    return table(head, [[*one, *(column[row] for column in columns)] for row, one in enumerate(shown)])
+
+
+def hits_of(ranks: pl.DataFrame, task: str, protocol: str, name: str) -> np.ndarray:
+    """HR@10 of each user, in the order of their names."""
+    part = ranks.filter(task=task, protocol=protocol, recommender=name).sort("user")
+    return per_user(part["rank"].to_numpy())["HR@10"]
 
 
 def ranks_of(runs: dict[str, list[Judged]], name: str) -> pl.DataFrame:
@@ -126,8 +176,9 @@ def released(folder: Path) -> list[str]:
 def summary(folder: Path) -> list[str]:
     """The released recipe in few columns: HR@10 over every item."""
     runs = runs_of(folder)
-    shown = {"the model": "idgenrec", "with a text match": "idgenrec+text", "TF-IDF alone": "tfidf-last",
-             "popularity": "popularity", "repeat": "repeat", "before training": "untrained"}  # fmt: skip
+    shown = {"the model": "idgenrec", "with text and popularity": BLEND, "these two alone": "text+popularity",
+             "TF-IDF": "tfidf-decayed", "popularity": "popularity", "repeat": "repeat",
+             "before training": "untrained"}  # fmt: skip
     rows = []
     for task in runs["idgenrec"][0].protocols:
         cells = [*(metrics(ranks_of(runs, name), task, "all") or "–" for name in shown.values()), of_paper(task)]
@@ -175,8 +226,9 @@ def written(text: str, name: str, lines: list[str]) -> str:
 def pages() -> dict[Path, str]:
     """README.md and docs/results.md with the tables of what is kept; ValueError for a table that has no place there."""
     parts = {
-        "choices": choices(KEPT / "choices"), "released": released(KEPT / "released"),
-        "differences": differences(KEPT / "released"), "summary": summary(KEPT / "released"),
+        "choices": choices(KEPT / "choices"), "ablations": ablations(KEPT / "ablations"),
+        "released": released(KEPT / "released"), "differences": differences(KEPT / "released"),
+        "summary": summary(KEPT / "released"),
     }  # fmt: skip
     found = {page: page.read_text(encoding="utf-8") for page in PAGES}
     for name, lines in parts.items():

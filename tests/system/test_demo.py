@@ -1,4 +1,4 @@
-"""The demo as a person runs it: three seeds with what can transfer, three without it, and one repeated.
+"""The demo as a person runs it: three seeds with what can transfer, one without it, and one repeated.
 
 The claims of the README are tested here, on `results.json`, `ranks.parquet`, the ID books and the MLflow store that the
 command leaves behind.
@@ -23,7 +23,7 @@ from pretrain import checkpoint
 from pretrain.ids.book import Book
 from shards.tokenizer import UNK_ID, load_tokenizer
 
-# The first test waits for six demos; the limit of one test must leave room for them on a busy machine.
+# The first test waits for four demos; the limit of one test must leave room for them on a busy machine.
 pytestmark = pytest.mark.timeout(3600)
 ROOT = Path(__file__).parents[2]
 SEEDS = (0, 1, 2)
@@ -44,12 +44,11 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, bool], Pa
     kept = os.environ.get("IDGENREC_DEMOS")
     parent = Path(kept) if kept else tmp_path_factory.mktemp("demos")
     folders = {}
-    for transfer in (True, False):
-        for seed in SEEDS:
-            out = parent / f"{'on' if transfer else 'off'}-{seed}"
-            if not (out / "report" / "report.html").is_file():
-                idgenrec("demo", "--seed", str(seed), "--transfer" if transfer else "--no-transfer", "--out", str(out))
-            folders[seed, transfer] = out
+    for seed, transfer in (*((seed, True) for seed in SEEDS), (SEEDS[0], False)):
+        out = parent / f"{'on' if transfer else 'off'}-{seed}"
+        if not (out / "report" / "report.html").is_file():
+            idgenrec("demo", "--seed", str(seed), "--transfer" if transfer else "--no-transfer", "--out", str(out))
+        folders[seed, transfer] = out
     return folders
 
 
@@ -87,10 +86,13 @@ def test_trained_beats_popularity_and_random(demos: dict, seed: int, task: str) 
 
 @pytest.mark.parametrize("task", UNSEEN)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_controls_show_no_such_thing(demos: dict, seed: int, task: str) -> None:
-    """Neither the model before training nor the one trained where nothing can transfer."""
+def test_the_model_before_training_shows_no_such_thing(demos: dict, seed: int, task: str) -> None:
     assert lower_bound(load(demos[seed, True]), task, "untrained", "popularity") <= 0
-    assert lower_bound(load(demos[seed, False]), task, "idgenrec", "popularity") <= 0
+
+
+@pytest.mark.parametrize("task", UNSEEN)
+def test_nor_one_trained_where_nothing_can_transfer(demos: dict, task: str) -> None:
+    assert lower_bound(load(demos[SEEDS[0], False]), task, "idgenrec", "popularity") <= 0
 
 
 @pytest.mark.parametrize("task", UNSEEN)
@@ -110,7 +112,7 @@ def test_every_user_is_judged_once(demos: dict, task: str) -> None:
         .group_by("recommender", "protocol")
         .agg(pl.len(), pl.col("user").n_unique().alias("users"))
     )
-    assert counts.height == 2 * 9
+    assert counts.height == 2 * 10
     assert set(counts["len"]) == set(counts["users"]) == {num_users}
 
 
