@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import sys
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class Recommend:
     """Items of a list."""
     new: bool = False
     """List only items that are not in the user's history; otherwise they compete with the others."""
+    prior_weight: float | None = None
+    """Share of an ID's log-probability without a history that is taken off its score; none = as the run searched. Once
+    a call, each item's is computed."""
     book: str | None = None
     """ID book of an earlier call: its items keep their IDs, the others get one."""
     save_book: str | None = None
@@ -77,6 +81,7 @@ class Recommend:
         with contextlib.redirect_stdout(sys.stderr) if self.out is None else contextlib.nullcontext():
             console = Console()
             models = load_models(Path(self.checkpoint), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+            models = models.searching(self.prior_weight)
             items = item_table(names, texts, models.tokenizer)
             saved = Path(self.save_book) if self.save_book else None
             journal = None if saved is None else saved.with_name(f".{saved.name}.progress")
@@ -101,6 +106,8 @@ class Recommend:
             raise ValueError(f"threads is {self.threads}; it must be at least 1")
         if not 1 <= self.top <= num_items:
             raise ValueError(f"--top is {self.top}; the catalogue has {num_items:,} items, so give 1 to {num_items:,}")
+        if self.prior_weight is not None and not math.isfinite(self.prior_weight):
+            raise ValueError(f"--prior-weight is {self.prior_weight}; it must be a number")
         for option, name in (("--out", self.out), ("--save-book", self.save_book)):
             if name is not None and not Path(name).resolve().parent.is_dir():
                 raise ValueError(f"no folder {Path(name).resolve().parent} for {option} {name}; make it first")

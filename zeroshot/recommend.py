@@ -47,6 +47,10 @@ class Models:
     prompt: PromptConfig
     search: SearchConfig
 
+    def searching(self, prior_weight: float | None) -> Models:
+        """The same with another share of the prior taken off the scores; None = as the run searched."""
+        return self if prior_weight is None else replace(self, search=replace(self.search, prior_weight=prior_weight))
+
 
 def load_models(path: Path, device: torch.device) -> Models:
     """From a run folder (its best checkpoint), a checkpoint or an export. A checkpoint's hashes are checked first.
@@ -99,8 +103,8 @@ def recommend(
     reporter: Reporter,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """One object per user, in their order: `user` and `items`, each with item, id, score (the sum of its ID's
-    log-probabilities) and text, the best first. `new`: without the items of the history; a list is shorter than `top`
-    where nothing else may be listed."""
+    log-probabilities, less the share of the prior) and text, the best first. `new`: without the items of the history; a
+    list is shorter than `top` where nothing else may be listed."""
     search = replace(models.search, beam=max(models.search.beam, top), list_length=top)
     model = GenerativeRecommender(
         "recommend", models.recommender, models.tokenizer, book.token_ids, models.prompt, search, CALL, items=items

@@ -28,6 +28,19 @@ def test_lists_go_to_standard_output_alone(idgenrec, trained_run, shop):
     assert all(len(entry["items"]) == 3 for entry in lists) and "20 IDs of" in err
 
 
+def test_a_share_of_the_prior_can_be_taken_off(idgenrec, trained_run, shop):
+    plain, same, other = (
+        [json.loads(line) for line in idgenrec(*words(trained_run[1], shop, *more))[1].splitlines()]
+        for more in ((), ("--prior-weight", 0), ("--prior-weight", 0.5))
+    )
+    assert plain == same
+    best = [{entry["item"]: entry["score"] for entry in lists[0]["items"]} for lists in (plain, other)]
+    shared = set(best[0]) & set(best[1])
+    assert shared and all(best[1][item] > best[0][item] for item in shared), "a logarithm below 0 was taken off"
+    status, _, wrong = idgenrec(*words(trained_run[1], shop, "--prior-weight", "nan"))
+    assert status == 2 and "--prior-weight is nan; it must be a number" in wrong
+
+
 def test_a_book_is_saved_and_extended(idgenrec, trained_run, shop, tmp_path):
     out, book = tmp_path / "lists.jsonl", tmp_path / "book.arrow"
     status, said, err = idgenrec(*words(trained_run[1], shop, "--out", out, "--save-book", book, "--new"))
