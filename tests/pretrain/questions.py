@@ -20,7 +20,7 @@ ids = st.lists(st.integers(2, 5), min_size=1, max_size=5).map(tuple)
 catalogues = st.lists(ids, min_size=1, max_size=16, unique=True)
 prompts = st.lists(st.lists(st.integers(2, 28), min_size=1, max_size=7), min_size=1, max_size=4)
 seeds = st.integers(0, 1 << 30)
-settle = settings(max_examples=150, deadline=None)
+settle = settings(max_examples=150)
 
 
 @dataclass

@@ -49,7 +49,7 @@ def test_algorithm_1_as_printed():
     assert sequential([[], [a]]) == [None, 0]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(markets, st.integers(1, 5), st.randoms(use_true_random=False))
 def test_any_order_of_messages_over_any_number_of_ranks(lists, size, random):
     ranks = Ranks(size, len(lists), random)
@@ -64,7 +64,7 @@ def test_any_order_of_messages_over_any_number_of_ranks(lists, size, random):
     assert sum(wishes.rejections for wishes in ranks.wishes) == sum(places), "the number of rejections has no order"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(markets, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_lists_that_grow_when_they_run_out(lists, size, random):
     ranks, given_out = Ranks(size, len(lists), random), [0] * len(lists)

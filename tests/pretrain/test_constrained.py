@@ -69,7 +69,7 @@ def test_weights_join_the_score_at_each_step(random_t5, search, seed, catalogue,
         same_list(found, expected, EXACT)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=seeds, catalogue=catalogues, prompts=prompts, beam=st.integers(1, 6))
 def test_in_float32_the_order_is_that_of_scores_further_apart_than_rounding(
     random_t5, search, seed, catalogue, prompts, beam

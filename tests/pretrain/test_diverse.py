@@ -24,7 +24,7 @@ def run(padded):
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 1 << 30),
     prompts=st.lists(st.lists(st.integers(2, 28), min_size=1, max_size=6), min_size=1, max_size=3),

@@ -18,7 +18,7 @@ FLAN_SMALL = Shape(32128, 512, 64, 1024, 8, 8, 6, True, False)
 histories = st.lists(st.lists(st.integers(0, 8), max_size=12), max_size=8)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(histories, st.integers(1, 6))
 def test_counting_histories_is_reading_every_prefix(records, max_history):
     data = count([np.array(r, dtype=np.int32) for r in records], np.full(9, 30), max_history, 25)

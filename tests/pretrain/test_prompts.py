@@ -27,7 +27,7 @@ def test_ten_templates_and_none_names_a_data_set(manifest):
     assert not re.search(r"[{}<>]|data ?set", " ".join(tokenizer_lines()).lower()), "no placeholder is left"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(HISTORIES, st.integers(0, 9), st.integers(0, 40), st.integers(1, 8))
 def test_ids_stand_as_they_are_and_the_oldest_go_whole(tokenizer, histories, template, room, max_history):
     shortest = PromptBuilder(tokenizer, PromptConfig())

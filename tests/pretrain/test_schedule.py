@@ -56,7 +56,7 @@ def test_a_pretrained_generator_is_not_taught():
     assert make_plan(ScheduleConfig(), 10, 10, 2, from_scratch=True)[0].kind == "teaching"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(plans)
 def test_ids_are_current_whenever_they_are_read(plan):
     """`fresh`: the book is of the generator as it is. A recommender phase reads a fresh book."""
@@ -75,7 +75,7 @@ def test_ids_are_current_whenever_they_are_read(plan):
             assert not phase.validate
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(plans, st.sampled_from([0.0, 0.05, 0.5]))
 def test_every_step_is_visited_once_and_the_rate_rises_then_falls(plan, warmup_share):
     state, visited, rates = State(), [], {}
@@ -136,7 +136,7 @@ def test_steps_take_the_place_of_epochs():
     ]  # fmt: skip
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(plans, st.integers(1, 3))
 def test_ids_made_once_where_they_never_change(plan, rounds):
     config = ScheduleConfig(rounds=rounds, refresh_ids="never")
@@ -186,7 +186,7 @@ def test_patience_is_renewed_by_a_better_value_and_none_runs_to_the_end():
     assert run(config, plan, lambda step: -step)[1] == 4 + 8 + 8, "warm-up, then two rounds that are no better"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(plans, st.integers(1, 6), st.integers(1, 3), st.integers(0, 10**6), st.data())
 def test_taken_up_anywhere_it_stops_at_the_same_step(plan, every, patience, seed, data):
     config = ScheduleConfig(validation_steps=every, patience=patience)

@@ -62,7 +62,7 @@ def walk(trie, random, static):
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(catalogues, st.randoms(use_true_random=False), st.booleans(), st.integers(0, 3), st.booleans())
 def test_equals_a_dictionary_of_prefixes(sequences, random, static, parts, wide):
     trie = build(sequences, parts)
@@ -86,7 +86,7 @@ def test_equals_a_dictionary_of_prefixes(sequences, random, static, parts, wide)
         assert found[path] < 0, "a finished ID is in a tail"
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(catalogues, st.data(), st.integers(0, 3), st.randoms(use_true_random=False))
 def test_nodes_that_lead_only_to_some_items(sequences, data, parts, random):
     out = data.draw(st.lists(st.integers(0, len(sequences) - 1), unique=True))

@@ -68,7 +68,7 @@ ROWS = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(ROWS, min_size=1, max_size=50),
     st.integers(1, 4),

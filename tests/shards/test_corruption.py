@@ -98,7 +98,7 @@ def test_a_truncated_tar_that_was_hashed_so(folder):
     refused(folder, TAR, "truncated", workers=(0, 1))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_flipped_byte_anywhere(sound, tmp_path_factory, data):
     manifest = Manifest.load(sound)

@@ -24,7 +24,7 @@ def peeled_by_hand(pairs, k):
             return pairs
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=80), st.integers(1, 5))
 def test_the_core_is_the_largest_one(pairs, k):
     users, items = np.array([p[0] for p in pairs], np.int32), np.array([p[1] for p in pairs], np.int32)

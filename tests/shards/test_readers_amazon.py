@@ -309,7 +309,7 @@ def test_the_fast_path_and_the_exact_path_agree(keys, tmp_path_factory):
     path = tmp_path_factory.mktemp("rejects") / "reviews.json"
     taken = []
 
-    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=400, database=None, derandomize=True)
     @given(st.data(), st.booleans())
     def agree(data, all_good):
         # One odd line keeps the whole batch from the fast path: half of the batches have none.

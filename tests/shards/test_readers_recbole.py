@@ -147,7 +147,7 @@ def test_the_fast_path_and_the_exact_path_agree(columns, tmp_path_factory):
     path = tmp_path_factory.mktemp("rejects") / "ml.inter"
     taken = []
 
-    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=400, database=None, derandomize=True)
     @given(st.lists(rows_of(columns), min_size=1, max_size=3))
     def agree(lines):
         batch = Batch(3, b"\n".join(lines) + b"\n")

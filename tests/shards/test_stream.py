@@ -87,7 +87,7 @@ def test_the_order_is_the_one_that_runs_were_made_with(small):
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     users=st.integers(1, 50),
     lanes=st.integers(1, 12),
@@ -139,7 +139,7 @@ def test_workers_change_nothing(small, workers, prefetch, window, world_size):
     assert drain(folder, manifest, middle, 1, 4, 16, workers=workers) == drain(folder, manifest, middle, 1, 4, 16)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data())
 @pytest.mark.processes
 def test_any_rank_reads_the_same_with_any_number_of_workers(data):

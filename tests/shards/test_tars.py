@@ -29,7 +29,7 @@ def webdataset_bytes(records):
     return stream.getvalue()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(records=RECORDS)
 @example(records=[])
 @example(records=[(0, '"\\/\b\f\n\r\t\x00\x1f\x7f\x80\u2028\ud7ff\U0001f600', [0, 2**31 - 1])])
@@ -142,7 +142,7 @@ def test_anything_else_is_refused_with_its_file(what):
     assert "shards/Games/train-0000-000000.tar" in str(error.value) and "\n" not in str(error.value)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_damaged_headers_and_random_bytes_raise_nothing_but_a_value_error(data):
     good = closed(GOOD, member("Games/000000001.json"))
