@@ -16,6 +16,7 @@ import torch
 from benchmarks.decoding import table
 from pretrain import checkpoint as checkpoints
 from pretrain.config import PromptConfig
+from pretrain.config_dict import from_dict
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.prior import num_blocks, prior_blocks
 from pretrain.ids.book import Book
@@ -49,7 +50,11 @@ def main() -> None:
     [spec] = resolve((), Manifest.load(options.shards))
     task = load_task(options.shards, spec, options.users)
     tokenizer = load_tokenizer(options.shards / TOKENIZER_FOLDER)
-    ids, prompts = Book.load(options.book, tokenizer).token_ids, PromptBuilder(tokenizer, PromptConfig())
+    ids, folder = Book.load(options.book, tokenizer).token_ids, checkpoints.resolve(options.run)
+    prompt = from_dict(PromptConfig, checkpoints.verify(folder)["config"]["prompt"])
+    if prompt.history != "ids":
+        parser.error(f"{options.run} reads histories as {prompt.history}; this compares runs that read IDs")
+    prompts = PromptBuilder(tokenizer, prompt)
 
     match = TfidfDecayed(item_vectors(task.texts))
     scores_NI = answer(match, task.histories, "new", len(task.items)).scores_NK
@@ -71,9 +76,8 @@ def main() -> None:
 
     match_N = hits(np.take_along_axis(scores_NI[users], near_NK[users], axis=1))
     rows = [["tfidf-decayed", "", f"{match_N.mean():.4f}", ""]]
-    trained = checkpoints.resolve(options.run) / "recommender"
-    for name, folder in (("trained", trained), ("before training", options.run / "untrained" / "recommender")):
-        model = T5Decoder(load_model(str(folder), tokenizer).to(DTYPES["bf16"]).eval())  # type: ignore[arg-type]
+    for name, source in (("trained", folder), ("before training", options.run / "untrained")):
+        model = T5Decoder(load_model(str(source / "recommender"), tokenizer).to(DTYPES["bf16"]).eval())  # type: ignore[arg-type]
         nothing = np.zeros(0, dtype=np.int64)
         given_UK = np.stack([log_probs(model, task.histories[user], near_NK[user]) for user in users])
         prior_UK = np.stack([log_probs(model, nothing, near_NK[user]) for user in users])

@@ -14,13 +14,13 @@ from benchmarks.decoding import table
 from benchmarks.sasrec import read_task
 from pretrain.metrics import per_user
 from zeroshot.baselines import Popularity, Recommender, TextPopularity, TfidfDecayed, TfidfLast, item_vectors
+from zeroshot.baselines.text_popularity import TEXT_WEIGHT
 from zeroshot.judge import judge
 from zeroshot.stats import bootstrap_interval
 from zeroshot.tasks import Task, choose_users
 from zeroshot.wording import signed_text
 
 METRIC = "HR@10"
-TEXT = 7.0
 POPULARITIES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7)
 
 
@@ -31,7 +31,10 @@ def recommenders(task: Task) -> dict[str, Recommender]:
         "tfidf-decayed": TfidfDecayed(vectors),
         "tfidf-last": TfidfLast(vectors),
         "popularity": Popularity(trained, len(task.items)),
-        **{f"{TEXT:g} / {weight:g}": TextPopularity(vectors, trained, TEXT, weight) for weight in POPULARITIES},
+        **{
+            f"{TEXT_WEIGHT:g} / {weight:g}": TextPopularity(vectors, trained, popularity_weight=weight)
+            for weight in POPULARITIES
+        },
     }
 
 
