@@ -1,14 +1,15 @@
 """Samples joined with the current ID book become tensors.
 
 Enters: samples of the stream (None = zero-weight filler), the ID book, the item table. Leaves: one batch per phase
-kind, padded to a multiple of 8. Must hold: IDs come from the book given now, never from an earlier round; the template
-and the key of the dropout masks are functions of (seed, epoch, sample); the target stands in the labels alone.
+kind, padded to a multiple of 8. Must hold: IDs come from the book given now, never from an earlier round; the template,
+the key of the dropout masks and whether a history is left out are functions of (seed, epoch, sample); the target stands
+in the labels alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -155,14 +156,22 @@ def text_batch(
 class BatchMaker:
     """Joins samples with one ID book."""
 
-    def __init__(self, prompts: PromptBuilder, book: Book, items: ItemTable, item_text_tokens: int, seed: int) -> None:
+    def __init__(
+        self, prompts: PromptBuilder, book: Book, items: ItemTable, item_text_tokens: int, seed: int,
+        history_dropout: float = 0.0,
+    ) -> None:  # fmt: skip
         self.prompts, self.book, self.items, self.seed = prompts, book, items, seed
-        self.item_text_tokens = item_text_tokens
+        self.item_text_tokens, self.history_dropout = item_text_tokens, history_dropout
         self.told = told_items(prompts.config, book.token_ids, items)
 
     def recommender_batch(self, samples: Sequence[Sample | None], epoch: int) -> TextBatch:
-        """Prompts with the histories' IDs, or texts; labels are the target's ID."""
-        return self._text_batch(samples, self._prompts(samples, epoch), epoch)
+        """Prompts with the histories' IDs, or texts, or where `history_dropout` so draws without; labels are the
+        target's ID."""
+        asked = [
+            replace(sample, history=sample.history[:0]) if sample and self._left_out(sample, epoch) else sample
+            for sample in samples
+        ]
+        return self._text_batch(samples, self._prompts(asked, epoch), epoch)
 
     def generator_batch(self, samples: Sequence[Sample | None], epoch: int, slot: int = 0) -> GeneratorBatch:
         """The recommender batch, and its histories' distinct items, each once.
@@ -208,6 +217,12 @@ class BatchMaker:
             else self.prompts.build([self.told[row] for row in sample.history], self._template(sample, epoch))
             for sample in samples
         ]
+
+    def _left_out(self, sample: Sample, epoch: int) -> bool:
+        if not self.history_dropout:
+            return False
+        draw = counter_number(self.seed, "history dropout", epoch, sample.key, sample.prefix_end)
+        return (draw + 2**63) / 2**64 < self.history_dropout
 
     def _template(self, sample: Sample, epoch: int) -> int:
         return int(

@@ -168,6 +168,9 @@ class PretrainConfig:
     """Largest global gradient norm."""
     dropout: float = 0.0
     """Of the model in training, keyed by sample, attention weights left out (T5's own rate: 0.1)."""
+    history_dropout: float = 0.0
+    """Share of a recommender's samples whose prompt leaves the history out, so that it learns what the search takes
+    away by search.prior_weight: an ID's probability without a history."""
     warmup_share: float = 0.05
     """Share of a model's steps with rising learning rate."""
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -223,8 +226,9 @@ class PretrainConfig:
             raise ValueError(f"warmup_share is {self.warmup_share}; it must be between 0 and 1")
         if self.prefix_run > 1 and self.length_window:
             raise ValueError("prefix_run and length_window exclude each other; set one of them only")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must be at least 0 and below 1")
+        for name in ("dropout", "history_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
         if self.prompt.history == "texts" and self.schedule.generator_epochs > 0:
             raise ValueError(
                 "a history of texts shows the generator nothing of its IDs; set schedule.generator_epochs to 0, or "

@@ -3,17 +3,20 @@
 Enters: `metrics.jsonl` and `events.jsonl` of a folder. Leaves: the same in MLflow, in `tracking.json` how far it got,
 in `refused.jsonl` what MLflow will never take. Must hold: the job never waits for MLflow and never stops because of it;
 after any kill of either side nothing is missing and nothing twice, because a line is counted as sent after MLflow has
-it, and sending it again changes nothing; where MLflow has lost its store, everything is sent again to a new run.
+it, and sending it again changes nothing; one courier of a folder sends at a time, be it a job's or a command's; where
+MLflow has lost its store, everything is sent again to a new run.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,12 +77,22 @@ class Courier:
 
     def send(self) -> None:
         """Everything that is there now. Raises what the store raises; what was sent until then is counted."""
-        try:
-            self._send(self._store or self._found())
-        except Lost:  # another store stands at the URI; the lines are all here
-            self._store = None
-            self._count(run_id=None, metrics_bytes=0, events_bytes=0)
-            self._send(self._found())
+        with self._alone():
+            try:
+                self._send(self._store or self._found())
+            except Lost:  # another store stands at the URI; the lines are all here
+                self._store = None
+                self._count(run_id=None, metrics_bytes=0, events_bytes=0)
+                self._send(self._found())
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other courier sends meanwhile: `track sync` beside a job, or behind one that has given up in the middle of
+        a request. What another one has sent is not ours to send."""
+        with (self.folder / EVENTS).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.address = Address.load(self.folder).at(self.address.uri)
+            yield
 
     def _found(self) -> Store:
         to = self.address

@@ -209,7 +209,9 @@ class Run:
 
     def _maker(self) -> BatchMaker:
         assert self.book is not None, "the plan makes the ID book before the first phase that needs it"
-        return BatchMaker(self.prompts, self.book, self.items, self.config.ids.item_text_tokens, self.config.seed)
+        config = self.config
+        tokens = config.ids.item_text_tokens
+        return BatchMaker(self.prompts, self.book, self.items, tokens, config.seed, config.history_dropout)
 
     def _filler(self, kind: Kind) -> TextBatch | GeneratorBatch:
         """A batch without targets."""

@@ -5,12 +5,13 @@ two writers of one file do not share a draft.
 """
 
 import os
+import threading
 from pathlib import Path
 
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write or replace a file. It is on the disk when this returns."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.writing")
+    draft = path.with_name(f".{path.name}.{threading.get_native_id()}.writing")
     try:
         with draft.open("wb") as sink:
             sink.write(content)

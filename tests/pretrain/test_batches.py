@@ -18,8 +18,8 @@ EOS = 1
 
 @pytest.fixture(scope="module")
 def maker_of(tokenizer, items):
-    def make(book, seed=0, **prompt):
-        return BatchMaker(PromptBuilder(tokenizer, PromptConfig(**prompt)), book, items, 20, seed)
+    def make(book, seed=0, history_dropout=0.0, **prompt):
+        return BatchMaker(PromptBuilder(tokenizer, PromptConfig(**prompt)), book, items, 20, seed, history_dropout)
 
     return make
 
@@ -68,6 +68,32 @@ def test_no_input_knows_its_target(maker, samples, items, kind):
     if kind == "generator_batch":
         for name in ("item_ids_IU", "item_mask_IU", "id_labels_IT", "slot_BS"):
             assert torch.equal(getattr(one, name), getattr(two, name)), name
+
+
+def test_a_share_of_the_histories_is_left_out_by_sample_and_epoch(maker_of, book_of, samples):
+    whole, some = maker_of(book_of()), maker_of(book_of(), history_dropout=0.3)
+    many = [dataclasses.replace(samples[-1], key=f"Garden/{number:09d}") for number in range(400)]
+    nothing = {
+        tuple(whole.prompts.build([], template).tokens_S.tolist()) for template in range(len(whole.prompts.segments))
+    }
+
+    def left_out(epoch, order):
+        batch = some.recommender_batch([many[number] for number in order], epoch)
+        plain = whole.recommender_batch([many[number] for number in order], epoch)
+        assert torch.equal(batch.labels_BT, plain.labels_BT) and torch.equal(batch.keys_B, plain.keys_B)
+        found = set()
+        for place, number in enumerate(order):
+            if row_of(batch, place) != row_of(plain, place):
+                assert tuple(row_of(batch, place)) in nothing
+                found.add(number)
+        return found
+
+    numbers = list(range(400))
+    first = left_out(1, numbers)
+    assert 0.2 < len(first) / 400 < 0.4
+    assert left_out(1, numbers[::-1]) == first != left_out(2, numbers), "other ones in another epoch"
+    old, new = (maker.generator_batch(many[:50], 1).prompt.input_ids_BS for maker in (whole, some))
+    assert torch.equal(old, new), "a generator learns from histories"
 
 
 def test_the_template_is_a_function_of_seed_epoch_and_sample(maker, maker_of, samples):

@@ -1,6 +1,7 @@
 """What is tracked arrives once, in order, whatever happens to the tracker or to us."""
 
 import json
+import threading
 
 import pytest
 
@@ -114,6 +115,35 @@ def test_a_tracker_that_stays_away_keeps_the_lines_and_sync_delivers_them(store,
     assert again.waiting == 0
     again.send()
     assert steps_of(store) == list(range(5)) and store.made == 1
+
+
+def test_two_couriers_of_a_folder_send_one_after_the_other(store, tmp_path, monkeypatch):
+    """As `track sync` beside a job that has given up waiting and is in the middle of a request."""
+    monkeypatch.setattr(tracking, "PATIENCE", 0.1)
+    store.failing = 10**9
+    track(tmp_path, range(5))
+    store.failing = 0
+    asked, answer, plain = threading.Event(), threading.Event(), store.points
+
+    def slow(self, points):
+        asked.set()
+        assert answer.wait(30)
+        plain(self, points)
+
+    monkeypatch.setattr(store, "points", slow)
+    first, second = (delivery.Courier(tmp_path, Address.load(tmp_path), None) for _ in range(2))
+    threads = [threading.Thread(target=courier.send) for courier in (first, second)]
+    threads[0].start()
+    assert asked.wait(30)
+    threads[1].start()
+    threads[1].join(0.2)
+    assert threads[1].is_alive() and not store.points_of, "it waits"
+    answer.set()
+    for thread in threads:
+        thread.join(30)
+    assert steps_of(store) == list(range(5)) and first.waiting == second.waiting == 0
+    assert [event["event"] for event in store.events] == ["opened", "parameters", "closed"], "none of them twice"
+    assert Address.load(tmp_path) == second.address and store.made == 1
 
 
 def test_a_resumed_job_adds_to_the_same_run_and_repeats_no_point(store, tmp_path):

@@ -103,7 +103,9 @@ def read_task(folder: Path) -> Task:
 def test_baselines_reproduce_the_anchors(shared: Path, name: str) -> None:
     task = read_task(shared / "data" / name)
     wrong: list[str] = []
-    for recommender in baselines.build(baselines.TRAINING_FREE, task, baselines.BaselineContext()):
+    measured_ones = [known for known in baselines.TRAINING_FREE if known in {of for of, _ in ANCHORS}]
+    assert len(measured_ones) == 5
+    for recommender in baselines.build(measured_ones, task, baselines.BaselineContext()):
         for protocol in PROTOCOLS:
             ranks_N = judge(task, recommender, protocol).ranks_N
             measured = summary(ranks_N)

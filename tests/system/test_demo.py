@@ -1,4 +1,4 @@
-"""The demo as a person runs it: three seeds with what can transfer, one without it, and one repeated.
+"""The demo as a person runs it: three seeds with what can transfer, one without it, one repeated from the wheel.
 
 The claims of the README are tested here, on `results.json`, `ranks.parquet`, the ID books and the MLflow store that the
 command leaves behind.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from wheels import Installed, built
 
 from pretrain import checkpoint
 from pretrain.ids.book import Book
@@ -135,8 +136,10 @@ def test_ids_are_unique_and_readable(demos: dict) -> None:
             assert {"second_attempt_share", "longer_share"} <= set(load(folder)["ids"][task])
 
 
-def test_same_seed_same_numbers(demos: dict, tmp_path: Path) -> None:
-    idgenrec("demo", "--seed", "0", "--out", str(tmp_path / "again"))
+def test_same_seed_same_numbers_from_the_wheel_too(demos: dict, tmp_path: Path) -> None:
+    installed = Installed(built(tmp_path)[0], tmp_path)
+    said = installed.ran(installed.command, "demo", "--seed", "0", "--out", "again")
+    assert "done in" in said and (tmp_path / "again" / "report" / "report.html").is_file()
     first, second = load(demos[0, True]), load(tmp_path / "again")
     for part in ("tasks", "rows", "comparisons", "ids", "users"):
         assert first[part] == second[part], part
