@@ -45,6 +45,7 @@ class Asked:
     ids: IdConfig
     from_scratch: bool
     lr: float
+    generator_lr: float
     seeds: tuple[int, ...]
     search: SearchConfig
     repeats: Repeats
@@ -114,8 +115,9 @@ def build_config(asked: Asked, shards: Path) -> BuildConfig:
 def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine: EngineConfig) -> PretrainConfig:
     """The recipe, its books kept for all seeds."""
     config = recipes.foundation_small(
-        str(shards), str(folder / "run"), asked.t5, asked.scale, asked.trained, asked.from_scratch, asked.lr, seed
-    )
+        str(shards), str(folder / "run"), asked.t5, asked.scale, asked.trained, asked.from_scratch, asked.lr,
+        asked.generator_lr, seed,
+    )  # fmt: skip
     return dataclasses.replace(
         config, engine=engine, ids=asked.ids,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),

@@ -58,7 +58,14 @@ class Foundation:
     sample: int | None = None
     """Judged users of a data set; none = as the size says."""
     lr: float = recipes.FOUNDATION_LR
-    """Peak learning rate of the recommender."""
+    """Peak learning rate of the recommender, and of teaching the generator."""
+    teaching_steps: int = 0
+    """Optimiser steps that first teach the generator to write an item's informative words, for a T5 that was tuned to
+    write something else than tags."""
+    generator_steps: int | None = None
+    """Optimiser steps of the generator between those of the recommender; none = as the size says."""
+    generator_lr: float = recipes.GENERATOR_LR
+    """Peak learning rate of the generator."""
     from_scratch: bool = False
     """Let the recommender start from random weights, as wide and deep as a T5 small, whatever the T5 is."""
     ids: IdConfig = field(default_factory=IdConfig)
@@ -86,14 +93,17 @@ class Foundation:
                 f"IDs of the form {self.ids.form} are not the generator's, so it has nothing to learn; give "
                 "--train-models recommender beside --ids.form"
             )
-        for name in ("users", "steps", "sample"):
+        for name, least in (("users", 1), ("steps", 1), ("sample", 1), ("teaching_steps", 0), ("generator_steps", 0)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; it must be at least {least}")
 
     def scale(self) -> recipes.Scale:
         """That of the size, with what was asked for instead."""
-        asked = {"max_users": self.users, "steps": self.steps, "sample": self.sample}
+        asked = {
+            "max_users": self.users, "steps": self.steps, "sample": self.sample,
+            "teaching_steps": self.teaching_steps, "generator_steps": self.generator_steps,
+        }  # fmt: skip
         asked = {name: value for name, value in asked.items() if value is not None}
         return dataclasses.replace(recipes.SCALES[self.size], **asked)
 
@@ -113,6 +123,6 @@ class Foundation:
 
         return Asked(
             self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.from_scratch, self.lr,
-            self.seeds, self.search, self.repeats, self.blend_weight, self.judge_precision, self.controls,
-            self.baselines,
+            self.generator_lr, self.seeds, self.search, self.repeats, self.blend_weight, self.judge_precision,
+            self.controls, self.baselines,
         )  # fmt: skip

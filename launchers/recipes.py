@@ -27,8 +27,8 @@ GENERATOR_START = ModelConfig(start_from="nandakishormpai/t5-small-machine-artic
 
 SMALL_SHAPE = ModelConfig(d_model=512, d_ff=1024, num_layers=8, num_heads=8)
 """Of width and depth a T5 v1.1 small, with eight heads for its six."""
-FOUNDATION_LR = 5e-4
-"""Peak learning rate of the recommender in `foundation_small`; no other was tried."""
+FOUNDATION_LR, GENERATOR_LR = 5e-4, 1e-5
+"""Peak learning rates in `foundation_small`; no other of the recommender was tried."""
 
 DEMO_SHAPE = ModelConfig(d_model=64, d_ff=128, num_layers=1, num_heads=4)
 
@@ -68,7 +68,8 @@ def foundation(shards: str, out: str, preset: Preset = "clean") -> PretrainConfi
 @dataclass(frozen=True)
 class Scale:
     """How much of everything a run takes: users of a category, recommender steps (None: an epoch), judged users (None:
-    all), samples of a step and of one forward pass, and dropout, whose keyed masks are dear on a CPU."""
+    all), samples of a step and of one forward pass, dropout, whose keyed masks are dear on a CPU, steps that teach the
+    generator, and its own (None: a tenth of the recommender's, or an epoch)."""
 
     max_users: int
     steps: int | None
@@ -76,6 +77,8 @@ class Scale:
     batch_size: int
     micro_batch_size: int
     dropout: float
+    teaching_steps: int = 0
+    generator_steps: int | None = None
 
 
 SCALES: dict[Size, Scale] = {
@@ -88,25 +91,27 @@ without one."""
 
 def foundation_small(
     shards: str, out: str, t5: str, scale: Scale = SCALES["full"], train: Trained = "both", from_scratch: bool = False,
-    lr: float = FOUNDATION_LR, seed: int = 0,
+    lr: float = FOUNDATION_LR, generator_lr: float = GENERATOR_LR, seed: int = 0,
 ) -> PretrainConfig:  # fmt: skip
     """A foundation run of small T5s, both from one folder, by the alternation of the `clean` preset.
 
     `train`: "both", or one of the models as long as it trains there (Table 5). `from_scratch`: the recommender starts
-    from random weights in `SMALL_SHAPE`. `lr`: the recommender's peak learning rate.
+    from random weights in `SMALL_SHAPE`. `lr`: the recommender's peak learning rate, and that of teaching.
     """
-    steps = scale.steps
+    steps, teaching = scale.steps, scale.teaching_steps or None
     schedule = ScheduleConfig(warmup_epochs=0.5, rounds=1, generator_epochs=1.0, recommender_epochs=0.5)
     if steps is not None:
         schedule = dataclasses.replace(
             schedule, warmup_steps=steps // 2, generator_steps=steps // 10, recommender_steps=steps - steps // 2
         )
-    schedule = _trained(schedule, train)
+    if scale.generator_steps is not None:
+        schedule = dataclasses.replace(schedule, generator_steps=scale.generator_steps)
+    schedule = dataclasses.replace(_trained(schedule, train), teaching_steps=teaching)
     start = ModelConfig(start_from=t5)
     return dataclasses.replace(
         _run(shards, out, "clean", schedule), recommender=SMALL_SHAPE if from_scratch else start, generator=start,
-        recommender_lr=lr, dropout=scale.dropout, length_window=256, seed=seed,
-        batch_size=scale.batch_size, micro_batch_size=scale.micro_batch_size,
+        recommender_lr=lr, generator_lr=generator_lr, teaching_lr=lr, dropout=scale.dropout, length_window=256,
+        seed=seed, batch_size=scale.batch_size, micro_batch_size=scale.micro_batch_size,
     )  # fmt: skip
 
 
@@ -161,5 +166,5 @@ def _run(shards: str, out: str, preset: Preset, schedule: ScheduleConfig) -> Pre
         batch_size=64,
         micro_batch_size=32,
         recommender_lr=1e-3,
-        generator_lr={"paper": 1e-8, "clean": 1e-5}[preset],
+        generator_lr={"paper": 1e-8, "clean": GENERATOR_LR}[preset],
     )

@@ -62,12 +62,13 @@ class ScheduleConfig:
     """The alternation (section 2.5). Epochs may be fractions; an epoch is every sample once.
 
     `teaching_epochs`: a generator from scratch first learns to write an item's most informative words (epochs over the
-    items). `warmup_epochs`: the recommender trains before the generator gets its first signal (0 = the paper's order).
+    items); so does one that writes something else, where `teaching_steps` asks for it. `warmup_epochs`: the recommender
+    trains before the generator gets its first signal (0 = the paper's order).
     A number of steps, where given, takes the place of the epochs beside it; 0 leaves the phase out.
     """
 
     teaching_epochs: float = 10.0
-    """Epochs over the items (a generator from scratch only)."""
+    """Epochs over the items (a generator from scratch only; a pretrained one is taught by teaching_steps)."""
     teaching_words: int = 3
     """Words of an item it is taught to write."""
     warmup_epochs: float = 1.0
@@ -79,7 +80,7 @@ class ScheduleConfig:
     recommender_epochs: float = 1.0
     """Epochs of the recommender per round."""
     teaching_steps: int | None = None
-    """Optimiser steps instead of teaching_epochs."""
+    """Optimiser steps instead of teaching_epochs; they teach a pretrained generator too."""
     warmup_steps: int | None = None
     """Optimiser steps instead of warmup_epochs."""
     generator_steps: int | None = None

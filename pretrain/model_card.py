@@ -23,7 +23,7 @@ ROLES: dict[Part, str] = {
 # What of a configuration stands in the text; everything stands in the list below it.
 SETTINGS = {
     "batch_size": "Samples per optimiser step",
-    "teaching_lr": "Peak learning rate, teaching the generator (from scratch only)",
+    "teaching_lr": "Peak learning rate, teaching the generator",
     "recommender_lr": "Peak learning rate, recommender phases",
     "generator_lr": "Peak learning rate, generator phases",
     "warmup_share": "Share of a model's steps with rising learning rate, then linear decay",

@@ -49,9 +49,9 @@ def make_plan(
 ) -> tuple[Phase, ...]:
     """Phases in order; one without steps is left out. Raises ValueError where none is left.
 
-    A generator from scratch is taught first; then comes an optional recommender warm-up; then `rounds` times a
-    generator phase and a recommender phase. The book is made before the first phase that needs IDs and, unless
-    `refresh_ids` says never, after every phase that changed the generator.
+    A generator from scratch is taught first, a pretrained one where `teaching_steps` asks for it; then comes an
+    optional recommender warm-up; then `rounds` times a generator phase and a recommender phase. The book is made before
+    the first phase that needs IDs and, unless `refresh_ids` says never, after every phase that changed the generator.
     """
 
     def steps(fixed: int | None, epochs: float, size: int) -> int:
@@ -62,7 +62,7 @@ def make_plan(
     generator = steps(config.generator_steps, config.generator_epochs, samples)
     recommender = steps(config.recommender_steps, config.recommender_epochs, samples)
     drafts: list[tuple[str, Kind, int]] = []
-    if from_scratch:
+    if from_scratch or config.teaching_steps:
         drafts.append(("teach generator", "teaching", teaching))
     drafts.append(("warm-up recommender", "recommender", warmup))
     for number in range(1, config.rounds + 1):

@@ -50,10 +50,13 @@ def test_the_papers_order_without_warm_up():
     ] + [("generator", 1, False), ("recommender", 10, True)] * 2
 
 
-def test_a_pretrained_generator_is_not_taught():
+def test_a_pretrained_generator_is_taught_where_steps_say_so():
     plan = make_plan(ScheduleConfig(), 10, 10, 2, from_scratch=False)
     assert [phase.kind for phase in plan] == ["recommender", "generator", "recommender"]
     assert make_plan(ScheduleConfig(), 10, 10, 2, from_scratch=True)[0].kind == "teaching"
+    first, second, *_ = make_plan(ScheduleConfig(teaching_steps=3), 10, 10, 2, from_scratch=False)
+    assert (first.kind, first.steps, first.refresh_ids, second.refresh_ids) == ("teaching", 3, False, True)
+    assert make_plan(ScheduleConfig(teaching_steps=0), 10, 10, 2, from_scratch=True)[0].kind == "recommender"
 
 
 @settings(max_examples=200)

@@ -1,4 +1,4 @@
-"""The demo as a person runs it: three seeds with what can transfer, one without it, one repeated from the wheel.
+"""The demo as a person runs it: two seeds with what can transfer, one without it, one repeated from the wheel.
 
 The claims of the README are tested here, on `results.json`, `ranks.parquet`, the ID books and the MLflow store that the
 command leaves behind.
@@ -24,10 +24,10 @@ from pretrain import checkpoint
 from pretrain.ids.book import Book
 from shards.tokenizer import UNK_ID, load_tokenizer
 
-# The first test waits for four demos; the limit of one test must leave room for them on a busy machine.
+# The first test waits for three demos; the limit of one test must leave room for them on a busy machine.
 pytestmark = pytest.mark.timeout(3600)
 ROOT = Path(__file__).parents[2]
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 UNSEEN = ("Gifts", "Places")
 
 

@@ -4,12 +4,13 @@ A disk that is full and a folder without permission give one line and status 2. 
 with a line; the same command goes on, and what it makes is what an undisturbed one makes.
 """
 
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,26 @@ SMALL = (
 )
 
 
+@pytest.fixture(scope="module")
+def undisturbed(run: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a command that nobody disturbed, run once."""
+
+    @functools.cache
+    def folder(line: str) -> Path:
+        out = tmp_path_factory.mktemp("undisturbed")
+        status, _, err = ended(started(*in_folder(line, run, out)))
+        assert status == 0, err
+        return out
+
+    return folder
+
+
+def in_folder(line: str, run: dict[str, str], out: Path) -> list[str]:
+    for name, value in {**run, "OUT": str(out)}.items():
+        line = line.replace(name, value)
+    return line.split()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "phase", "suffixes"),
@@ -163,24 +184,17 @@ SMALL = (
     ids=["build", "teaching", "warm-up", "generator", "recommender", "zeroshot", "ids"],
 )
 def test_ctrl_c_in_every_phase(
-    line: str, phase: str, suffixes: tuple[str, ...], run: dict[str, str], tmp_path: Path
+    line: str, phase: str, suffixes: tuple[str, ...], run: dict[str, str], undisturbed: Callable, tmp_path: Path
 ) -> None:
-    def words(out: str) -> list[str]:
-        whole = line
-        for name, value in {**run, "OUT": str(tmp_path / out)}.items():
-            whole = whole.replace(name, value)
-        (tmp_path / out).mkdir(exist_ok=True)
-        return whole.split()
-
-    process = started(*words("stopped"))
+    words = in_folder(line, run, tmp_path)
+    process = started(*words)
     told(process, phase)
     os.killpg(process.pid, signal.SIGINT)
     status, _, err = ended(process)
     assert status in (75, 130), f"{status}: {err}"
     assert "Traceback" not in err and "the same command" in err, err
-    for out in ("stopped", "undisturbed"):
-        status, _, err = ended(started(*words(out)))
-        assert status == 0, err
-    found, expected = (bytes_of(last_made(tmp_path / out), *suffixes) for out in ("stopped", "undisturbed"))
+    status, _, err = ended(started(*words))
+    assert status == 0, err
+    found, expected = (bytes_of(last_made(folder), *suffixes) for folder in (tmp_path, undisturbed(line)))
     assert expected and found.keys() == expected.keys()
     assert [name for name in expected if found[name] != expected[name]] == []
