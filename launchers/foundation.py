@@ -46,6 +46,7 @@ class Asked:
     from_scratch: bool
     lr: float
     generator_lr: float
+    history_dropout: float
     seeds: tuple[int, ...]
     search: SearchConfig
     repeats: Repeats
@@ -116,7 +117,7 @@ def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine:
     """The recipe, its books kept for all seeds."""
     config = recipes.foundation_small(
         str(shards), str(folder / "run"), asked.t5, asked.scale, asked.trained, asked.from_scratch, asked.lr,
-        asked.generator_lr, seed,
+        asked.generator_lr, asked.history_dropout, seed,
     )  # fmt: skip
     return dataclasses.replace(
         config, engine=engine, ids=asked.ids,

@@ -66,6 +66,8 @@ class Foundation:
     """Optimiser steps of the generator between those of the recommender; none = as the size says."""
     generator_lr: float = recipes.GENERATOR_LR
     """Peak learning rate of the generator."""
+    history_dropout: float = 0.0
+    """Share of the recommender's samples whose prompt leaves the history out; goes with --search.prior-weight."""
     from_scratch: bool = False
     """Let the recommender start from random weights, as wide and deep as a T5 small, whatever the T5 is."""
     ids: IdConfig = field(default_factory=IdConfig)
@@ -123,6 +125,6 @@ class Foundation:
 
         return Asked(
             self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.from_scratch, self.lr,
-            self.generator_lr, self.seeds, self.search, self.repeats, self.blend_weight, self.judge_precision,
+            self.generator_lr, self.history_dropout, self.seeds, self.search, self.repeats, self.blend_weight, self.judge_precision,
             self.controls, self.baselines,
         )  # fmt: skip

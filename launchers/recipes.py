@@ -91,7 +91,7 @@ without one."""
 
 def foundation_small(
     shards: str, out: str, t5: str, scale: Scale = SCALES["full"], train: Trained = "both", from_scratch: bool = False,
-    lr: float = FOUNDATION_LR, generator_lr: float = GENERATOR_LR, seed: int = 0,
+    lr: float = FOUNDATION_LR, generator_lr: float = GENERATOR_LR, history_dropout: float = 0.0, seed: int = 0,
 ) -> PretrainConfig:  # fmt: skip
     """A foundation run of small T5s, both from one folder, by the alternation of the `clean` preset.
 
@@ -110,7 +110,8 @@ def foundation_small(
     start = ModelConfig(start_from=t5)
     return dataclasses.replace(
         _run(shards, out, "clean", schedule), recommender=SMALL_SHAPE if from_scratch else start, generator=start,
-        recommender_lr=lr, generator_lr=generator_lr, teaching_lr=lr, dropout=scale.dropout, length_window=256,
+        recommender_lr=lr, generator_lr=generator_lr, teaching_lr=lr, dropout=scale.dropout,
+        history_dropout=history_dropout, length_window=256,
         seed=seed, batch_size=scale.batch_size, micro_batch_size=scale.micro_batch_size,
     )  # fmt: skip
 

@@ -47,7 +47,7 @@ def test_both_models_start_from_one_folder_and_one_can_be_trained_alone():
 def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, monkeypatch):
     scale, commands = recipes.SCALES["small"], []
     numbers = ("--users", 7, "--steps", 9, "--sample", 5, "--lr", 1e-3, "--from-scratch")
-    numbers += ("--teaching-steps", 6, "--generator-steps", 0, "--generator-lr", 2e-4)
+    numbers += ("--teaching-steps", 6, "--generator-steps", 0, "--generator-lr", 2e-4, "--history-dropout", 0.2)
     with monkeypatch.context() as patch:
         patch.setattr(Foundation, "run", lambda self: commands.append(self))
         assert idgenrec(*asked, "--out", tmp_path, *numbers)[0] == 0
@@ -59,7 +59,7 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     assert config.recommender == recipes.SMALL_SHAPE and config.generator.start_from and config.recommender_lr == 1e-3
     assert config.seed == 3 and config.schedule.warmup_steps == 4 and config.schedule.recommender_steps == 5
     assert (config.schedule.teaching_steps, config.schedule.generator_steps) == (6, 0)
-    assert (config.generator_lr, config.teaching_lr) == (2e-4, 1e-3)
+    assert (config.generator_lr, config.teaching_lr, config.history_dropout) == (2e-4, 1e-3, 0.2)
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--steps", 0)
     assert status == 2 and "steps is 0; it must be at least 1" in wrong
 
