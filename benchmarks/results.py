@@ -78,8 +78,8 @@ def metrics(ranks: pl.DataFrame, task: str, protocol: str) -> str | None:
 
 
 def choices(folder: Path) -> list[str]:
-    """A line for each scoring of the model on the held-out category, and what came of it under both protocols; then
-    those without training, on the same users."""
+    """A line for each kept run and scoring of the model on the held-out category, and what came of it under both
+    protocols; then those without training, on the same users."""
     rows: list[list[str]] = []
     found = runs_of(folder)
     for model, runs in found.items():
@@ -91,14 +91,14 @@ def choices(folder: Path) -> list[str]:
                 own = [metrics(run.ranks, task, protocol) for protocol in PROTOCOLS]
                 values = (scoring["beam"], scoring["prior_weight"], scoring["length_penalty"], weight)
                 cells = [*(f"{value:g}" for value in values), scoring.get("precision", "fp32"), f"{users:,}"]
-                rows.append([model, task, *cells, *map(str, own)])
+                rows.append([run.name.split("/")[0], model, task, *cells, *map(str, own)])
     peers = found[BLEND][0].peers
     for name in ("tfidf-last", "tfidf-decayed", "text+popularity"):
         for task in peers["task"].unique(maintain_order=True):
             part = peers.filter(task=task, recommender=name)
             own = [str(metrics(part, task, protocol)) for protocol in PROTOCOLS]
-            rows.append([name, task, *[""] * 5, f"{part['user'].n_unique():,}", *own])
-    columns = ["", "held out", "beam", "prior weight", "length penalty", "blend weight", "precision", "users"]
+            rows.append(["", name, task, *[""] * 5, f"{part['user'].n_unique():,}", *own])
+    columns = ["run", "recommender", "held out", "beam", "prior weight", "length penalty", "blend weight", "precision", "users"]
     return table([*columns, *PROTOCOLS], list(map(list, dict.fromkeys(map(tuple, rows)))))
 
 

@@ -125,6 +125,6 @@ class Foundation:
 
         return Asked(
             self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.from_scratch, self.lr,
-            self.generator_lr, self.history_dropout, self.seeds, self.search, self.repeats, self.blend_weight, self.judge_precision,
-            self.controls, self.baselines,
+            self.generator_lr, self.history_dropout, self.seeds, self.search, self.repeats, self.blend_weight,
+            self.judge_precision, self.controls, self.baselines,
         )  # fmt: skip
