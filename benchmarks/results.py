@@ -33,6 +33,8 @@ KEPT = ROOT / "docs" / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 SHOWN = ("untrained", "random", "popularity", "repeat", "tfidf-last", "tfidf-decayed", "text+popularity")
 """Whom the released recipe's table names, beside the model and its blend."""
+STAND_IN = ("Sports", "Instruments")
+"""Sets whose texts are no item texts (words of IDs, words of reviews): never in one table with the others."""
 PROTOCOLS = {"all": "every item is ranked, as in the paper", "new": "without the items of the history"}
 
 
@@ -98,8 +100,9 @@ def choices(folder: Path) -> list[str]:
             part = peers.filter(task=task, recommender=name)
             own = [str(metrics(part, task, protocol)) for protocol in PROTOCOLS]
             rows.append(["", name, task, *[""] * 5, f"{part['user'].n_unique():,}", *own])
-    columns = ["run", "recommender", "held out", "beam", "prior weight", "length penalty", "blend weight", "precision", "users"]
-    return table([*columns, *PROTOCOLS], list(map(list, dict.fromkeys(map(tuple, rows)))))
+    scoring = ["beam", "prior weight", "length penalty", "blend weight", "precision"]
+    columns = ["run", "recommender", "held out", *scoring, "users", *PROTOCOLS]
+    return table(columns, list(map(list, dict.fromkeys(map(tuple, rows)))))
 
 
 REFERENCE = ("recommender", "idgenrec")
@@ -158,10 +161,9 @@ def of_paper(task: str) -> str:
     return f"{values} ({marks})" if marks else values or "–"
 
 
-def released(folder: Path) -> list[str]:
-    """The released recipe beside the others, a table for each protocol."""
-    runs, lines = runs_of(folder), []
-    tasks = list(runs["idgenrec"][0].protocols)
+def released(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
+    """The released recipe on these sets beside the others, a table for each protocol."""
+    lines = []
     for protocol, meaning in PROTOCOLS.items():
         rows = [
             [name, *(metrics(ranks_of(runs, name), task, protocol) or "–" for task in tasks)]
@@ -173,26 +175,26 @@ def released(folder: Path) -> list[str]:
     return lines
 
 
-def summary(folder: Path) -> list[str]:
+def summary(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
     """The released recipe in few columns: HR@10 over every item."""
-    runs = runs_of(folder)
     shown = {"the model": "idgenrec", "with text and popularity": BLEND, "these two alone": "text+popularity",
              "TF-IDF": "tfidf-decayed", "popularity": "popularity", "repeat": "repeat",
              "before training": "untrained"}  # fmt: skip
     rows = []
-    for task in runs["idgenrec"][0].protocols:
+    for task in tasks:
         cells = [*(metrics(ranks_of(runs, name), task, "all") or "–" for name in shown.values()), of_paper(task)]
         rows.append([task, *(cell.split(" / ")[0] for cell in cells)])
     return table(["unseen set", *shown, "the paper's Table 7"], rows)
 
 
-def differences(folder: Path) -> list[str]:
-    """What model and blend are above each of those beside them, by HR@10 over seeds and users: a table for each
-    protocol, and for users with a new target where they are fewer."""
+def differences(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
+    """What model and blend are above each of those beside them on these sets, by HR@10 over seeds and users: a table
+    for each protocol, and for users with a new target where they are fewer."""
     found: dict[tuple[str, str], dict[str, dict[str, str]]] = {}
     sizes: dict[str, int] = {}
-    for model, runs in runs_of(folder).items():
-        seeds, peers = {run.name: run.ranks for run in runs}, {run.name: run.peers for run in runs}
+    for model, judged in runs.items():
+        seeds = {run.name: run.ranks.filter(pl.col("task").is_in(tasks)) for run in judged}
+        peers = {run.name: run.peers.filter(pl.col("task").is_in(tasks)) for run in judged}
         for entry in against_peers(model, seeds, peers, 0):
             task = entry["task"]
             if entry["metric"] != "HR@10" or entry["other"] not in SHOWN:
@@ -206,10 +208,10 @@ def differences(folder: Path) -> list[str]:
             )
     lines = []
     for (protocol, users), rows in sorted(found.items()):
-        tasks = list(dict.fromkeys(task for cells in rows.values() for task in cells))
+        held = list(dict.fromkeys(task for cells in rows.values() for task in cells))
         meaning = PROTOCOLS[protocol] + ("; users with a new target alone" if users != "all" else "")
-        body = [[who, *(cells.get(task, "–") for task in tasks)] for who, cells in rows.items()]
-        lines += [f"**{protocol}** ({meaning}):", "", *table(["", *tasks], body)]
+        body = [[who, *(cells.get(task, "–") for task in held)] for who, cells in rows.items()]
+        lines += [f"**{protocol}** ({meaning}):", "", *table(["", *held], body)]
     return lines
 
 
@@ -225,10 +227,14 @@ def written(text: str, name: str, lines: list[str]) -> str:
 
 def pages() -> dict[Path, str]:
     """README.md and docs/results.md with the tables of what is kept; ValueError for a table that has no place there."""
+    runs, earlier = runs_of(KEPT / "released"), runs_of(KEPT / "earlier")
+    tasks = list(runs["idgenrec"][0].protocols)
+    real, stand_in = ([task for task in tasks if (task in STAND_IN) == is_one] for is_one in (False, True))
     parts = {
         "choices": choices(KEPT / "choices"), "ablations": ablations(KEPT / "ablations"),
-        "released": released(KEPT / "released"), "differences": differences(KEPT / "released"),
-        "summary": summary(KEPT / "released"),
+        "released": released(runs, real), "stand-in texts": released(runs, stand_in),
+        "differences": differences(runs, real), "differences, stand-in texts": differences(runs, stand_in),
+        "summary": summary(runs, real), "earlier": summary(earlier, list(earlier["idgenrec"][0].protocols)),
     }  # fmt: skip
     found = {page: page.read_text(encoding="utf-8") for page in PAGES}
     for name, lines in parts.items():
