@@ -95,6 +95,11 @@ class Foundation:
                 f"IDs of the form {self.ids.form} are not the generator's, so it has nothing to learn; give "
                 "--train-models recommender beside --ids.form"
             )
+        if self.ids.form != "generated" and self.teaching_steps:
+            raise ValueError(
+                f"IDs of the form {self.ids.form} are not the generator's, so it need not be taught; leave "
+                "--teaching-steps or --ids.form out"
+            )
         for name, least in (("users", 1), ("steps", 1), ("sample", 1), ("teaching_steps", 0), ("generator_steps", 0)):
             value = getattr(self, name)
             if value is not None and value < least:

@@ -40,6 +40,7 @@ CHANGEABLE = (
     "weight_decay",
     "clip_norm",
     "dropout",
+    "history_dropout",
     "warmup_share",
     "on_bad_step",
     "spike_factor",

@@ -62,6 +62,9 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     assert (config.generator_lr, config.teaching_lr, config.history_dropout) == (2e-4, 1e-3, 0.2)
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--steps", 0)
     assert status == 2 and "steps is 0; it must be at least 1" in wrong
+    words = ("--ids.form", "titles", "--train-models", "recommender", "--teaching-steps", 5)
+    status, _, wrong = idgenrec(*asked, "--out", tmp_path, *words)
+    assert status == 2 and "it need not be taught; leave --teaching-steps or --ids.form out" in wrong
 
 
 def test_the_untrained_model_is_judged_once_where_no_seed_changes_it(idgenrec, asked, tmp_path, monkeypatch):

@@ -46,6 +46,9 @@ def test_a_generator_that_writes_nothing_has_nothing_to_learn():
         PretrainConfig("shards", "out", ids=TITLES)
     schedule = dataclasses.replace(ScheduleConfig(), generator_epochs=0.0)
     assert PretrainConfig("shards", "out", ids=TITLES, schedule=schedule).ids.form == "titles"
+    taught = dataclasses.replace(schedule, teaching_steps=5)
+    with pytest.raises(ValueError, match=r"need not be taught; set schedule\.teaching_steps to 0"):
+        PretrainConfig("shards", "out", ids=TITLES, schedule=taught)
 
 
 def test_the_draft_of_a_title_is_the_title(small_model, tokenizer, items):
