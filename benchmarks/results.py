@@ -1,8 +1,7 @@
-"""Judged runs on real data, kept without anybody's data, and the tables that the documentation makes of them.
+"""The tables that the documentation makes of judged runs on real data.
 
-Enters: a report folder of `idgenrec zeroshot`, or what is kept. Leaves: `docs/results/NAME` with results.json and
-ranks.parquet; tables between the marks of README.md and docs/results.md. Must hold: no item text, ID or user's name is
-kept; every figure of a table is computed from kept ranks.
+Enters: what is kept of them (`kept.py`). Leaves: tables between the marks of README.md and docs/results.md. Must hold:
+every figure of a table is computed from kept ranks.
 
     python -m benchmarks.results keep NAME REPORT
     python -m benchmarks.results
@@ -12,62 +11,29 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from benchmarks.decoding import table
+from benchmarks.kept import KEPT, keep, runs_of
 from pretrain.metrics import per_user
-from zeroshot import published, results
+from zeroshot import published
 from zeroshot.blend import BLEND
-from zeroshot.compare import Judged, load_run
+from zeroshot.compare import Judged
 from zeroshot.pooled import against_peers
-from zeroshot.ranks import load_ranks, save_ranks
+from zeroshot.ranks import load_ranks
 from zeroshot.rows import COMPARED
 from zeroshot.stats import holm, paired_difference, paired_test
 from zeroshot.wording import p_text, signed_text
 
 ROOT = Path(__file__).parent.parent
-KEPT = ROOT / "docs" / "results"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
 SHOWN = ("untrained", "random", "popularity", "repeat", "tfidf-last", "tfidf-decayed", "text+popularity")
 """Whom the released recipe's table names, beside the model and its blend."""
 STAND_IN = ("Sports", "Instruments")
 """Sets whose texts are no item texts (words of IDs, words of reviews): never in one table with the others."""
 PROTOCOLS = {"all": "every item is ranked, as in the paper", "new": "without the items of the history"}
-
-
-def without_data(found: dict[str, Any]) -> dict[str, Any]:
-    """A results object without examples: no text, no ID, no name."""
-    emptied = {part: {task: type(held)() for task, held in found[part].items()} for part in ("users", "titles")}
-    return found | emptied | {"ids": {name: book | {"examples": []} for name, book in found["ids"].items()}}
-
-
-def numbered(ranks: pl.DataFrame) -> pl.DataFrame:
-    """The ranks of the users that the models judged. A user is its place among the judged names of the set: the same
-    in every report of one sample."""
-    judged = ranks.filter(recommender="idgenrec").select("task", "user").unique()
-    kept = ranks.join(judged, on=["task", "user"], how="semi", maintain_order="left")
-    return kept.with_columns(pl.col("user").rank("dense").over("task").cast(pl.Int64).cast(pl.String))
-
-
-def keep(name: str, report: Path) -> Path:
-    """Both files of a report into `docs/results/NAME`."""
-    folder = KEPT / name
-    folder.mkdir(parents=True, exist_ok=True)
-    results.save(without_data(results.load(report / "results.json")), folder / "results.json")
-    save_ranks(numbered(load_ranks(report / "ranks.parquet")), folder / "ranks.parquet")
-    return folder
-
-
-def runs_of(folder: Path) -> dict[str, list[Judged]]:
-    """The kept runs below a folder, in the order of their names, by model ("idgenrec" and its blend)."""
-    found: dict[str, list[Judged]] = {}
-    for path in sorted(file.parent for file in folder.glob("*/results.json")):
-        for run in load_run(path, path.name):
-            found.setdefault(run.model, []).append(run)
-    return found
 
 
 def metrics(ranks: pl.DataFrame, task: str, protocol: str) -> str | None:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from benchmarks import kept
 from benchmarks import results as tables
 from pretrain.metrics import hit_ratio
 from zeroshot import results
@@ -61,7 +62,7 @@ def test_what_is_kept_names_nobody_and_quotes_nothing():
 
 
 def test_keeping_a_report_numbers_users_by_their_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "KEPT", tmp_path / "kept")
+    monkeypatch.setattr(kept, "KEPT", tmp_path / "kept")
     source = sorted((tables.ROOT / "docs" / "results" / "choices").iterdir())[0]
     ranks = load_ranks(source / "ranks.parquet").with_columns(user=pl.lit("u") + pl.col("user").str.zfill(6))
     others = ranks.filter(recommender="popularity").with_columns(user=pl.col("user") + "-not-judged")
@@ -71,7 +72,7 @@ def test_keeping_a_report_numbers_users_by_their_place(tmp_path, monkeypatch):
     report.mkdir()
     save_ranks(pl.concat([ranks, others]), report / "ranks.parquet")
     results.save(found, report / "results.json")
-    folder = tables.keep("some", report)
+    folder = kept.keep("some", report)
     assert load_ranks(folder / "ranks.parquet").equals(load_ranks(source / "ranks.parquet"))
     assert "a title" not in (folder / "results.json").read_text()
 
