@@ -52,6 +52,7 @@ class Asked:
     repeats: Repeats
     blend_weight: float
     judge_precision: Precision
+    judge_users: int | None
     controls: tuple[Control, ...]
     baselines: tuple[str, ...]
 
@@ -134,7 +135,7 @@ def evaluate_config(asked: Asked, shards: Path, folder: Path, first: bool) -> Ev
     )
     return EvaluateConfig(
         str(folder / "run"), str(shards), str(folder / "report"), sample=asked.scale.sample,
-        search=asked.search, repeats=asked.repeats, blend_weight=asked.blend_weight,
+        max_users=asked.judge_users, search=asked.search, repeats=asked.repeats, blend_weight=asked.blend_weight,
         precision=asked.judge_precision, controls=controls, baselines=asked.baselines,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip

@@ -55,8 +55,14 @@ class Foundation:
     """Users of a pretraining category at most; none = as the size says."""
     steps: int | None = None
     """Optimiser steps of the recommender; none = as the size says."""
+    batch_size: int | None = None
+    """Samples of an optimiser step; none = as the size says."""
+    dropout: float | None = None
+    """Dropout of both models in training; none = as the size says."""
     sample: int | None = None
-    """Judged users of a data set; none = as the size says."""
+    """Users of a data set that models judge; none = as the size says."""
+    judge_users: int | None = None
+    """Users of a data set that everyone judges, baselines included, drawn by the seed; none = all."""
     lr: float = recipes.FOUNDATION_LR
     """Peak learning rate of the recommender, and of teaching the generator."""
     teaching_steps: int = 0
@@ -100,7 +106,15 @@ class Foundation:
                 f"IDs of the form {self.ids.form} are not the generator's, so it need not be taught; leave "
                 "--teaching-steps or --ids.form out"
             )
-        for name, least in (("users", 1), ("steps", 1), ("sample", 1), ("teaching_steps", 0), ("generator_steps", 0)):
+        for name, least in (
+            ("users", 1),
+            ("steps", 1),
+            ("sample", 1),
+            ("teaching_steps", 0),
+            ("generator_steps", 0),
+            ("batch_size", 1),
+            ("judge_users", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; it must be at least {least}")
@@ -110,6 +124,7 @@ class Foundation:
         asked = {
             "max_users": self.users, "steps": self.steps, "sample": self.sample,
             "teaching_steps": self.teaching_steps, "generator_steps": self.generator_steps,
+            "batch_size": self.batch_size, "dropout": self.dropout,
         }  # fmt: skip
         asked = {name: value for name, value in asked.items() if value is not None}
         return dataclasses.replace(recipes.SCALES[self.size], **asked)
@@ -131,5 +146,5 @@ class Foundation:
         return Asked(
             self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.from_scratch, self.lr,
             self.generator_lr, self.history_dropout, self.seeds, self.search, self.repeats, self.blend_weight,
-            self.judge_precision, self.controls, self.baselines,
+            self.judge_precision, self.judge_users, self.controls, self.baselines,
         )  # fmt: skip

@@ -82,7 +82,7 @@ class Scale:
 
 
 SCALES: dict[Size, Scale] = {
-    "full": Scale(30_000, None, None, 64, 32, 0.1),
+    "full": Scale(30_000, None, None, 64, 256, 0.1),
     "small": Scale(3_000, 300, 500, 32, 16, 0.0),
 }
 """full: the paper's cap, one epoch, everyone judged, for one large GPU. small: a sample of everything, for a machine

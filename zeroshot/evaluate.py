@@ -33,8 +33,8 @@ from zeroshot.judge import PROTOCOLS, Scope, judge, judge_blocks
 from zeroshot.tasks import Task
 
 ByProtocol = dict[Scope, Judged]
-BLOCK = 32
-"""Users per block: one call of the model."""
+BLOCK = {"cpu": 32, "cuda": 256}
+"""Users per block by the kind of device: one call of the model. A GPU waits for launches where they are few."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ def generative(
     """The same model before training where the name is "untrained", else the trained one ("idgenrec"; "untrained-ids"
     over a book of the untrained generator), over a book and the texts of its items, which histories consist of where
     the run's did."""
+    model = model_of(checkpoint, name)
     return GenerativeRecommender(
-        name, model_of(checkpoint, name), checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search,
+        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search, BLOCK[model.device.type],
         candidates=candidates, items=items, template=template, log_prior=log_prior, worth=worth,
         never_repeat=never_repeat,
     )  # fmt: skip
@@ -108,7 +109,7 @@ def judge_shared(
 
     `folder`: where finished blocks of a resumable recommender are kept (None: nowhere).
     """
-    blocks = Blocks.arrange(task, recommender, BLOCK)
+    blocks = Blocks.arrange(task, recommender, BLOCK[world.device.type])
     mine = world.blocks(len(blocks), 1)[::-1]  # the longest inputs first: too much for the memory is seen at once
     kept: dict[Scope, Kept | None] = dict.fromkeys(protocols)
     if folder is not None and isinstance(recommender, Resumable):

@@ -34,7 +34,7 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
 
     folder = Path(folder)
     module: Any = evaluate_module
-    module.BLOCK = 2
+    module.BLOCK = {"cpu": 2}
     trace = folder.with_name(f"{folder.name}.trace")
     halves: Any = judge.in_halves
 
