@@ -187,7 +187,9 @@ def ids(options: argparse.Namespace, setting: Setting, world: World) -> list[str
     items = setting.items.take(range(min(options.items, len(setting.items))))
     generator = on_device(model_of(options, setting), world.device)
     rows = []
-    make_book(generator, setting.tokenizer, items.take(range(64)), IdConfig(), world, Silent())  # warms up
+    make_book(
+        generator, setting.tokenizer, items.take(range(min(64, len(items)))), IdConfig(), world, Silent()
+    )  # warms up
     for size in (32, 256):
         started = wait(world)
         book, _ = make_book(generator, setting.tokenizer, items, IdConfig(block_size=size), world, Silent())

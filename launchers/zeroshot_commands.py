@@ -61,26 +61,47 @@ class Zeroshot(FromFile):
 
 @dataclass(frozen=True)
 class Report:
-    """Write report.html and report.md again from the results.json and ranks.parquet of a folder.
+    """Write report.html and report.md again from the results.json and ranks.parquet of a folder, or one report of
+    several folders: the data sets that the jobs of an array have judged.
 
-    In: the folder that `idgenrec zeroshot` wrote.
+    In: folders that `idgenrec zeroshot` wrote; several are of one checkpoint, judged alike on different data sets.
 
-    Out: report.html and report.md in that folder; no model is needed.
+    Out: report.html and report.md in that folder, or with --out all four files of the joined report; no model is
+    needed.
 
-    Example: idgenrec report --results runs/demo-001/report
+    Example: idgenrec report --results runs/first-report-Beauty runs/first-report-Toys --out runs/first-report
     """
 
-    results: str
-    """Folder with results.json and ranks.parquet."""
+    results: tuple[str, ...]
+    """Folder with results.json and ranks.parquet; several are joined."""
+    out: str | None = None
+    """Folder of the joined report; needed for several, refused for one."""
+
+    def __post_init__(self) -> None:
+        if not self.results:
+            raise ValueError("--results names no folder; give those that `idgenrec zeroshot` wrote")
+        if (len(self.results) > 1) != (self.out is not None):
+            raise ValueError("--out is the folder of a report joined from several: give both, or one folder alone")
+        if self.out is not None and Path(self.out).resolve() in [Path(folder).resolve() for folder in self.results]:
+            raise ValueError(f"--out {self.out} is one of the reports to join; give the joined one a folder of its own")
 
     def run(self) -> None:
         from launchers.console import Console
         from zeroshot import results
-        from zeroshot.ranks import load_ranks
+        from zeroshot.join import join
+        from zeroshot.ranks import load_ranks, save_ranks
         from zeroshot.report import write_report
 
-        folder = Path(self.results)
-        ranks = load_ranks(folder / "ranks.parquet")
+        folders = [Path(folder) for folder in self.results]
+        if self.out is None:
+            [folder] = folders
+            ranks, found = load_ranks(folder / "ranks.parquet"), results.load(folder / "results.json")
+        else:
+            folder = Path(self.out)
+            found, ranks = join(folders)
+            folder.mkdir(parents=True, exist_ok=True)
+            results.save(found, folder / "results.json")
+            save_ranks(ranks, folder / "ranks.parquet")
         console = Console()
-        page = write_report(results.load(folder / "results.json"), ranks, folder, console)[0]
+        page = write_report(found, ranks, folder, console)[0]
         console.result(str(page), file=str(page))

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from pretrain.fused import IGNORED
 
-ROWS, MOST = {"cpu": 8, "cuda": 64}, 8
-"""About so many rows a part, and parts at most. Each costs launches on a GPU, one more sum of gradients on a CPU."""
+ROWS, MOST = {"cpu": 8, "cuda": 256}, 8
+"""About so many rows a part, and parts at most. Each costs launches on a GPU, which is what a small model waits for
+there, and one more sum of gradients on a CPU."""
 MULTIPLE = {"cpu": 1, "cuda": 8}
 """Widths are rounded up to it: a GPU's attention wants aligned rows."""
 BOUNDS = 64

@@ -20,7 +20,7 @@ from shards.counters import generator as counter_generator
 from shards.manifest import Manifest
 from shards.tables import load_holdout, load_items
 
-BLOCK = 16
+BLOCK = {"cpu": 16, "cuda": 256}
 
 
 def validate(
@@ -34,13 +34,14 @@ def validate(
     """HR and NDCG at 5 and 10 over a seeded sample of `validation_users` users, shared out evenly over the
     categories."""
     members = manifest.train_members
+    block = BLOCK[world.device.type]
     quota = -(-config.schedule.validation_users // len(members))
     mine: list[tuple[int, list[float]]] = []
     for index, member in enumerate(members):
         holdout = load_holdout(config.shards, member)
         order = counter_generator(config.seed, "validation", member.name).permutation(len(holdout))
         users = np.sort(order[:quota])
-        chosen = users[world.blocks(len(users), BLOCK)]
+        chosen = users[world.blocks(len(users), block)]
         first = member.row_offset
         token_ids = book.token_ids[first : first + member.num_items]
         prior = prior_of(recommender, tokenizer, token_ids, config.prompt, config.search, world)
@@ -48,7 +49,7 @@ def validate(
             continue
         items = load_items(config.shards, manifest, member.name) if config.prompt.history == "texts" else None
         model = GenerativeRecommender(
-            member.name, recommender, tokenizer, token_ids, config.prompt, config.search, BLOCK, items=items,
+            member.name, recommender, tokenizer, token_ids, config.prompt, config.search, block, items=items,
             log_prior=prior,
         )  # fmt: skip
         ranking = model.rank([holdout.histories[user] for user in chosen], exclude_history=False)

@@ -157,7 +157,7 @@ def validate_on_ranks(world, config):
     from shards.tables import load_items
     from shards.tokenizer import load_tokenizer
 
-    validation.BLOCK = 2
+    validation.BLOCK = {"cpu": 2}
     ranked = []
     rank = validation.GenerativeRecommender.rank
 
