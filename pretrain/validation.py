@@ -20,7 +20,7 @@ from shards.counters import generator as counter_generator
 from shards.manifest import Manifest
 from shards.tables import load_holdout, load_items
 
-BLOCK = {"cpu": 16, "cuda": 256}
+BLOCK = {"cpu": 16, "cuda": 64}
 
 
 def validate(

@@ -33,7 +33,7 @@ from zeroshot.judge import PROTOCOLS, Scope, judge, judge_blocks
 from zeroshot.tasks import Task
 
 ByProtocol = dict[Scope, Judged]
-BLOCK = {"cpu": 32, "cuda": 256}
+BLOCK = {"cpu": 32, "cuda": 64}
 """Users per block by the kind of device: one call of the model. A GPU waits for launches where they are few."""
 
 
