@@ -134,8 +134,9 @@ def evaluate_config(asked: Asked, shards: Path, folder: Path, first: bool) -> Ev
         name for name in asked.controls if first or not (same and name == "untrained")
     )
     return EvaluateConfig(
-        str(folder / "run"), str(shards), str(folder / "report"), sample=asked.scale.sample,
-        max_users=asked.judge_users, search=asked.search, repeats=asked.repeats, blend_weight=asked.blend_weight,
+        str(folder / "run"), str(shards), str(folder / "report"),
+        sample=None if asked.judge_users else asked.scale.sample, max_users=asked.judge_users, search=asked.search,
+        repeats=asked.repeats, blend_weight=asked.blend_weight,
         precision=asked.judge_precision, controls=controls, baselines=asked.baselines,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip

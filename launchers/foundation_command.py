@@ -62,7 +62,8 @@ class Foundation:
     sample: int | None = None
     """Users of a data set that models judge; none = as the size says."""
     judge_users: int | None = None
-    """Users of a data set that everyone judges, baselines included, drawn by the seed; none = all."""
+    """Users of a data set that everyone judges, baselines included, instead of a sample for models; none = the size
+    says whom models judge, and baselines judge all."""
     lr: float = recipes.FOUNDATION_LR
     """Peak learning rate of the recommender, and of teaching the generator."""
     teaching_steps: int = 0
@@ -105,6 +106,10 @@ class Foundation:
             raise ValueError(
                 f"IDs of the form {self.ids.form} are not the generator's, so it need not be taught; leave "
                 "--teaching-steps or --ids.form out"
+            )
+        if self.sample is not None and self.judge_users is not None:
+            raise ValueError(
+                "--sample (for models alone) and --judge-users (for everyone) exclude each other; give one"
             )
         for name, least in (
             ("users", 1),

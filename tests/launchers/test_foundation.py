@@ -48,18 +48,27 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     scale, commands = recipes.SCALES["small"], []
     numbers = ("--users", 7, "--steps", 9, "--sample", 5, "--lr", 1e-3, "--from-scratch")
     numbers += ("--teaching-steps", 6, "--generator-steps", 0, "--generator-lr", 2e-4, "--history-dropout", 0.2)
+    numbers += ("--batch-size", 48, "--dropout", 0.3)
     with monkeypatch.context() as patch:
         patch.setattr(Foundation, "run", lambda self: commands.append(self))
         assert idgenrec(*asked, "--out", tmp_path, *numbers)[0] == 0
     [command] = commands
     assert command.scale() == dataclasses.replace(
-        scale, max_users=7, steps=9, sample=5, teaching_steps=6, generator_steps=0
+        scale, max_users=7, steps=9, sample=5, teaching_steps=6, generator_steps=0, batch_size=48, dropout=0.3
     )
     config = pretrain_config(command.asked(), tmp_path / "shards", tmp_path, 3, EngineConfig())
     assert config.recommender == recipes.SMALL_SHAPE and config.generator.start_from and config.recommender_lr == 1e-3
     assert config.seed == 3 and config.schedule.warmup_steps == 4 and config.schedule.recommender_steps == 5
     assert (config.schedule.teaching_steps, config.schedule.generator_steps) == (6, 0)
     assert (config.generator_lr, config.teaching_lr, config.history_dropout) == (2e-4, 1e-3, 0.2)
+    assert (config.batch_size, config.dropout) == (48, 0.3)
+    judged = evaluate_config(command.asked(), tmp_path, tmp_path, first=True)
+    assert (judged.sample, judged.max_users) == (5, None)
+    everyone = dataclasses.replace(command, sample=None, judge_users=40)
+    judged = evaluate_config(everyone.asked(), tmp_path, tmp_path, first=True)
+    assert (judged.sample, judged.max_users) == (None, 40)
+    status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--sample", 5, "--judge-users", 40)
+    assert status == 2 and "--sample (for models alone) and --judge-users (for everyone) exclude each other" in wrong
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--steps", 0)
     assert status == 2 and "steps is 0; it must be at least 1" in wrong
     words = ("--ids.form", "titles", "--train-models", "recommender", "--teaching-steps", 5)
