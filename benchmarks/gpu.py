@@ -12,8 +12,7 @@ Sections: train lists ids (all by default). It needs a GPU, for one to two minut
 import argparse
 import itertools
 import platform
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,120 +21,28 @@ import numpy as np
 import torch
 
 from benchmarks.decoding import table
+from benchmarks.gpu_train import model_of, steps_of, train, wait
 from benchmarks.peer_tries import DictTrie
 from benchmarks.training import Setting
-from launchers.recipes import SMALL_SHAPE
-from pretrain import parts
-from pretrain.batches import BatchMaker, TextBatch, text_batch
-from pretrain.config import EngineConfig, ModelConfig, PretrainConfig
+from pretrain.batches import text_batch
 from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
-from pretrain.engine import Engine
-from pretrain.feed import interaction_steps
-from pretrain.flops import batch_flops
 from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
-from pretrain.models import build_model, on_device
-from pretrain.objectives import RecommenderObjective
-from pretrain.prompts import PromptBuilder
+from pretrain.models import on_device
 from pretrain.reporter import Silent
-from pretrain.watch import known_peak
 from pretrain.world import World, joined_world
-from shards.stream import Stream
 from shards.tokenizer import EOS_ID
 
 SECTIONS = ("train", "lists", "ids")
-RATE, BEAM = 1e-4, 10
-
-
-def wait(world: World) -> float:
-    """The time, once the device has done what it was asked."""
-    if world.device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def model_of(options: argparse.Namespace, setting: Setting) -> Any:
-    start = ModelConfig(start_from=options.model) if options.model else SMALL_SHAPE
-    return build_model(start, setting.tokenizer, 0)
-
-
-def steps_of(setting: Setting, world: World, options: argparse.Namespace, batch: int) -> Iterator[list[TextBatch]]:
-    """Micro-batches of the stream, one to a step, in windows of like lengths."""
-    config = PretrainConfig(options.shards, "", batch_size=batch, micro_batch_size=batch, length_window=256)
-    stream = Stream(options.shards, setting.manifest, 0, length_window=256)
-    prompts = PromptBuilder(setting.tokenizer, config.prompt)
-    maker = BatchMaker(prompts, setting.book, setting.items, config.ids.item_text_tokens, 0)
-    found: Any = interaction_steps("recommender", stream, maker, stream.start(), config, world)
-    for _, micro_batches in found:
-        yield micro_batches
-
-
-def ours(options: argparse.Namespace, setting: Setting, world: World, batch: int, rows: int) -> Callable[[Any], None]:
-    """A step of the engine; `rows`: about so many rows a part."""
-    parts.ROWS[world.device.type] = rows
-    config = PretrainConfig(
-        options.shards, "", batch_size=batch, micro_batch_size=batch, engine=EngineConfig(precision="bf16")
-    )
-    objective = RecommenderObjective(on_device(model_of(options, setting), world.device))
-    engine = Engine(objective, config, world)
-    return lambda micro_batches: engine.step(micro_batches, RATE) and None
-
-
-def theirs(options: argparse.Namespace, setting: Setting, world: World) -> Callable[[Any], None]:
-    """A step as one writes it: Hugging Face's model and loss in autocast, torch's AdamW, clipping."""
-    model = on_device(model_of(options, setting), world.device).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
-
-    def step(micro_batches: Any) -> None:
-        batch = micro_batches[0].to(world.device)
-        with torch.autocast(world.device.type, torch.bfloat16):
-            loss = model(input_ids=batch.input_ids_BS, attention_mask=batch.mask_BS, labels=batch.labels_BT).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad()
-        loss.item()  # as a training loop prints it
-
-    return step
-
-
-def train(options: argparse.Namespace, setting: Setting, world: World) -> list[str]:
-    rows, peak = [], known_peak(world.device)
-    shape = model_of(options, setting).config
-    sides = [(batch, part) for batch in options.batches for part in (64, 1024)]
-    for batch, part in [*((batch, 0) for batch in options.batches), *sides]:
-        step = ours(options, setting, world, batch, part) if part else theirs(options, setting, world)
-        batches = list(itertools.islice(steps_of(setting, world, options, batch), options.steps + 5))
-        if world.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        for micro_batches in batches[:5]:
-            step(micro_batches)
-        started = wait(world)
-        for micro_batches in batches[5:]:
-            step(micro_batches)
-        seconds = wait(world) - started
-        flops = sum(batch_flops(micro[0], shape, shape) for micro in batches[5:]) / seconds
-        gigabytes = torch.cuda.max_memory_allocated() / 1e9 if world.device.type == "cuda" else 0.0
-        name = f"ours, about {part} rows a part" if part else "Hugging Face, autocast, AdamW"
-        rows.append([
-            name, f"{batch}", f"{options.steps / seconds:.1f}", f"{options.steps * batch / seconds:,.0f}",
-            f"{flops / 1e12:.1f}", f"{flops / peak / 1e12:.1%}" if peak else "", f"{gigabytes:.1f}",
-        ])  # fmt: skip
-        print(f"  {rows[-1]}", flush=True)
-    columns = ["", "batch", "steps/s", "samples/s", "model TFLOP/s", "of the peak", "GB"]
-    return [
-        "## Recommender steps", "",
-        f"bf16, {options.steps} steps after 5 that do not count, samples of {setting.members} in windows of like "
-        "lengths, optimiser included.", "",
-        *table(columns, rows),
-    ]  # fmt: skip
+BEAM = 10
 
 
 def lists(options: argparse.Namespace, setting: Setting, world: World) -> list[str]:
-    decoder_model = on_device(model_of(options, setting), world.device).to(torch.bfloat16).eval()
+    decoder_model: Any = on_device(model_of(options, setting), world.device).eval()
+    decoder_model.to(torch.bfloat16)
     decoder, ids = T5Decoder(decoder_model), [row.astype(np.int64) for row in setting.book.token_ids]
     trie, peer = Trie.build(ids, EOS_ID, decoder.vocab_size).to(world.device), DictTrie([row.tolist() for row in ids])
     batches = list(itertools.islice(steps_of(setting, world, options, 256), -(-options.users // 256)))
@@ -162,7 +69,7 @@ def lists(options: argparse.Namespace, setting: Setting, world: World) -> list[s
 
     few = min(32, len(prompts))
     sides: dict[str, tuple[int, Callable[[], None]]] = {f"Hugging Face, {few} at once": (few, lambda: generate(few))}
-    for size in (32, 256):
+    for size in (32, 64):
         for static in (True, False):
             what = "passes of one shape" if static else "live hypotheses alone"
             sides[f"ours, {size} at once, {what}"] = len(prompts), lambda size=size, static=static: search(size, static)
