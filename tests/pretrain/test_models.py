@@ -28,7 +28,8 @@ def logits(model):
 def test_save_and_load(small_model, tokenizer, tied, tmp_path):
     model = small_model(3)
     if not tied:
-        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+        head = torch.randn(model.lm_head.weight.shape, generator=torch.Generator().manual_seed(0))
+        model.lm_head.weight = torch.nn.Parameter(head)
         model.config.scale_decoder_outputs = False
     save_model(model, tokenizer, tmp_path / "model")
     loaded = load_model(str(tmp_path / "model"), tokenizer)
@@ -37,7 +38,8 @@ def test_save_and_load(small_model, tokenizer, tied, tmp_path):
     assert torch.equal(logits(loaded), logits(model))
     assert content_hash(loaded) == content_hash(model)
     plain = T5ForConditionalGeneration.from_pretrained(tmp_path / "model").eval()
-    torch.testing.assert_close(logits(plain), logits(model), atol=1e-6, rtol=1e-6, msg="anyone's gives the same")
+    # Logits of up to 15, and anyone's activation rounds after each of its operations.
+    torch.testing.assert_close(logits(plain), logits(model), atol=1e-5, rtol=1e-5)
     assert fingerprint(load_tokenizer(tmp_path / "model")) == fingerprint(tokenizer)
     again = tmp_path / "again"
     save_model(loaded, tokenizer, again)
