@@ -19,8 +19,8 @@ from benchmarks.decoding import table
 from benchmarks.kept import KEPT, keep, runs_of
 from pretrain.metrics import per_user
 from zeroshot import published
-from zeroshot.blend import BLEND
 from zeroshot.compare import Judged
+from zeroshot.config import POPULARITY_BLEND, TEXT_BLEND
 from zeroshot.pooled import against_peers
 from zeroshot.ranks import load_ranks
 from zeroshot.rows import COMPARED
@@ -53,14 +53,16 @@ def choices(folder: Path) -> list[str]:
     for model, runs in found.items():
         for run in runs:
             scoring = run.found["provenance"]["scoring"]
-            weight = scoring["blend_weight"] if model == BLEND else 0
+            weight = {TEXT_BLEND: scoring["blend_weight"], POPULARITY_BLEND: scoring.get("popularity_weight")}.get(
+                model, 0
+            )
             for task in run.protocols:
                 users = run.ranks.filter(task=task)["user"].n_unique()
                 own = [metrics(run.ranks, task, protocol) for protocol in PROTOCOLS]
                 values = (scoring["beam"], scoring["prior_weight"], scoring["length_penalty"], weight)
                 cells = [*(f"{value:g}" for value in values), scoring.get("precision", "fp32"), f"{users:,}"]
                 rows.append([run.name.split("/")[0], model, task, *cells, *map(str, own)])
-    peers = found[BLEND][0].peers
+    peers = found[TEXT_BLEND][0].peers
     for name in ("tfidf-last", "tfidf-decayed", "text+popularity"):
         for task in peers["task"].unique(maintain_order=True):
             part = peers.filter(task=task, recommender=name)
@@ -143,7 +145,7 @@ def released(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
 
 def summary(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
     """The released recipe in few columns: HR@10 over every item."""
-    shown = {"the model": "idgenrec", "with text and popularity": BLEND, "these two alone": "text+popularity",
+    shown = {"the model": "idgenrec", "with text and popularity": TEXT_BLEND, "these two alone": "text+popularity",
              "TF-IDF": "tfidf-decayed", "popularity": "popularity", "repeat": "repeat",
              "before training": "untrained"}  # fmt: skip
     rows = []

@@ -27,6 +27,7 @@ from launchers.export_command import Export
 from launchers.foundation_command import Foundation
 from launchers.ids_command import Ids
 from launchers.ids_config import IdsConfig
+from launchers.interpolate_command import Interpolate
 from launchers.jobs_command import Cancel, Jobs, Logs
 from launchers.launch_command import Launch, split
 from launchers.manual import DESCRIPTION, completion_words, first_page, version_lines
@@ -47,6 +48,7 @@ COMMANDS: dict[str, type] = {
     "foundation": Foundation,
     "ids": Ids,
     "book": Book,
+    "interpolate": Interpolate,
     "export": Export,
     "zeroshot": Zeroshot,
     "report": Report,

@@ -24,6 +24,7 @@ from pretrain.config import EngineConfig, Precision, PretrainConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.identity import differences
 from pretrain.ids.config import IdConfig
+from pretrain.interpolate import interpolate
 from pretrain.tracking import default_uri
 from shards.config import BuildConfig
 from shards.whole import write_whole
@@ -47,10 +48,12 @@ class Asked:
     lr: float
     generator_lr: float
     history_dropout: float
+    trained_share: float
     seeds: tuple[int, ...]
     search: SearchConfig
     repeats: Repeats
     blend_weight: float
+    popularity_weight: float
     judge_precision: Precision
     judge_users: int | None
     controls: tuple[Control, ...]
@@ -73,9 +76,12 @@ def run_foundation(asked: Asked, out: Path, processes: int, engine: EngineConfig
         if not judged(folder / "report"):
             console.line(f"seed {seed} ({number} of {len(asked.seeds)}): training -> {folder}/run")
             Pretrain(pretrain_config(asked, shards, folder, seed, engine), processes=processes).run()
+            judging = evaluate_config(asked, shards, folder, number == 1)
+            if asked.trained_share < 1:
+                judging = dataclasses.replace(judging, checkpoint=str(interpolate(folder / "run", asked.trained_share)))
             console.line(f"seed {seed}: zero-shot -> {folder}/report")
             try:
-                launch("zeroshot", dataclasses.asdict(evaluate_config(asked, shards, folder, number == 1)), processes)
+                launch("zeroshot", dataclasses.asdict(judging), processes)
             except RankFailed as error:
                 if error.status != AUDIT_FAILED:
                     raise
@@ -136,7 +142,7 @@ def evaluate_config(asked: Asked, shards: Path, folder: Path, first: bool) -> Ev
     return EvaluateConfig(
         str(folder / "run"), str(shards), str(folder / "report"),
         sample=None if asked.judge_users else asked.scale.sample, max_users=asked.judge_users, search=asked.search,
-        repeats=asked.repeats, blend_weight=asked.blend_weight,
+        repeats=asked.repeats, blend_weight=asked.blend_weight, popularity_weight=asked.popularity_weight,
         precision=asked.judge_precision, controls=controls, baselines=asked.baselines,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip

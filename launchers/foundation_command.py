@@ -75,6 +75,8 @@ class Foundation:
     """Peak learning rate of the generator."""
     history_dropout: float = 0.0
     """Share of the recommender's samples whose prompt leaves the history out; goes with --search.prior-weight."""
+    trained_share: float = 1.0
+    """Judge a recommender that keeps so much of what training changed; see `idgenrec interpolate --help`."""
     from_scratch: bool = False
     """Let the recommender start from random weights, as wide and deep as a T5 small, whatever the T5 is."""
     ids: IdConfig = field(default_factory=IdConfig)
@@ -86,6 +88,8 @@ class Foundation:
     """See `idgenrec zeroshot --help`."""
     blend_weight: float = 0.0
     """Judge the blend with text and popularity too; see `idgenrec zeroshot --help`."""
+    popularity_weight: float = 0.0
+    """Judge the blend with popularity and repeats, without text; see `idgenrec zeroshot --help`."""
     judge_precision: Precision = "fp32"
     """Of the recommender when it is judged; in training it is that of the engine."""
     controls: tuple[Control, ...] = ("untrained",)
@@ -111,6 +115,8 @@ class Foundation:
             raise ValueError(
                 "--sample (for models alone) and --judge-users (for everyone) exclude each other; give one"
             )
+        if not 0 <= self.trained_share <= 1:
+            raise ValueError(f"trained_share is {self.trained_share:g}; it must lie between 0 and 1")
         for name, least in (
             ("users", 1),
             ("steps", 1),
@@ -150,6 +156,7 @@ class Foundation:
 
         return Asked(
             self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.from_scratch, self.lr,
-            self.generator_lr, self.history_dropout, self.seeds, self.search, self.repeats, self.blend_weight,
-            self.judge_precision, self.judge_users, self.controls, self.baselines,
+            self.generator_lr, self.history_dropout, self.trained_share, self.seeds, self.search, self.repeats,
+            self.blend_weight, self.popularity_weight, self.judge_precision, self.judge_users, self.controls,
+            self.baselines,
         )  # fmt: skip

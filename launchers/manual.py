@@ -18,7 +18,7 @@ DESCRIPTION = "Pretrain and judge the IDGenRec foundation recommender: textual i
 GROUPS = {
     "to see it work": ("demo",),
     "data": ("shard",),
-    "training": ("pretrain", "foundation", "ids", "book", "export"),
+    "training": ("pretrain", "foundation", "ids", "book", "interpolate", "export"),
     "judging": ("zeroshot", "report", "compare", "recommend"),
     "other machines": ("launch", "jobs", "logs", "cancel"),
     "watching": ("doctor", "track"),

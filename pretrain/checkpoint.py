@@ -90,6 +90,17 @@ class Saver:
         return self._work is not None and self._work[2].done()
 
 
+def write_alone(final: Path, write: Callable[[Path], None]) -> Path:
+    """A checkpoint by this process alone, in place of one of that name; returns it."""
+    draft = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}.writing")
+    try:
+        draft.mkdir(parents=True)
+        _complete(draft, final, _write_and_hash(draft, write))
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return final
+
+
 def _write_and_hash(draft: Path, write: Callable[[Path], None]) -> dict[str, str]:
     own = draft / f".{uuid.uuid4().hex}"  # so that each rank knows which files are its own
     own.mkdir()

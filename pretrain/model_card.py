@@ -29,6 +29,7 @@ SETTINGS = {
     "warmup_share": "Share of a model's steps with rising learning rate, then linear decay",
     "weight_decay": "Weight decay (AdamW, decoupled)",
     "clip_norm": "Largest gradient norm",
+    "interpolated_share": "Share of what training changed in the recommender that is kept (weights interpolated)",
     "zero_stage": "DeepSpeed ZeRO stage",
     "seed": "Seed",
 }

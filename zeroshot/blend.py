@@ -1,9 +1,8 @@
-"""The blend: what the words, the popularity and the repeats of an unseen set say of an item, added to the model's
-scores.
+"""Blends: what an unseen set's popularity and repeats, and its words too, say of an item, added to the model's scores.
 
-Enters: the training-free recommender `text+popularity` and a weight. Leaves: what each item is worth after each
-history. Must hold: the model's own search finds the items (`pretrain/decoding/guide.py`); no target is read; what is
-blended is named so in every table, beside both of its parts.
+Enters: a training-free recommender and a weight. Leaves: what each item is worth after each history. Must hold: the
+model's own search finds the items (`pretrain/decoding/guide.py`); no target is read; what is blended is named so in
+every table, beside the pure model.
 """
 
 from __future__ import annotations
@@ -11,15 +10,22 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+from scipy import sparse
 
 from zeroshot.baselines.text_popularity import TextPopularity
+from zeroshot.config import TEXT_BLEND
 
-BLEND = "idgenrec+text+popularity"
-"""Its name in tables."""
+
+def expert_of(name: str, vectors: sparse.csr_matrix, training_histories: list[np.ndarray]) -> TextPopularity:
+    """Whom a blend adds: the baseline `text+popularity`, or the set's own prior, which reads no text: an item of the
+    history with the share of repeats, else any by its count."""
+    if name == TEXT_BLEND:
+        return TextPopularity(vectors, training_histories)
+    return TextPopularity(vectors, training_histories, text_weight=0.0, popularity_weight=1.0)
 
 
 class Blend:
-    """`weight` times the log-probability of an item by `text+popularity`: a product of two experts (Hinton 2002)."""
+    """`weight` times the log-probability of an item by the expert: a product of two experts (Hinton 2002)."""
 
     def __init__(self, expert: TextPopularity, weight: float) -> None:
         self.expert, self.weight = expert, weight

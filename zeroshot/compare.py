@@ -53,7 +53,7 @@ class Judged:
 
 
 def load_runs(folders: list[str]) -> list[Judged]:
-    """Every trained model of the report folders, and its blend with a text match where there is one.
+    """Every trained model of the report folders, and its blends where there are some.
 
     Raises:
         ValueError: fewer than two models, a folder named twice or without results, or one without a trained model.
@@ -71,7 +71,7 @@ def load_runs(folders: list[str]) -> list[Judged]:
 
 
 def load_run(path: Path, label: str) -> list[Judged]:
-    """The trained model of one report folder, and its blend with a text match if there is one; ValueError without."""
+    """The trained model of one report folder, and its blends; ValueError without."""
     found = results.load(path / "results.json")
     table = ranks_file.load_ranks(path / "ranks.parquet")
     trained = {row["recommender"]: row["kind"] in ("model", "blend") for row in found["rows"]}

@@ -14,6 +14,9 @@ AUDIT_FAILED = 3
 """Exit status: the results are written, but a check of the audit says that they cannot be believed."""
 Repeats = Literal["free", "observed"]
 Control = Literal["untrained", "untrained-ids"]
+POPULARITY_BLEND, TEXT_BLEND = "idgenrec+popularity", "idgenrec+text+popularity"
+"""The model together with what is known of the unseen set, by their names in tables."""
+BLENDS = (POPULARITY_BLEND, TEXT_BLEND)
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class EvaluateConfig:
     blend_weight: float = 0.0
     """Judge a blend too, `idgenrec+text+popularity`: so many times an item's log-probability by the baseline
     `text+popularity` is added to the model's scores, and the search looks ahead to it; 0 = no blend."""
+    popularity_weight: float = 0.0
+    """Judge a blend without text too, `idgenrec+popularity`: so many times an item's log-probability before anything is
+    read (an item of the history with the share of repeats, else any by its count in training histories of the unseen
+    set) is added to the model's scores; 0 = no such blend."""
     baselines: tuple[str, ...] = TRAINING_FREE
     """Whom the model is judged beside: random, popularity, repeat, neighbours, item-order, tfidf-last, tfidf-decayed,
     text+popularity; by request encoder-last, encoder-decayed, frozen-text (with --encoder) and sasrec (trained on the
@@ -74,11 +81,19 @@ class EvaluateConfig:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
         if self.sweep_users < 0:
             raise ValueError(f"sweep_users is {self.sweep_users}; give a number of users, or 0 for no sweeps")
-        if not (math.isfinite(self.blend_weight) and self.blend_weight >= 0):
-            raise ValueError(f"blend_weight is {self.blend_weight}; it must be a number of at least 0")
+        for name in ("blend_weight", "popularity_weight"):
+            weight = getattr(self, name)
+            if not (math.isfinite(weight) and weight >= 0):
+                raise ValueError(f"{name} is {weight}; it must be a number of at least 0")
         if self.max_users is not None and self.max_users < 1:
             raise ValueError(f"max_users is {self.max_users}; it must be at least 1")
         if self.sample is not None and self.sample < 1:
             raise ValueError(f"sample is {self.sample}; it must be at least 1 (2000 is the published one)")
         if self.sample is not None and self.max_users is not None:
             raise ValueError("sample (models alone) and max_users (everyone) exclude each other; give one")
+
+    @property
+    def blends(self) -> dict[str, float]:
+        """The blends that are asked for, and the weight of what is added to the model."""
+        weights = {POPULARITY_BLEND: self.popularity_weight, TEXT_BLEND: self.blend_weight}
+        return {name: weight for name, weight in weights.items() if weight}

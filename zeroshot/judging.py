@@ -20,11 +20,11 @@ from pretrain.world import World
 from shards.tables import ItemTable
 from zeroshot.audit import Check, merged
 from zeroshot.baseline_names import TRAINING_FREE, kind
-from zeroshot.baselines import BaselineContext, TextPopularity, build, item_vectors
+from zeroshot.baselines import BaselineContext, build, item_vectors
 from zeroshot.baselines.text_popularity import repeats_itself
-from zeroshot.blend import BLEND, Blend
+from zeroshot.blend import Blend, expert_of
 from zeroshot.blocks import FOLDER
-from zeroshot.config import EvaluateConfig
+from zeroshot.config import BLENDS, EvaluateConfig
 from zeroshot.evaluate import ByProtocol, Checkpoint, generative, judge_baselines, judge_shared, model_of, task_book
 from zeroshot.interface import Judged, Recommender
 from zeroshot.judge import PROTOCOLS
@@ -79,7 +79,7 @@ class Bench:
         """Everyone on one task."""
         result, book = TaskResult(), self.book(task.what.dataset, items)
         sampled = task.for_models
-        names = ("idgenrec", *([BLEND] if self.config.blend_weight else []), *self.config.controls)
+        names = ("idgenrec", *self.config.blends, *self.config.controls)
         models = {name: self._judge_model(name, sampled, items, result) for name in names}
         baselines = self._judge_baselines(task, result)
         for who, users, found in (("models", sampled, models), ("baselines", task, baselines)):
@@ -99,9 +99,9 @@ class Bench:
 
         def make(other: Task) -> Recommender:
             worth = None
-            if name == BLEND:
-                expert = TextPopularity(item_vectors(other.texts), other.training_histories)
-                worth = Blend(expert, self.config.blend_weight)
+            if name in BLENDS:
+                expert = expert_of(name, item_vectors(other.texts), other.training_histories)
+                worth = Blend(expert, self.config.blends[name])
             return generative(
                 self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, worth=worth,
                 never_repeat=self._never_repeat(other),
@@ -109,7 +109,7 @@ class Bench:
 
         model = make(task)
         result.checks.append(permutation_check(task, model, make, AUDITED_USERS))
-        result.kinds[name] = {"idgenrec": "model", BLEND: "blend"}.get(name, "control")
+        result.kinds[name] = "model" if name == "idgenrec" else "blend" if name in BLENDS else "control"
         return judge_shared(
             task, model, self.world,
             lambda done, total: self.reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
@@ -120,8 +120,8 @@ class Bench:
         return self.config.repeats == "observed" and not repeats_itself(task.training_histories)
 
     def _log_prior(self, name: str, dataset: str, book: Book) -> list[np.ndarray] | None:
-        """Of a recommender over a book, computed once; the blend has the model's."""
-        key = ("idgenrec" if name == BLEND else name), dataset
+        """Of a recommender over a book, computed once; a blend has the model's."""
+        key = ("idgenrec" if name in BLENDS else name), dataset
         if key not in self._priors:
             model, checkpoint = model_of(self.checkpoint, name), self.checkpoint
             self._priors[key] = prior_of(

@@ -44,7 +44,8 @@ def provenance(
         "training_manifest_sha256": state["manifest_sha256"],
         **recipe(state["config"], state["manifest_sha256"]),
         "scoring": asdict(config.search)
-        | {"blend_weight": config.blend_weight, "repeats": config.repeats, "precision": config.precision},
+        | {"blend_weight": config.blend_weight, "popularity_weight": config.popularity_weight}
+        | {"repeats": config.repeats, "precision": config.precision},
         "seed": config.seed,
     }
 

@@ -1,4 +1,4 @@
-"""`results.json`, version 2: what an evaluation found, as one checked JSON object.
+"""`results.json`, version 3: what an evaluation found, as one checked JSON object.
 
 Enters: provenance, tasks, rows, comparisons, segments, sweeps, audit, IDs, users, curves. Leaves: the object and the
 file. What must hold: with `ranks.parquet` beside it, it is all that a report shows of a run; a file of another version

@@ -17,8 +17,9 @@ from zeroshot.stats import bootstrap_interval, effect_size, holm, paired_differe
 COMPARED = ("HR@10", "NDCG@10")
 USERS = ("all", "new_target")
 KINDS = ("model", "blend", "control", "baseline", "supervised")
-"""A blend is the model and a text match together. A control is the model with something taken away (its training); it
-is compared like a model and claims nothing. A supervised baseline was trained on the unseen set itself."""
+"""A blend is the model together with what is known of the unseen set. A control is the model with something taken away
+(its training); it is compared like a model and claims nothing. A supervised baseline was trained on the unseen set
+itself."""
 OPPONENTS = {
     "model": ("control", "baseline", "supervised"),
     "blend": ("model", "control", "baseline", "supervised"),

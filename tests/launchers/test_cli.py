@@ -12,8 +12,8 @@ from launchers import cli
 
 ROOT = Path(cli.__file__).resolve().parent.parent
 COMMANDS = (
-    "demo", "shard", "pretrain", "ids", "book", "export", "zeroshot", "report", "track", "compare", "recommend",
-    "launch", "jobs", "cancel", "logs", "doctor",
+    "demo", "shard", "pretrain", "ids", "book", "interpolate", "export", "zeroshot", "report", "track", "compare",
+    "recommend", "launch", "jobs", "cancel", "logs", "doctor",
 )  # fmt: skip
 
 

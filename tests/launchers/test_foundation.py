@@ -19,7 +19,8 @@ def asked(shard_folder, small_model, tokenizer, tmp_path_factory):
     save_model(small_model(7), tokenizer, t5)
     return [
         "foundation", "--train", raw / "Garden", raw / "Kitchen", "--test", raw / "Gifts", "--t5", t5,
-        "--size", "small", "--search.prior-weight", "0.5", "--blend-weight", "1", "--repeats", "observed",
+        "--size", "small", "--search.prior-weight", "0.5", "--blend-weight", "1", "--popularity-weight", "2",
+        "--repeats", "observed", "--trained-share", "0.75",
     ]  # fmt: skip
 
 
@@ -71,6 +72,8 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     assert status == 2 and "--sample (for models alone) and --judge-users (for everyone) exclude each other" in wrong
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--steps", 0)
     assert status == 2 and "steps is 0; it must be at least 1" in wrong
+    status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--trained-share", 1.5)
+    assert status == 2 and "trained_share is 1.5; it must lie between 0 and 1" in wrong
     words = ("--ids.form", "titles", "--train-models", "recommender", "--teaching-steps", 5)
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, *words)
     assert status == 2 and "it need not be taught; leave --teaching-steps or --ids.form out" in wrong
@@ -97,8 +100,10 @@ def test_one_command_builds_trains_and_judges_and_goes_on_where_it_was(idgenrec,
     assert "idgenrec+text+popularity" in said and "untrained" in said
     results = json.loads((out / "seed-0" / "report" / "results.json").read_text())
     rows = {row["recommender"]: row for row in results["rows"] if row["protocol"] == "all"}
-    assert rows["idgenrec+text+popularity"]["kind"] == "blend" and rows["idgenrec"]["num_users"] == 4
+    assert rows["idgenrec+text+popularity"]["kind"] == rows["idgenrec+popularity"]["kind"] == "blend"
+    assert rows["idgenrec"]["num_users"] == 4
     checkpoints = sorted((out / "seed-0" / "run" / "checkpoints").iterdir())
+    assert results["provenance"]["checkpoint"] == checkpoints[0].name == "interpolated-0.75"
     before = (out / "seed-0" / "report" / "results.json").stat().st_mtime_ns
     books = {path.name: path.stat().st_mtime_ns for path in (out / "books").iterdir()}
     status, said, wrong = idgenrec(*asked, "--seeds", 0, 1, "--out", out)

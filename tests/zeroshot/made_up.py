@@ -74,7 +74,14 @@ def provenance(seed: int = 0, recipe: str = "cd") -> dict[str, Any]:
         "config_sha256": f"{seed:064x}",
         "recipe_sha256": recipe * 32,
         "training_seed": seed,
-        "scoring": {"beam": 20, "prior_weight": 0.0, "blend_weight": 0.0, "repeats": "free", "precision": "fp32"},
+        "scoring": {
+            "beam": 20,
+            "prior_weight": 0.0,
+            "blend_weight": 0.0,
+            "popularity_weight": 0.0,
+            "repeats": "free",
+            "precision": "fp32",
+        },
         "seed": 0,
     }
 

@@ -1,12 +1,14 @@
 """The blend: what text, popularity and repeats add to the model's scores."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from zeroshot.baselines import TextPopularity, TfidfDecayed, item_vectors
 from zeroshot.baselines.text_popularity import LEAST, repeat_share, repeats_itself
-from zeroshot.blend import Blend
-from zeroshot.config import EvaluateConfig
+from zeroshot.blend import Blend, expert_of
+from zeroshot.config import BLENDS, POPULARITY_BLEND, TEXT_BLEND, EvaluateConfig
 
 TEXTS = ["blue ball rubber", "red ball rubber", "garden hose", "garden rake", "blue hose"]
 TRAINING = [np.array([0, 1, 2]), np.array([3, 1]), np.array([1]), np.array([4, 1, 3])]
@@ -74,7 +76,28 @@ def test_another_weight_text_or_history_is_another_recommender():
     assert others[0].identity() == Blend(expert(), 1.0).identity()
 
 
+def test_without_text_an_item_counts_by_its_share_or_as_a_repeat():
+    log_probs_NI = expert_of(POPULARITY_BLEND, item_vectors(TEXTS), TRAINING).log_probs(HISTORIES)
+    counts_I = np.array([1, 4, 1, 2, 1]) + 1.0
+    repeats = 0.5 / 4  # no training history of two items or more ends in a repeat
+    share_I = (1.0 - repeats) * counts_I / counts_I[1:].sum()
+    np.testing.assert_allclose(np.exp(log_probs_NI[0]), [repeats, *share_I[1:]])
+    other_texts = expert_of(POPULARITY_BLEND, item_vectors(TEXTS[::-1]), TRAINING)
+    np.testing.assert_array_equal(other_texts.log_probs(HISTORIES), log_probs_NI, "no text is read")
+    np.testing.assert_array_equal(
+        expert_of(TEXT_BLEND, item_vectors(TEXTS), TRAINING).log_probs(HISTORIES), expert().log_probs(HISTORIES)
+    )
+
+
+def test_the_blends_that_are_asked_for():
+    asked = EvaluateConfig("run", "shards", "out", blend_weight=2.0, popularity_weight=0.5)
+    assert asked.blends == {POPULARITY_BLEND: 0.5, TEXT_BLEND: 2.0} and tuple(asked.blends) == BLENDS
+    assert EvaluateConfig("run", "shards", "out").blends == {}
+
+
 @pytest.mark.parametrize("weight", [-1.0, float("nan")])
-def test_a_weight_that_makes_no_sense_is_refused(weight):
-    with pytest.raises(ValueError, match=r"blend_weight is .*; it must be a number of at least 0"):
-        EvaluateConfig("run", "shards", "out", blend_weight=weight)
+@pytest.mark.parametrize("name", ["blend_weight", "popularity_weight"])
+def test_a_weight_that_makes_no_sense_is_refused(name, weight):
+    values: dict[str, Any] = {name: weight}
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be a number of at least 0"):
+        EvaluateConfig("run", "shards", "out", **values)
