@@ -53,22 +53,21 @@ def choices(folder: Path) -> list[str]:
     for model, runs in found.items():
         for run in runs:
             scoring = run.found["provenance"]["scoring"]
-            weight = {TEXT_BLEND: scoring["blend_weight"], POPULARITY_BLEND: scoring.get("popularity_weight")}.get(
-                model, 0
-            )
+            blends = {TEXT_BLEND: scoring["blend_weight"], POPULARITY_BLEND: scoring.get("popularity_weight")}
+            share = run.found["provenance"]["checkpoint"].partition("interpolated-")[2] or "1"
             for task in run.protocols:
                 users = run.ranks.filter(task=task)["user"].n_unique()
                 own = [metrics(run.ranks, task, protocol) for protocol in PROTOCOLS]
-                values = (scoring["beam"], scoring["prior_weight"], scoring["length_penalty"], weight)
-                cells = [*(f"{value:g}" for value in values), scoring.get("precision", "fp32"), f"{users:,}"]
+                values = (scoring["beam"], scoring["prior_weight"], scoring["length_penalty"], blends.get(model, 0))
+                cells = [share, *(f"{value:g}" for value in values), scoring.get("precision", "fp32"), f"{users:,}"]
                 rows.append([run.name.split("/")[0], model, task, *cells, *map(str, own)])
     peers = found[TEXT_BLEND][0].peers
     for name in ("tfidf-last", "tfidf-decayed", "text+popularity"):
         for task in peers["task"].unique(maintain_order=True):
             part = peers.filter(task=task, recommender=name)
             own = [str(metrics(part, task, protocol)) for protocol in PROTOCOLS]
-            rows.append(["", name, task, *[""] * 5, f"{part['user'].n_unique():,}", *own])
-    scoring = ["beam", "prior weight", "length penalty", "blend weight", "precision"]
+            rows.append(["", name, task, *[""] * 6, f"{part['user'].n_unique():,}", *own])
+    scoring = ["trained share", "beam", "prior weight", "length penalty", "blend weight", "precision"]
     columns = ["run", "recommender", "held out", *scoring, "users", *PROTOCOLS]
     return table(columns, list(map(list, dict.fromkeys(map(tuple, rows)))))
 
@@ -145,9 +144,9 @@ def released(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
 
 def summary(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
     """The released recipe in few columns: HR@10 over every item."""
-    shown = {"the model": "idgenrec", "with text and popularity": TEXT_BLEND, "these two alone": "text+popularity",
-             "TF-IDF": "tfidf-decayed", "popularity": "popularity", "repeat": "repeat",
-             "before training": "untrained"}  # fmt: skip
+    shown = {"the model": "idgenrec", "with popularity": POPULARITY_BLEND, "with text and popularity": TEXT_BLEND,
+             "these two alone": "text+popularity", "TF-IDF": "tfidf-decayed", "popularity": "popularity",
+             "repeat": "repeat", "before training": "untrained"}  # fmt: skip
     rows = []
     for task in tasks:
         cells = [*(metrics(ranks_of(runs, name), task, "all") or "–" for name in shown.values()), of_paper(task)]
@@ -183,15 +182,15 @@ def differences(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
     return lines
 
 
-def beside_released(runs: dict[str, list[Judged]], other: dict[str, list[Judged]]) -> list[str]:
-    """Another run of the recipe beside the released seeds, on the same users: HR@10 of `all`, and the paired difference
-    with interval and p value, uncorrected."""
+def beside(reference: dict[str, list[Judged]], other: dict[str, list[Judged]], names: tuple[str, str]) -> list[str]:
+    """The seeds of one recipe beside those of another, on the same users: HR@10 of `all`, and the paired difference of
+    the second from the first with interval and p value, uncorrected."""
     rows = []
-    for model in other:
+    for model in (model for model in other if model in reference):
         for task in other[model][0].protocols:
-            mine, theirs = (
+            theirs, mine = (
                 np.mean([hits_of(run.ranks, task, "all", model) for run in found[model]], axis=0)
-                for found in (other, runs)
+                for found in (reference, other)
             )
             mean, low, high = paired_difference(mine, theirs, 0)
             p = paired_test(mine, theirs, 0)
@@ -199,7 +198,7 @@ def beside_released(runs: dict[str, list[Judged]], other: dict[str, list[Judged]
                 f"{task}, {model}", f"{theirs.mean():.4f}", f"{mine.mean():.4f}",
                 f"{signed_text(mean)} ({signed_text(low)} to {signed_text(high)}), p {p_text(float(p))}",
             ])  # fmt: skip
-    return table(["", "released, 9,600 samples", "one GPU, 115,200 samples", "difference"], rows)
+    return table(["", *names, "difference"], rows)
 
 
 def written(text: str, name: str, lines: list[str]) -> str:
@@ -221,8 +220,8 @@ def pages() -> dict[Path, str]:
         "choices": choices(KEPT / "choices"), "ablations": ablations(KEPT / "ablations"),
         "released": released(runs, real), "stand-in texts": released(runs, stand_in),
         "differences": differences(runs, real), "differences, stand-in texts": differences(runs, stand_in),
-        "summary": summary(runs, real), "earlier": summary(earlier, list(earlier["idgenrec"][0].protocols)),
-        "gpu": beside_released(runs, runs_of(KEPT / "gpu")),
+        "summary": summary(runs, real), "earlier": beside(earlier, runs, ("all of the change", "0.7 of it, released")),
+        "gpu": beside(earlier, runs_of(KEPT / "gpu"), ("two cores, 9,600 samples", "one GPU, 115,200 samples")),
     }  # fmt: skip
     found = {page: page.read_text(encoding="utf-8") for page in PAGES}
     for name, lines in parts.items():

@@ -53,6 +53,9 @@ class Recommend:
     prior_weight: float | None = None
     """Share of an ID's log-probability without a history that is taken off its score; none = as the run searched. Once
     a call, each item's is computed."""
+    popularity_weight: float = 0.0
+    """Weight of what the histories show of popularity and repeats, which is added to the score; see `idgenrec
+    zeroshot --help`."""
     book: str | None = None
     """ID book of an earlier call: its items keep their IDs, the others get one."""
     save_book: str | None = None
@@ -93,7 +96,7 @@ class Recommend:
                 os.replace(draft, saved)
                 discard(journal)
                 console.line(f"ID book: {saved}")
-            found = list(recommend(models, items, book, histories, self.top, self.new, console))
+            found = list(recommend(models, items, book, histories, self.top, self.new, console, self.popularity_weight))
         lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in found)
         if self.out is None:
             sys.stdout.write(lines)
@@ -108,6 +111,8 @@ class Recommend:
             raise ValueError(f"--top is {self.top}; the catalogue has {num_items:,} items, so give 1 to {num_items:,}")
         if self.prior_weight is not None and not math.isfinite(self.prior_weight):
             raise ValueError(f"--prior-weight is {self.prior_weight}; it must be a number")
+        if not (math.isfinite(self.popularity_weight) and self.popularity_weight >= 0):
+            raise ValueError(f"--popularity-weight is {self.popularity_weight}; it must be a number of at least 0")
         for option, name in (("--out", self.out), ("--save-book", self.save_book)):
             if name is not None and not Path(name).resolve().parent.is_dir():
                 raise ValueError(f"no folder {Path(name).resolve().parent} for {option} {name}; make it first")

@@ -13,15 +13,17 @@ import numpy as np
 from scipy import sparse
 
 from zeroshot.baselines.text_popularity import TextPopularity
+from zeroshot.baselines.tfidf import item_vectors
 from zeroshot.config import TEXT_BLEND
 
 
-def expert_of(name: str, vectors: sparse.csr_matrix, training_histories: list[np.ndarray]) -> TextPopularity:
+def expert_of(name: str, texts: list[str], training_histories: list[np.ndarray]) -> TextPopularity:
     """Whom a blend adds: the baseline `text+popularity`, or the set's own prior, which reads no text: an item of the
-    history with the share of repeats, else any by its count."""
+    history with the share of repeats, else any by its count plus one."""
     if name == TEXT_BLEND:
-        return TextPopularity(vectors, training_histories)
-    return TextPopularity(vectors, training_histories, text_weight=0.0, popularity_weight=1.0)
+        return TextPopularity(item_vectors(texts), training_histories)
+    no_words = sparse.csr_matrix((len(texts), 1))
+    return TextPopularity(no_words, training_histories, text_weight=0.0, popularity_weight=1.0)
 
 
 class Blend:

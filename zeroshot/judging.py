@@ -20,7 +20,7 @@ from pretrain.world import World
 from shards.tables import ItemTable
 from zeroshot.audit import Check, merged
 from zeroshot.baseline_names import TRAINING_FREE, kind
-from zeroshot.baselines import BaselineContext, build, item_vectors
+from zeroshot.baselines import BaselineContext, build
 from zeroshot.baselines.text_popularity import repeats_itself
 from zeroshot.blend import Blend, expert_of
 from zeroshot.blocks import FOLDER
@@ -100,7 +100,7 @@ class Bench:
         def make(other: Task) -> Recommender:
             worth = None
             if name in BLENDS:
-                expert = expert_of(name, item_vectors(other.texts), other.training_histories)
+                expert = expert_of(name, other.texts, other.training_histories)
                 worth = Blend(expert, self.config.blends[name])
             return generative(
                 self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, worth=worth,

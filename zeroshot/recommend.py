@@ -30,6 +30,8 @@ from pretrain.reporter import Reporter
 from pretrain.world import World
 from shards.tables import ItemTable
 from shards.tokenizer import load_tokenizer
+from zeroshot.blend import Blend, expert_of
+from zeroshot.config import POPULARITY_BLEND
 from zeroshot.own_catalogue import Histories
 
 CALL = 32
@@ -100,15 +102,20 @@ def book_of(models: Models, items: ItemTable, old: Path | None, journal: Path | 
 
 def recommend(
     models: Models, items: ItemTable, book: Book, histories: Histories, top: int, new: bool,
-    reporter: Reporter,
+    reporter: Reporter, popularity_weight: float = 0.0,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """One object per user, in their order: `user` and `items`, each with item, id, score (the sum of its ID's
     log-probabilities, less the share of the prior) and text, the best first. `new`: without the items of the history; a
-    list is shorter than `top` where nothing else may be listed."""
+    list is shorter than `top` where nothing else may be listed. `popularity_weight`: that of what the histories
+    themselves show of popularity and repeats, added to the score."""
     search = replace(models.search, beam=max(models.search.beam, top), list_length=top)
+    worth = None
+    if popularity_weight:
+        worth = Blend(expert_of(POPULARITY_BLEND, items.texts, histories.rows), popularity_weight)
     model = GenerativeRecommender(
-        "recommend", models.recommender, models.tokenizer, book.token_ids, models.prompt, search, CALL, items=items
-    )
+        "recommend", models.recommender, models.tokenizer, book.token_ids, models.prompt, search, CALL, items=items,
+        worth=worth,
+    )  # fmt: skip
     for first in range(0, len(histories.users), CALL):
         users = histories.users[first : first + CALL]
         ranking = model.rank(histories.rows[first : first + CALL], exclude_history=new)

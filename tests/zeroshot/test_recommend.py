@@ -10,6 +10,8 @@ import torch
 
 from pretrain.export import export
 from pretrain.reporter import SILENT
+from zeroshot.blend import expert_of
+from zeroshot.config import POPULARITY_BLEND
 from zeroshot.own_catalogue import item_table, read_histories, read_items
 from zeroshot.recommend import book_of, load_models, recommend
 
@@ -135,6 +137,21 @@ def test_lists_hold_real_items_their_ids_and_texts(models, catalogue):
     for entry, rows in zip(recommend(models, items, book, histories, 30, True, SILENT), histories.rows, strict=True):
         listed = {found["item"] for found in entry["items"]}
         assert listed == set(items.items) - {items.items[row] for row in rows}, "all but the history"
+
+
+def test_what_the_histories_show_counts_by_its_weight(models, catalogue):
+    items, histories = catalogue
+    book = book_of(models, items, None, None, SILENT)
+    prior_NI = expert_of(POPULARITY_BLEND, items.texts, histories.rows).log_probs(histories.rows)
+
+    def scores(weight):
+        lists = recommend(models, items, book, histories, len(items.items), False, SILENT, weight)
+        return [{items.items.index(one["item"]): one["score"] for one in entry["items"]} for entry in lists]
+
+    for with_prior, plain, prior_I in zip(scores(2.0), scores(0.0), prior_NI, strict=True):
+        assert len(with_prior) == len(items.items)
+        for row, score in with_prior.items():
+            assert score == pytest.approx(plain[row] + 2.0 * prior_I[row], abs=1e-3)
 
 
 def test_new_items_get_ids_and_the_others_keep_theirs(models, catalogue, tmp_path):
