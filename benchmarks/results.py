@@ -53,7 +53,7 @@ def choices(folder: Path) -> list[str]:
     for model, runs in found.items():
         for run in runs:
             scoring = run.found["provenance"]["scoring"]
-            blends = {TEXT_BLEND: scoring["blend_weight"], POPULARITY_BLEND: scoring.get("popularity_weight")}
+            blends = {TEXT_BLEND: scoring.get("blend_weight"), POPULARITY_BLEND: scoring.get("popularity_weight")}
             share = run.found["provenance"]["checkpoint"].partition("interpolated-")[2] or "1"
             for task in run.protocols:
                 users = run.ranks.filter(task=task)["user"].n_unique()
@@ -144,9 +144,9 @@ def released(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
 
 def summary(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
     """The released recipe in few columns: HR@10 over every item."""
-    shown = {"the model": "idgenrec", "with popularity": POPULARITY_BLEND, "with text and popularity": TEXT_BLEND,
-             "these two alone": "text+popularity", "TF-IDF": "tfidf-decayed", "popularity": "popularity",
-             "repeat": "repeat", "before training": "untrained"}  # fmt: skip
+    shown = {"the model": "idgenrec", "with text and popularity": TEXT_BLEND, "these two alone": "text+popularity",
+             "TF-IDF": "tfidf-decayed", "popularity": "popularity", "repeat": "repeat",
+             "before training": "untrained"}  # fmt: skip
     rows = []
     for task in tasks:
         cells = [*(metrics(ranks_of(runs, name), task, "all") or "–" for name in shown.values()), of_paper(task)]
@@ -184,13 +184,15 @@ def differences(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
 
 def beside(reference: dict[str, list[Judged]], other: dict[str, list[Judged]], names: tuple[str, str]) -> list[str]:
     """The seeds of one recipe beside those of another, on the same users: HR@10 of `all`, and the paired difference of
-    the second from the first with interval and p value, uncorrected."""
+    the second from the first with interval and p value, uncorrected. A blend that the first has not stands beside its
+    model."""
     rows = []
-    for model in (model for model in other if model in reference):
+    for model in other:
+        peer = model if model in reference else "idgenrec"
         for task in other[model][0].protocols:
             theirs, mine = (
-                np.mean([hits_of(run.ranks, task, "all", model) for run in found[model]], axis=0)
-                for found in (reference, other)
+                np.mean([hits_of(run.ranks, task, "all", run.model) for run in seeds], axis=0)
+                for seeds in (reference[peer], other[model])
             )
             mean, low, high = paired_difference(mine, theirs, 0)
             p = paired_test(mine, theirs, 0)
@@ -220,8 +222,9 @@ def pages() -> dict[Path, str]:
         "choices": choices(KEPT / "choices"), "ablations": ablations(KEPT / "ablations"),
         "released": released(runs, real), "stand-in texts": released(runs, stand_in),
         "differences": differences(runs, real), "differences, stand-in texts": differences(runs, stand_in),
-        "summary": summary(runs, real), "earlier": beside(earlier, runs, ("all of the change", "0.7 of it, released")),
-        "gpu": beside(earlier, runs_of(KEPT / "gpu"), ("two cores, 9,600 samples", "one GPU, 115,200 samples")),
+        "summary": summary(runs, real), "earlier": summary(earlier, list(earlier["idgenrec"][0].protocols)),
+        "gpu": beside(runs, runs_of(KEPT / "gpu"), ("released, 9,600 samples", "one GPU, 115,200 samples")),
+        "share": beside(runs, runs_of(KEPT / "share"), ("released", "0.7 of the change, one seed")),
     }  # fmt: skip
     found = {page: page.read_text(encoding="utf-8") for page in PAGES}
     for name, lines in parts.items():
