@@ -17,6 +17,7 @@ import polars as pl
 
 from benchmarks.decoding import table
 from benchmarks.kept import KEPT, keep, runs_of
+from benchmarks.results_curve import curve
 from pretrain.metrics import per_user
 from zeroshot import published
 from zeroshot.compare import Judged
@@ -225,6 +226,7 @@ def pages() -> dict[Path, str]:
         "summary": summary(runs, real), "earlier": summary(earlier, list(earlier["idgenrec"][0].protocols)),
         "gpu": beside(runs, runs_of(KEPT / "gpu"), ("released, 9,600 samples", "one GPU, 115,200 samples")),
         "share": beside(runs, runs_of(KEPT / "share"), ("released", "0.7 of the change, one seed")),
+        "curve": curve(KEPT / "curve"),
     }  # fmt: skip
     found = {page: page.read_text(encoding="utf-8") for page in PAGES}
     for name, lines in parts.items():
