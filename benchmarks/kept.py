@@ -9,8 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from pretrain.metrics import per_user
 from zeroshot import results
 from zeroshot.compare import Judged, load_run
 from zeroshot.ranks import load_ranks, save_ranks
@@ -48,3 +50,9 @@ def runs_of(folder: Path) -> dict[str, list[Judged]]:
         for run in load_run(path, path.name):
             found.setdefault(run.model, []).append(run)
     return found
+
+
+def hits_of(ranks: pl.DataFrame, task: str, protocol: str, name: str) -> np.ndarray:
+    """HR@10 of each user, in the order of their names."""
+    part = ranks.filter(task=task, protocol=protocol, recommender=name).sort("user")
+    return per_user(part["rank"].to_numpy())["HR@10"]

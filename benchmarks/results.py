@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.decoding import table
-from benchmarks.kept import KEPT, keep, runs_of
+from benchmarks.kept import KEPT, hits_of, keep, runs_of
 from benchmarks.results_curve import curve
 from pretrain.metrics import per_user
 from zeroshot import published
@@ -104,12 +104,6 @@ def ablations(folder: Path) -> list[str]:
         *(f"{protocol}{what}" for protocol in PROTOCOLS for what in ("", ", difference")),
     ]
     return table(head, [[*one, *(column[row] for column in columns)] for row, one in enumerate(shown)])
-
-
-def hits_of(ranks: pl.DataFrame, task: str, protocol: str, name: str) -> np.ndarray:
-    """HR@10 of each user, in the order of their names."""
-    part = ranks.filter(task=task, protocol=protocol, recommender=name).sort("user")
-    return per_user(part["rank"].to_numpy())["HR@10"]
 
 
 def ranks_of(runs: dict[str, list[Judged]], name: str) -> pl.DataFrame:

@@ -10,25 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 
 from benchmarks.decoding import table
-from pretrain.metrics import per_user
+from benchmarks.kept import hits_of
 from zeroshot.ranks import load_ranks
-from zeroshot.stats import bootstrap_interval
+from zeroshot.stats import DRAWS, LEVEL, bootstrap_interval
 from zeroshot.wording import signed_text
-
-DRAWS = 2_000
-
-
-def hits_of(ranks: pl.DataFrame, protocol: str) -> np.ndarray:
-    """HR@10 of each user of the one set, in the order of their names."""
-    part = ranks.filter(protocol=protocol, recommender="idgenrec").sort("user")
-    return per_user(part["rank"].to_numpy())["HR@10"]
 
 
 def exponent(users_K: np.ndarray, hits_KN: np.ndarray) -> float:
-    """b of HR@10 = a * users^b by least squares on logarithms; half a user is a hit more, so that none has 0."""
+    """b of HR@10 = a * users^b by least squares on logarithms, of K numbers of users and the hits (0 or 1) of N judged
+    ones; half a user is a hit more, so that none has 0."""
     share_K = (hits_KN.sum(axis=1) + 0.5) / (hits_KN.shape[1] + 1.0)
     return float(np.polyfit(np.log(users_K), np.log(share_K), 1)[0])
 
@@ -37,17 +29,21 @@ def exponent_interval(users_K: np.ndarray, hits_KN: np.ndarray, seed: int = 0) -
     """95% percentile interval of the exponent over judged users, who are drawn together for all runs."""
     draw, num_users = np.random.default_rng(seed), hits_KN.shape[1]
     found = [exponent(users_K, hits_KN[:, draw.integers(0, num_users, num_users)]) for _ in range(DRAWS)]
-    low, high = np.quantile(found, (0.025, 0.975))
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 
 def curve(folder: Path, protocols: tuple[str, ...] = ("all", "new")) -> list[str]:
-    """A line for each number of users, and the exponent under both protocols."""
+    """A line for each number of users, and the exponent under both protocols. ValueError for runs that judged other
+    users or sets."""
     runs = {int(path.parent.name): load_ranks(path) for path in folder.glob("*/ranks.parquet")}
+    if len({tuple(ranks.select("task", "user").unique().sort("task", "user").rows()) for ranks in runs.values()}) != 1:
+        raise ValueError(f"the runs of {folder} did not judge the same users; keep those of one sample")
+    [task] = set(next(iter(runs.values()))["task"])
     users_K = np.array(sorted(runs))
     rows, last = [[f"{users:,}"] for users in users_K], ["exponent"]
     for protocol in protocols:
-        hits_KN = np.stack([hits_of(runs[users], protocol) for users in users_K])
+        hits_KN = np.stack([hits_of(runs[users], task, protocol, "idgenrec") for users in users_K])
         for row, hits_N in zip(rows, hits_KN, strict=True):
             low, high = bootstrap_interval(hits_N, 0)
             row.append(f"{hits_N.mean():.4f} ({low:.4f} to {high:.4f})")

@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.results_curve import curve, exponent, exponent_interval, hits_of
+from benchmarks.kept import hits_of
+from benchmarks.results_curve import curve, exponent, exponent_interval
 from zeroshot.ranks import UserFacts, load_ranks, ranks_table, save_ranks
 
 USERS_K = np.array([75, 150, 300, 600])
@@ -40,5 +41,9 @@ def test_the_table_has_a_line_for_each_run_in_the_order_of_their_users(tmp_path)
         save_ranks(pl.concat(ranks).sample(fraction=1.0, shuffle=True, seed=2), tmp_path / str(users) / "ranks.parquet")
     lines = curve(tmp_path)
     assert [line.split("|")[1].strip() for line in lines[2:5]] == ["75", "150", "exponent"]
-    hits_N = hits_of(load_ranks(tmp_path / "75" / "ranks.parquet"), "new")
+    hits_N = hits_of(load_ranks(tmp_path / "75" / "ranks.parquet"), "T", "new", "idgenrec")
     assert f"| {hits_N.mean():.4f} (" in lines[2] and "40 users judged" in lines[0]
+    other = load_ranks(tmp_path / "75" / "ranks.parquet").with_columns(user=pl.lit("x") + pl.col("user"))
+    save_ranks(other, tmp_path / "75" / "ranks.parquet")
+    with pytest.raises(ValueError, match="did not judge the same users; keep those of one sample"):
+        curve(tmp_path)
