@@ -44,6 +44,7 @@ class ByValue:
         return cloudpickle.loads, (self.data,)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the marks in a hook of this name
 def pytest_collection_modifyitems(items):
     """Test files run at the same time (--dist loadgroup), each on one worker; those that need the one SLURM on one. Who
     asks for ranks, a trained run included, is no test of one process."""
@@ -59,6 +60,9 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish(session):
     """Where a test needs ranks, their server starts now and imports while the first tests run."""
+    if getattr(session.config, "workerinput", None) and session.config.option.loadgroup:
+        alone = [item.nodeid for item in session.items if "@" not in item.nodeid]
+        assert not alone, f"this pytest-xdist does not group tests under this pytest: {alone[:3]}"
     needed = any("run_ranks" in getattr(item, "fixturenames", ()) for item in session.items)
     if needed and not session.config.option.collectonly:
         from multiprocessing import forkserver
