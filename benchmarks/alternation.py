@@ -20,7 +20,7 @@ import torch
 from benchmarks.decoding import table
 from launchers import recipes
 from pretrain.batches import BatchMaker, TextBatch
-from pretrain.config import PretrainConfig, PromptConfig, ScheduleConfig
+from pretrain.config import PretrainConfig, ScheduleConfig
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
@@ -28,6 +28,7 @@ from pretrain.interrupt import Interrupt
 from pretrain.metrics import per_user
 from pretrain.models import frozen_copy
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
+from pretrain.prompt_config import PromptConfig
 from pretrain.ranking import GenerativeRecommender
 from pretrain.record import open_tracker
 from pretrain.reporter import SILENT

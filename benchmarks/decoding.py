@@ -30,7 +30,7 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from benchmarks.catalogues import RealIds
 from pretrain.batches import text_batch
-from pretrain.config import PromptConfig
+from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import PromptBuilder
 from shards.tokenizer import EOS_ID, load_tokenizer
 

@@ -15,13 +15,13 @@ import torch
 
 from benchmarks.decoding import table
 from pretrain import checkpoint as checkpoints
-from pretrain.config import PromptConfig
 from pretrain.config_dict import from_dict
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.prior import num_blocks, prior_blocks
 from pretrain.ids.book import Book
 from pretrain.metrics import mid_ranks
 from pretrain.models import DTYPES, load_model
+from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import PromptBuilder
 from pretrain.ranking import EVALUATION_TEMPLATE
 from shards.manifest import TOKENIZER_FOLDER, Manifest

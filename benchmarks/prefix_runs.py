@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decoding import table
-from pretrain.config import PromptConfig
+from pretrain.prompt_config import PromptConfig
 from shards.manifest import Manifest
 from shards.stream import Stream
 

@@ -26,11 +26,11 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from benchmarks.decoding import table
 from benchmarks.training import Setting, memory
 from pretrain.batches import IGNORED, BatchMaker, GeneratorBatch, TextBatch
-from pretrain.config import PromptConfig
 from pretrain.fused import CHUNK_BYTES, expected_embeddings
 from pretrain.models import frozen_copy, load_model
 from pretrain.objectives import GeneratorObjective
 from pretrain.parts import parts_of
+from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import PromptBuilder
 from pretrain.soft_ids import insert
 from shards.stream import Stream

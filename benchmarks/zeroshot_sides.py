@@ -21,11 +21,11 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from benchmarks.peer_tries import DictTrie
 from launchers.local import HeldPort
 from pretrain.batches import text_batch
-from pretrain.config import PromptConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book, canonical
 from pretrain.metrics import Ranking
 from pretrain.models import load_model
+from pretrain.prompt_config import PromptConfig
 from pretrain.ranking import GenerativeRecommender
 from pretrain.world import World, joined_world
 from shards.tokenizer import EOS_ID, load_tokenizer
@@ -57,7 +57,8 @@ class HuggingFace:
 
     def make_ready(self, histories: list[np.ndarray]) -> None:
         """Prompts are made once, and not while the clock runs."""
-        self.prompts |= {history.tobytes(): self.ours.prompt_of(history) for history in histories}
+        made = zip(histories, self.ours.inputs(histories), strict=True)
+        self.prompts |= {history.tobytes(): prompt for history, prompt in made}
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
         assert not exclude_history, "a prefix function cannot leave out items of one user"

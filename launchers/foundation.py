@@ -25,6 +25,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.identity import differences
 from pretrain.ids.config import IdConfig
 from pretrain.interpolate import interpolate
+from pretrain.prompt_config import PromptConfig
 from pretrain.tracking import default_uri
 from shards.config import BuildConfig
 from shards.whole import write_whole
@@ -44,6 +45,7 @@ class Asked:
     scale: recipes.Scale
     trained: recipes.Trained
     ids: IdConfig
+    prompt: PromptConfig
     from_scratch: bool
     lr: float
     generator_lr: float
@@ -67,6 +69,8 @@ def run_foundation(asked: Asked, out: Path, processes: int, engine: EngineConfig
         raise ValueError(f"processes is {processes}; at least one is needed")
     refuse_others(asked, out)
     shards, failed = out / "shards", []
+    for seed in asked.seeds:
+        pretrain_config(asked, shards, out / f"seed-{seed}", seed, engine)  # refused before anything is built
     if not shards.exists():
         out.mkdir(parents=True, exist_ok=True)
         Build(build_config(asked, shards)).run()
@@ -127,7 +131,7 @@ def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine:
         asked.generator_lr, asked.history_dropout, seed,
     )  # fmt: skip
     return dataclasses.replace(
-        config, engine=engine, ids=asked.ids,
+        config, engine=engine, ids=asked.ids, prompt=asked.prompt,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from launchers import recipes
 from pretrain.config import EngineConfig, Precision
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
+from pretrain.prompt_config import PromptConfig
 from zeroshot.baseline_names import TRAINING_FREE
 from zeroshot.config import Control, Repeats
 
@@ -81,6 +82,8 @@ class Foundation:
     """Let the recommender start from random weights, as wide and deep as a T5 small, whatever the T5 is."""
     ids: IdConfig = field(default_factory=IdConfig)
     """Algorithm 1. IDs that the generator does not write (--ids.form) go with --train-models recommender."""
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    """What stands in a prompt; a user's ID (Table 6) by --prompt.user-id."""
     seeds: tuple[int, ...] = (0,)
     """One run each; their users are pooled in `compared`."""
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -155,8 +158,8 @@ class Foundation:
         from launchers.foundation import Asked
 
         return Asked(
-            self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.from_scratch, self.lr,
-            self.generator_lr, self.history_dropout, self.trained_share, self.seeds, self.search, self.repeats,
+            self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.prompt, self.from_scratch,
+            self.lr, self.generator_lr, self.history_dropout, self.trained_share, self.seeds, self.search, self.repeats,
             self.blend_weight, self.popularity_weight, self.judge_precision, self.judge_users, self.controls,
             self.baselines,
         )  # fmt: skip

@@ -8,7 +8,7 @@ in the labels alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,9 @@ from shards.records import Sample
 from shards.tables import ItemTable
 
 IGNORED = -100
+NO_HISTORY = np.empty(0, dtype=np.int32)
+UserIdsOf = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+"""Histories of item rows -> the token ids of their users' IDs, such as `UserIds.write`."""
 SAMPLES_PER_PART = 4
 """Samples for each part in which the items of a generator batch are encoded."""
 
@@ -158,10 +161,12 @@ class BatchMaker:
 
     def __init__(
         self, prompts: PromptBuilder, book: Book, items: ItemTable, item_text_tokens: int, seed: int,
-        history_dropout: float = 0.0,
+        history_dropout: float = 0.0, user_ids: UserIdsOf | None = None,
     ) -> None:  # fmt: skip
+        """`user_ids`: writes the ID of whoever has each history, where prompts name the user."""
         self.prompts, self.book, self.items, self.seed = prompts, book, items, seed
         self.item_text_tokens, self.history_dropout = item_text_tokens, history_dropout
+        self.user_ids = user_ids
         self.told = told_items(prompts.config, book.token_ids, items)
 
     def recommender_batch(self, samples: Sequence[Sample | None], epoch: int) -> TextBatch:
@@ -180,7 +185,7 @@ class BatchMaker:
         """
         assert self.prompts.config.history == "ids", "soft IDs stand where the IDs do"
         prompts = self._prompts(samples, epoch)
-        histories = [sample.history if sample else np.empty(0, dtype=np.int32) for sample in samples]
+        histories = [sample.history if sample else NO_HISTORY for sample in samples]
         used = [history[np.unique(p.item_S[p.item_S >= 0])] for history, p in zip(histories, prompts, strict=True)]
         distinct = np.unique(np.concatenate(used)).astype(np.int64)
         # As many parts on every rank, whatever their items: ZeRO stage 3 gathers weights in every call.
@@ -211,11 +216,14 @@ class BatchMaker:
         )
 
     def _prompts(self, samples: Sequence[Sample | None], epoch: int) -> list[Prompt]:
+        users: list[np.ndarray] | list[None] = [None] * len(samples)
+        if self.user_ids is not None:
+            users = self.user_ids([sample.history if sample else NO_HISTORY for sample in samples])
         return [
             Prompt(*(np.empty(0, dtype=np.int64),) * 3)
             if sample is None
-            else self.prompts.build([self.told[row] for row in sample.history], self._template(sample, epoch))
-            for sample in samples
+            else self.prompts.build([self.told[row] for row in sample.history], self._template(sample, epoch), user)
+            for sample, user in zip(samples, users, strict=True)
         ]
 
     def _left_out(self, sample: Sample, epoch: int) -> bool:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
+from pretrain.prompt_config import PromptConfig
 from pretrain.soft_ids_config import SoftIdConfig
 
 Precision = Literal["fp32", "bf16"]
@@ -37,24 +38,6 @@ class ModelConfig:
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by num_heads {self.num_heads}; change one of them"
             )
-
-
-@dataclass(frozen=True)
-class PromptConfig:
-    """What a history becomes: its last `max_history` items, cut by whole oldest items to `max_tokens` tokens."""
-
-    max_history: int = 20
-    """Most recent items of a history that are read."""
-    max_tokens: int = 512
-    """Longest prompt; whole oldest items are dropped to fit."""
-    history: Literal["ids", "texts"] = "ids"
-    """What stands for an item of the history: its ID (the paper), or its text. The target is an ID in either case."""
-    item_tokens: int = 32
-    """Tokens of an item's text in a history of texts."""
-
-    def __post_init__(self) -> None:
-        if self.item_tokens < 1:
-            raise ValueError(f"prompt.item_tokens is {self.item_tokens}; it must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -234,6 +217,11 @@ class PretrainConfig:
             raise ValueError(
                 "a history of texts shows the generator nothing of its IDs; set schedule.generator_epochs to 0, or "
                 "prompt.history to ids"
+            )
+        if self.prompt.user_id == "alone" and self.schedule.generator_epochs > 0:
+            raise ValueError(
+                "a prompt with the user's ID alone shows the generator nothing of its items' IDs; set "
+                "schedule.generator_epochs to 0, or prompt.user_id to with-items"
             )
         if self.ids.form != "generated" and self.schedule.generator_epochs > 0:
             raise ValueError(

@@ -24,13 +24,13 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 from pretrain import checkpoint
 from pretrain.card_facts import Facts, Part, PhaseDone, Precision
 from pretrain.ids.book import Book
-from pretrain.ids.write import vocabulary_masks
+from pretrain.ids.write import greedy
 from pretrain.model_card import model_card, part_card
 from pretrain.models import content_hash, load_model, save_model
 from pretrain.reporter import SILENT, Reporter
 from pretrain.tracking import read_lines
 from shards.manifest import Manifest, file_sha256
-from shards.tokenizer import load_tokenizer
+from shards.tokenizer import EOS_ID, PAD_ID, load_tokenizer
 
 BOOK, CARD, SETTINGS = "book.arrow", "README.md", "settings.json"
 SETTLED = ("ids", "prompt", "search")
@@ -115,25 +115,19 @@ def generation_config(
 ) -> GenerationConfig:
     """What `generate` does where nothing is said: it searches as the run did.
 
-    The generator writes the first wish of Algorithm 1, which is the first group of diverse beam search: greedy, and
-    never a token that can be in no ID. The recommender searches with the run's beam, for IDs as long as the book's.
+    The generator writes the first wish of Algorithm 1. The recommender searches with the run's beam, for IDs as long as
+    the book's.
     """
-    own = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": model.config.decoder_start_token_id}
     if part == "generator":
-        barred_V = vocabulary_masks(tokenizer, model)[1]
-        search = {
-            "min_new_tokens": 1,
-            # One more than an ID may have: it tells whether the last word is whole.
-            "max_new_tokens": config["ids"]["tier_tokens"],
-            "suppress_tokens": barred_V.nonzero().squeeze(1).tolist(),
-        }
-    else:
-        search = {
-            "max_new_tokens": max(len(ids) for ids in book.token_ids) + 1,
-            "num_beams": config["search"]["beam"],
-            "length_penalty": config["search"]["length_penalty"],
-        }
-    return GenerationConfig(**own, **search)
+        return GenerationConfig(**greedy(tokenizer, model, config["ids"]["tier_tokens"] - 1))
+    return GenerationConfig(
+        pad_token_id=PAD_ID,
+        eos_token_id=EOS_ID,
+        decoder_start_token_id=model.config.decoder_start_token_id,
+        max_new_tokens=max(len(ids) for ids in book.token_ids) + 1,
+        num_beams=config["search"]["beam"],
+        length_penalty=config["search"]["length_penalty"],
+    )
 
 
 def phases_done(lines: Iterable[Mapping[str, Any]], step: int) -> list[PhaseDone]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from pretrain import snippets
 from pretrain.card_facts import Facts, Part
+from pretrain.prompt_config import UserId
 from shards.registry import terms_for
 
 PAPER = "https://doi.org/10.1145/3626772.3657821"
@@ -39,7 +40,7 @@ def model_card(facts: Facts) -> str:
     """The card of the whole: both models and the book."""
     category = next(iter(facts.items))
     shown = min(SHOWN, facts.items[category], facts.config["search"]["beam"])
-    program = snippets.both(_text_tokens(facts), _max_history(facts), category, shown)
+    program = snippets.both(_text_tokens(facts), _max_history(facts), _user_id(facts), category, shown)
     parts = "\n".join(f"* `{part}/` {role} ({facts.parameters[part]:,} parameters)." for part, role in ROLES.items())
     return _join(
         _front_matter(("recommender", "generator")),
@@ -61,7 +62,7 @@ def part_card(facts: Facts, part: Part) -> str:
     if part == "generator":
         program = snippets.generator_alone(_text_tokens(facts))
     else:
-        program = snippets.recommender_alone(_max_history(facts), list(facts.history))
+        program = snippets.recommender_alone(_max_history(facts), _user_id(facts), list(facts.history))
     other = "generator" if part == "recommender" else "recommender"
     own = {name.partition("/")[2]: digest for name, digest in facts.files.items() if name.startswith(f"{part}/")}
     return _join(
@@ -223,6 +224,10 @@ def _text_tokens(facts: Facts) -> int:
 
 def _max_history(facts: Facts) -> int:
     return facts.config["prompt"]["max_history"]
+
+
+def _user_id(facts: Facts) -> UserId:
+    return facts.config["prompt"].get("user_id", "none")  # older checkpoints have no such option
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,6 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.batches import TextBatch, text_batch
-from pretrain.config import PromptConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
@@ -28,7 +27,9 @@ from pretrain.decoding.prior import catalogue_prior
 from pretrain.decoding.trie import Trie
 from pretrain.metrics import Ranking
 from pretrain.models import content_hash
+from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import PromptBuilder, told_items
+from pretrain.user_ids import UserIds
 from pretrain.world import World
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
@@ -80,16 +81,22 @@ class GenerativeRecommender:
         log_prior: Sequence[np.ndarray] | None = None,
         worth: Worth | None = None,
         never_repeat: bool = False,
+        generator: T5ForConditionalGeneration | None = None,
     ) -> None:
         """`token_ids`: the IDs of the whole catalogue, by row; `candidates`: the rows that may be listed, ascending
-        (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts"; `template`: which of the
-        ten asks; `log_prior`: what `prior_of` says of these IDs, where it is known; `worth`: what is added to
-        the scores; `never_repeat`: no list holds an item of its history, asked for or not."""
+        (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts" or a user's ID is asked
+        for (`prompt.user_id`), which `generator` writes then; `template`: which of the ten asks; `log_prior`: what
+        `prior_of` says of these IDs, where it is known; `worth`: what is added to the scores; `never_repeat`: no list
+        holds an item of its history, asked for or not."""
         self.name, self.search, self.batch_size, self.progress = name, search, batch_size, progress
         self.template, self.token_ids, self.candidates = template, token_ids, candidates
         self.model = model.eval()
         self.told = told_items(prompt, token_ids, items)
         self.prompts = PromptBuilder(tokenizer, prompt)
+        self.user_ids: UserIds | None = None
+        if prompt.user_id != "none":
+            assert generator is not None and items is not None, "users' IDs are written by the generator, from texts"
+            self.user_ids = UserIds(generator, tokenizer, items, prompt, batch_size)
         device = next(model.parameters()).device
         self.decoder = T5Decoder(model)
         rows = range(len(token_ids)) if candidates is None else candidates.tolist()
@@ -106,7 +113,8 @@ class GenerativeRecommender:
 
     def inputs(self, histories: list[np.ndarray]) -> list[np.ndarray]:
         """What the model reads for each history of item rows: the tokens of its prompt."""
-        return [self.prompt_of(history) for history in histories]
+        users = [None] * len(histories) if self.user_ids is None else self.user_ids.write(histories)
+        return [self._prompt(history, user) for history, user in zip(histories, users, strict=True)]
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
         """Lists of up to `search.length` items for each history of item rows (oldest first)."""
@@ -150,8 +158,8 @@ class GenerativeRecommender:
         return self.last[1]
 
     def input_lengths(self, histories: list[np.ndarray]) -> np.ndarray:
-        """Tokens of each history's prompt."""
-        return np.array([len(self.prompt_of(history)) for history in histories], dtype=np.int64)
+        """Tokens of each history's prompt, a user's ID left out, which would have to be written."""
+        return np.array([len(self._prompt(history, None)) for history in histories], dtype=np.int64)
 
     def identity(self) -> str:
         """A hash of everything that a list depends on, down to the bit: model, IDs, texts, prompt, search, calls and
@@ -164,6 +172,8 @@ class GenerativeRecommender:
             kind, torch.get_num_threads(), torch.__version__, self.never_repeat,
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps(facts).encode())
+        if self.user_ids is not None:
+            digest.update(b"users" + self.user_ids.identity().encode())
         # Where histories are texts, `told` are the texts, and the trie still is of IDs.
         for ids in (*self.token_ids, *(self.told if self.told is not self.token_ids else ())):
             digest.update(len(ids).to_bytes(4, "little") + np.asarray(ids, dtype="<i4").tobytes())
@@ -173,6 +183,5 @@ class GenerativeRecommender:
             digest.update(b"candidates" + np.asarray(self.candidates, dtype="<i8").tobytes())
         return digest.hexdigest()
 
-    def prompt_of(self, history: np.ndarray) -> np.ndarray:
-        """The token ids that the model reads of a history of item rows."""
-        return self.prompts.build([self.told[row] for row in history], self.template).tokens_S
+    def _prompt(self, history: np.ndarray, user: np.ndarray | None) -> np.ndarray:
+        return self.prompts.build([self.told[row] for row in history], self.template, user).tokens_S

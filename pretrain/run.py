@@ -43,6 +43,7 @@ from pretrain.prompts import PromptBuilder
 from pretrain.reporter import Reporter
 from pretrain.schedule import Kind, Phase, State, global_step, make_plan
 from pretrain.tracking import Tracker
+from pretrain.user_ids import UserIds
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.store import local_copy
@@ -98,13 +99,14 @@ class Run:
         self.engine_steps: dict[str, int] = {}
         self.recent_losses: deque[float] = deque(maxlen=policy.WINDOW)
         self.book: Book | None = None
+        self.writer: T5ForConditionalGeneration | None = None  # of users' IDs: the generator that wrote the book
         self.validation: dict[str, float] | None = None
         self.last_checkpoint = self.world.main_says(lambda: checkpoint.newest_good(self.folder, self.reporter))
         if self.last_checkpoint is None:
             self._begin()
         else:
             snapshot.put_back(self, self.last_checkpoint)
-        for model in self.models.values():
+        for model in filter(None, (*self.models.values(), self.writer)):
             on_device(model, self.world.device)
 
     def _begin(self) -> None:
@@ -147,6 +149,8 @@ class Run:
         if self.book is not None:
             figures["share_changed"] = book.difference(self.book).share_changed
         self.book = book
+        if self.config.prompt.user_id != "none":
+            self.writer = frozen_copy(self.models["generator"])
         return figures
 
     @staticmethod
@@ -210,8 +214,10 @@ class Run:
     def _maker(self) -> BatchMaker:
         assert self.book is not None, "the plan makes the ID book before the first phase that needs it"
         config = self.config
-        tokens = config.ids.item_text_tokens
-        return BatchMaker(self.prompts, self.book, self.items, tokens, config.seed, config.history_dropout)
+        tokens, users = config.ids.item_text_tokens, None
+        if self.writer is not None:
+            users = UserIds(self.writer, self.tokenizer, self.items, config.prompt).write
+        return BatchMaker(self.prompts, self.book, self.items, tokens, config.seed, config.history_dropout, users)
 
     def _filler(self, kind: Kind) -> TextBatch | GeneratorBatch:
         """A batch without targets."""

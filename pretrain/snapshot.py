@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pretrain.run import Run
 
 
+WRITER = "user-id-writer"
 Write = Callable[[Path, dict[str, Any]], None]
 
 
@@ -47,7 +48,7 @@ def take(run: Run) -> Write:
     before = run.last_checkpoint
     still = {phase.kind for phase in run.plan[run.state.phase :]} - {kind}
     models = {name: run.models[name] for name in ("recommender", "generator") if name != run.trains(kind)}
-    book, outline, tokenizer = run.book, run.outline, run.tokenizer
+    book, writer, outline, tokenizer = run.book, run.writer, run.outline, run.tokenizer
     assert outline is not None
 
     def write(folder: Path, state: dict[str, Any]) -> None:
@@ -60,6 +61,8 @@ def take(run: Run) -> Write:
         save_model(filled(outline, weights), tokenizer, folder / run.trains(kind))
         for name, model in models.items():
             save_model(model, tokenizer, folder / name)
+        if writer is not None:
+            save_model(writer, tokenizer, folder / WRITER)
         if book is not None:
             book.save(folder / "book.arrow")
         (folder / "state.json").write_text(json.dumps(state, indent=1))
@@ -102,6 +105,8 @@ def put_back(run: Run, folder: Path) -> None:
     run.left_out = run.left_out or [tuple(place) for place in saved["left_out"]]
     run.validation, run.tracked_as = saved["validation"], saved["run_id"]
     run.models = {name: load_model(str(folder / name), run.tokenizer) for name in ("recommender", "generator")}
+    if (folder / WRITER).is_dir():
+        run.writer = load_model(str(folder / WRITER), run.tokenizer)
     if (folder / "book.arrow").is_file():
         run.book = Book.load(folder / "book.arrow", run.tokenizer)
     ranks, stage = run.world.size, run.config.engine.zero_stage

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from string import Template
 
+from pretrain.prompt_config import UserId
 from pretrain.ranking import EVALUATION_TEMPLATE
-from pretrain.templates import SEPARATOR, TEMPLATES
+from pretrain.templates import SEPARATOR, TEMPLATES, USER
 
 EXAMPLE_TEXT = "title: red desk lamp; brand: acme; categories: home, lighting"
 
@@ -19,7 +20,8 @@ tokens = generator.generate(**inputs)[0]
 words = tokenizer.decode(tokens, skip_special_tokens=True).split()
 if tokens[-1] != tokenizer.eos_token_id:
     words = words[:-1]  # cut at the cap: the last word may be half a word
-print("ID:", " ".join(re.findall(r"\\w+", " ".join(words).lower())))
+written = " ".join(re.findall(r"\\w+", " ".join(words).lower()))
+print("ID:", written)
 """
 
 _BOTH = Template(
@@ -50,7 +52,7 @@ for row in book:
     for end in range(1, len(path)):
         children.setdefault(path[:end], set()).add(path[end])
 history = [row["text"] for row in book[:3]]  # IDs of what was bought, oldest first
-prompt = $before + $separator.join(history[-$max_history:]) + $after
+prompt = $user$before + $items + $after
 inputs = tokenizer(prompt, return_tensors="pt")
 found = recommender.generate(
     **inputs,
@@ -86,17 +88,18 @@ FOLDER = "."  # the folder of this card
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 recommender = AutoModelForSeq2SeqLM.from_pretrained(FOLDER)
 history = $history  # IDs of what was bought, oldest first
-prompt = $before + $separator.join(history[-$max_history:]) + $after
+prompt = $user$before + $items + $after
 tokens = recommender.generate(**tokenizer(prompt, return_tensors="pt"))[0]
 # Nothing holds it to the IDs of a book, so it need not be an item.
 print("next:", tokenizer.decode(tokens, skip_special_tokens=True))
 """)
 
 
-def both(text_tokens: int, max_history: int, category: str, shown: int) -> str:
-    """An ID for a text, and the `shown` best next items of a history among the items of a category."""
+def both(text_tokens: int, max_history: int, user_id: UserId, category: str, shown: int) -> str:
+    """An ID for a text, and the `shown` best next items of a history among the items of a category. Where the run named
+    users, the text stands for those of the history, and its ID for the user's."""
     return _BOTH.substitute(
-        _prompt(max_history),
+        _prompt(max_history, user_id, "written"),
         text=_quoted(EXAMPLE_TEXT),
         text_tokens=text_tokens,
         category=_quoted(f"{category}/"),
@@ -109,19 +112,21 @@ def generator_alone(text_tokens: int) -> str:
     return _GENERATOR.substitute(text=_quoted(EXAMPLE_TEXT), text_tokens=text_tokens)
 
 
-def recommender_alone(max_history: int, history: list[str]) -> str:
-    """The next ID of a history of IDs, not held to a catalogue."""
+def recommender_alone(max_history: int, user_id: UserId, history: list[str]) -> str:
+    """The next ID of a history of IDs, not held to a catalogue; where the run named users, of one whose ID is the
+    history's first."""
     quoted = "[" + ", ".join(map(_quoted, history)) + "]"
-    return _RECOMMENDER.substitute(_prompt(max_history), history=quoted)
+    return _RECOMMENDER.substitute(_prompt(max_history, user_id, "history[0]"), history=quoted)
 
 
-def _prompt(max_history: int) -> dict[str, object]:
+def _prompt(max_history: int, user_id: UserId, user: str) -> dict[str, object]:
+    """The parts of a prompt as Python; `user`: what stands for the user's ID."""
     before, after = TEMPLATES[EVALUATION_TEMPLATE]
     return {
+        "user": "" if user_id == "none" else f"{_quoted(USER[0] + ' ')} + {user} + {_quoted(f' {USER[1]} ')} + ",
         "before": _quoted(before + " "),
-        "separator": _quoted(f" {SEPARATOR} "),
+        "items": '""' if user_id == "alone" else f"{_quoted(f' {SEPARATOR} ')}.join(history[-{max_history}:])",
         "after": _quoted(" " + after),
-        "max_history": max_history,
     }
 
 

@@ -1,6 +1,8 @@
 """The ten prompt templates, as words. No template names the data set; evaluation uses the first."""
 
 SEPARATOR = ";"
+USER = ("user", ":")
+"""Before and after a user's ID, which comes first in any template."""
 # (before the history, after it); worded by us in the manner of P5's sequential prompts.
 TEMPLATES = (
     ("a customer has bought", "what will the customer buy next ?"),

@@ -138,7 +138,7 @@ def finish_phase(run: Run, phase: Phase, tracker: Tracker | None) -> None:
     if phase.validate:
         assert run.book is not None
         run.validation = validate(
-            run.models["recommender"], run.tokenizer, run.book, run.manifest, run.config, run.world
+            run.models["recommender"], run.tokenizer, run.book, run.manifest, run.config, run.world, run.writer
         )
         log(run, tracker, "validation", run.validation)
         run.reporter.line("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in run.validation.items()))

@@ -30,9 +30,10 @@ def validate(
     manifest: Manifest,
     config: PretrainConfig,
     world: World,
+    writer: T5ForConditionalGeneration | None = None,
 ) -> dict[str, float]:
     """HR and NDCG at 5 and 10 over a seeded sample of `validation_users` users, shared out evenly over the
-    categories."""
+    categories. `writer`: of users' IDs, where prompts have them."""
     members = manifest.train_members
     block = BLOCK[world.device.type]
     quota = -(-config.schedule.validation_users // len(members))
@@ -47,10 +48,11 @@ def validate(
         prior = prior_of(recommender, tokenizer, token_ids, config.prompt, config.search, world)
         if len(chosen) == 0:
             continue
-        items = load_items(config.shards, manifest, member.name) if config.prompt.history == "texts" else None
+        texts = config.prompt.history == "texts" or config.prompt.user_id != "none"
+        items = load_items(config.shards, manifest, member.name) if texts else None
         model = GenerativeRecommender(
             member.name, recommender, tokenizer, token_ids, config.prompt, config.search, block, items=items,
-            log_prior=prior,
+            log_prior=prior, generator=writer,
         )  # fmt: skip
         ranking = model.rank([holdout.histories[user] for user in chosen], exclude_history=False)
         ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, holdout.valid[chosen], member.num_items)

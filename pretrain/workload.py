@@ -16,8 +16,8 @@ import numpy as np
 from pretrain.config import PretrainConfig
 from pretrain.schedule import Kind
 
-TEMPLATE_TOKENS, SEPARATOR_TOKENS = 13, 2
-"""Of the mean template with EOS, and between two IDs, with T5's tokenizer."""
+TEMPLATE_TOKENS, SEPARATOR_TOKENS, USER_TOKENS = 13, 2, 3
+"""Of the mean template with EOS, between two IDs, and around a user's, with T5's tokenizer."""
 TOKENS_PER_WORD = 2
 
 
@@ -141,7 +141,9 @@ def _runs(expected_N: np.ndarray, lengths_N: np.ndarray) -> tuple[tuple[float, f
 
 
 def _prompt(config: PretrainConfig, history: float, assumed: float) -> float:
-    whole = TEMPLATE_TOKENS + history * (assumed + SEPARATOR_TOKENS) - SEPARATOR_TOKENS
+    named = 0.0 if config.prompt.user_id == "none" else USER_TOKENS + config.prompt.user_tokens / 2
+    items = 0.0 if config.prompt.user_id == "alone" else history * (assumed + SEPARATOR_TOKENS) - SEPARATOR_TOKENS
+    whole = TEMPLATE_TOKENS + named + items
     return min(whole, config.prompt.max_tokens)
 
 

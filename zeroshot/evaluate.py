@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-from pretrain.config import PromptConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import discard
 from pretrain.ids.shelf import shelved_book
+from pretrain.prompt_config import PromptConfig
 from pretrain.ranking import EVALUATION_TEMPLATE, GenerativeRecommender, Worth
 from pretrain.reporter import Reporter
 from pretrain.world import World
@@ -84,12 +84,13 @@ def generative(
 ) -> GenerativeRecommender:  # fmt: skip
     """The same model before training where the name is "untrained", else the trained one ("idgenrec"; "untrained-ids"
     over a book of the untrained generator), over a book and the texts of its items, which histories consist of where
-    the run's did."""
+    the run's did. Users' IDs are those of the generator that wrote the book."""
     model = model_of(checkpoint, name)
     return GenerativeRecommender(
         name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search, BLOCK[model.device.type],
         candidates=candidates, items=items, template=template, log_prior=log_prior, worth=worth,
         never_repeat=never_repeat,
+        generator=checkpoint.untrained_generator if name == "untrained-ids" else checkpoint.generator,
     )  # fmt: skip
 
 

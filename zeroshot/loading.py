@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-from pretrain.config import PromptConfig
 from pretrain.config_dict import from_dict
 from pretrain.ids.config import IdConfig
 from pretrain.models import DTYPES, load_model, on_device
+from pretrain.prompt_config import PromptConfig
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER
 from shards.store import local_copy

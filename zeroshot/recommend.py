@@ -17,7 +17,6 @@ import torch
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from pretrain import checkpoint as checkpoints
-from pretrain.config import PromptConfig
 from pretrain.config_dict import from_dict
 from pretrain.decoding.config import SearchConfig
 from pretrain.export import PARTS, SETTINGS
@@ -25,6 +24,7 @@ from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
 from pretrain.models import load_model, on_device
+from pretrain.prompt_config import PromptConfig
 from pretrain.ranking import GenerativeRecommender
 from pretrain.reporter import Reporter
 from pretrain.world import World
@@ -114,7 +114,7 @@ def recommend(
         worth = Blend(expert_of(POPULARITY_BLEND, items.texts, histories.rows), popularity_weight)
     model = GenerativeRecommender(
         "recommend", models.recommender, models.tokenizer, book.token_ids, models.prompt, search, CALL, items=items,
-        worth=worth,
+        worth=worth, generator=models.generator,
     )  # fmt: skip
     for first in range(0, len(histories.users), CALL):
         users = histories.users[first : first + CALL]

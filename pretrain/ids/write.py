@@ -8,6 +8,7 @@ kind), whoever else is in the call and whether the encoder's output was kept or 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,6 +137,20 @@ def cut_to_word(tokens_T: np.ndarray, eos: int, word_start_V: np.ndarray) -> lis
         return tokens_T[: ends[0]].tolist()
     starts = np.flatnonzero(word_start_V[tokens_T])
     return tokens_T[: starts[-1]].tolist() if len(starts) else []
+
+
+def greedy(tokenizer: T5Tokenizer, generator: T5ForConditionalGeneration, tokens: int) -> dict[str, Any]:
+    """Options of transformers' `generate` to write the first group of diverse beam search: greedy, up to `tokens` and
+    one more, which tells whether the last word is whole, and never a token that can be in no ID."""
+    barred_V = vocabulary_masks(tokenizer, generator)[1]
+    return {
+        "pad_token_id": PAD_ID,
+        "eos_token_id": EOS_ID,
+        "decoder_start_token_id": generator.config.decoder_start_token_id,
+        "min_new_tokens": 1,
+        "max_new_tokens": tokens + 1,
+        "suppress_tokens": barred_V.nonzero().squeeze(1).tolist(),
+    }
 
 
 def vocabulary_masks(tokenizer: T5Tokenizer, generator: T5ForConditionalGeneration) -> tuple[np.ndarray, Tensor]:

@@ -20,7 +20,7 @@ def asked(shard_folder, small_model, tokenizer, tmp_path_factory):
     return [
         "foundation", "--train", raw / "Garden", raw / "Kitchen", "--test", raw / "Gifts", "--t5", t5,
         "--size", "small", "--search.prior-weight", "0.5", "--blend-weight", "1", "--popularity-weight", "2",
-        "--repeats", "observed", "--trained-share", "0.75",
+        "--repeats", "observed", "--trained-share", "0.75", "--prompt.user-id", "with-items",
     ]  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     assert config.seed == 3 and config.schedule.warmup_steps == 4 and config.schedule.recommender_steps == 5
     assert (config.schedule.teaching_steps, config.schedule.generator_steps) == (6, 0)
     assert (config.generator_lr, config.teaching_lr, config.history_dropout) == (2e-4, 1e-3, 0.2)
-    assert (config.batch_size, config.dropout) == (48, 0.3)
+    assert (config.batch_size, config.dropout, config.prompt.user_id) == (48, 0.3, "with-items")
     judged = evaluate_config(command.asked(), tmp_path, tmp_path, first=True)
     assert (judged.sample, judged.max_users) == (5, None)
     everyone = dataclasses.replace(command, sample=None, judge_users=40)
@@ -77,6 +77,9 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     words = ("--ids.form", "titles", "--train-models", "recommender", "--teaching-steps", 5)
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, *words)
     assert status == 2 and "it need not be taught; leave --teaching-steps or --ids.form out" in wrong
+    status, _, wrong = idgenrec(*asked, "--out", tmp_path / "x", "--prompt.user-id", "alone")
+    assert status == 2 and "shows the generator nothing of its items' IDs; set schedule.generator_epochs to 0" in wrong
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_untrained_model_is_judged_once_where_no_seed_changes_it(idgenrec, asked, tmp_path, monkeypatch):
@@ -103,6 +106,8 @@ def test_one_command_builds_trains_and_judges_and_goes_on_where_it_was(idgenrec,
     assert rows["idgenrec+text+popularity"]["kind"] == rows["idgenrec+popularity"]["kind"] == "blend"
     assert rows["idgenrec"]["num_users"] == 4
     checkpoints = sorted((out / "seed-0" / "run" / "checkpoints").iterdir())
+    audited = {check["check"]: check["verdict"] for check in results["audit"]}
+    assert audited["inputs of idgenrec"] == "passed", "users' IDs have not seen the target"
     assert results["provenance"]["checkpoint"] == checkpoints[0].name == "interpolated-0.75"
     before = (out / "seed-0" / "report" / "results.json").stat().st_mtime_ns
     books = {path.name: path.stat().st_mtime_ns for path in (out / "books").iterdir()}

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from pretrain.batches import IGNORED, BatchMaker, TextBatch, pad_rows, text_batch
-from pretrain.config import PromptConfig
 from pretrain.models import frozen_copy
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
+from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import PromptBuilder
 from shards.records import Sample
 

@@ -6,10 +6,11 @@ import json
 import pytest
 
 from launchers.ids_config import IdsConfig
-from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, PromptConfig, ScheduleConfig
+from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
 from pretrain.config_dict import from_dict
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
+from pretrain.prompt_config import PromptConfig
 from pretrain.soft_ids_config import SoftIdConfig
 from zeroshot.config import EvaluateConfig
 

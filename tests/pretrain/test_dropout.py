@@ -11,11 +11,12 @@ from scipy import stats
 from torch import nn
 
 from pretrain.batches import BatchMaker, GeneratorBatch
-from pretrain.config import ModelConfig, PretrainConfig, PromptConfig
+from pretrain.config import ModelConfig, PretrainConfig
 from pretrain.dropout import KeyedDropout, dropped, key_dropout, keyed
 from pretrain.feed import interaction_steps, split, teaching_steps
 from pretrain.models import build_model, frozen_copy
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
+from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import PromptBuilder
 from pretrain.world import World
 from shards.stream import Stream

@@ -141,9 +141,10 @@ def test_two_ranks_that_accumulate(learn):
 def test_equals_plain_pytorch(learn, shard_folder, manifest, tokenizer, items, book_of):
     """The sum of -log p over the batch, divided by its number of target tokens, under decoupled AdamW."""
     from pretrain.batches import BatchMaker
-    from pretrain.config import ModelConfig, PromptConfig
+    from pretrain.config import ModelConfig
     from pretrain.models import build_model
     from pretrain.objectives import RecommenderObjective
+    from pretrain.prompt_config import PromptConfig
     from pretrain.prompts import PromptBuilder
     from shards.stream import Stream
 

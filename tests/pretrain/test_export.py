@@ -1,6 +1,7 @@
 """Export: plain transformers gives the checkpoint's logits; cards say what is known and their programs run."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -159,6 +160,35 @@ def test_the_programs_of_the_cards_run(exported, trained_run, tokenizer, items):
         with contextlib.chdir(out / "generator"), contextlib.redirect_stdout(written):
             exec(program.replace(snippets.EXAMPLE_TEXT, text), {})
         assert written.getvalue() == f"ID: {tokenizer.decode(draft.tolist())}\n"
+
+
+@pytest.mark.parametrize("user_id", ["with-items", "alone"])
+def test_the_programs_name_the_user_where_the_run_did(exported, trained_run, tokenizer, items, user_id):
+    config, (source, out) = trained_run[0], exported
+    book = Book.load(source / "book.arrow", tokenizer)
+    rows = [row for row, name in enumerate(book.items) if name.startswith("Garden/")]
+    ids, prompt = [book.token_ids[row] for row in rows], dataclasses.replace(config.prompt, user_id=user_id)
+    program = snippets.both(config.ids.item_text_tokens, prompt.max_history, user_id, "Garden", 5)
+    name, said = book.texts[rows[5]], io.StringIO()  # this little generator may have no word for the card's example
+    with contextlib.chdir(out), contextlib.redirect_stdout(said):
+        exec(program.replace('print("ID:", written)', f"written = {name!r}"), {})
+    models = [load_model(str(source / part), tokenizer) for part in PARTS]
+    ours = GenerativeRecommender(
+        "ours", models[0], tokenizer, ids, prompt, config.search, items=items.take(np.array(rows)), generator=models[1]
+    )
+    assert ours.user_ids is not None
+    ours.user_ids.write = lambda histories: [ids[5]] * len(histories)  # type: ignore[method-assign]
+    ranking = ours.rank([np.arange(3)], exclude_history=False)
+    assert ranking.items_NK is not None
+    assert said.getvalue().splitlines() == [
+        f"next: {book.items[rows[row]]}: {book.texts[rows[row]]} ({score:.3f})"
+        for row, score in zip(ranking.items_NK[0, :5], ranking.scores_NK[0, :5], strict=True)
+    ]
+    alone, said = snippets.recommender_alone(20, user_id, book.texts[:3]), io.StringIO()
+    assert '"user " + history[0] + " : "' in alone
+    with contextlib.chdir(out / "recommender"), contextlib.redirect_stdout(said):
+        exec(alone, {})
+    assert said.getvalue().startswith("next: ")
 
 
 def test_a_run_can_start_from_it(exported, tokenizer):

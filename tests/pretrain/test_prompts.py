@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.config import PromptConfig
+from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import PromptBuilder, told_items
 from pretrain.templates import SEPARATOR, TEMPLATES, tokenizer_lines
 

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pretrain.config import PromptConfig
 from pretrain.decoding.config import SearchConfig
+from pretrain.prompt_config import PromptConfig
 from pretrain.ranking import GenerativeRecommender
 
 

@@ -11,6 +11,7 @@ from benchmarks import soak_train
 from pretrain import checkpoint
 from pretrain.config import EngineConfig
 from pretrain.policy import WINDOW, reason
+from pretrain.prompt_config import PromptConfig
 from pretrain.tracking import read_lines
 
 
@@ -113,6 +114,23 @@ def test_other_values_are_refused_unless_they_are_allowed_by_name(train_config, 
     opened = [line["tags"].get("idgenrec.changed") for line in read_lines(Path(config.out) / "events.jsonl")
               if line["event"] == "opened"]  # fmt: skip
     assert opened == [None, "recommender_lr 0.001, not 0.0005", None]
+
+
+def test_users_keep_their_ids_when_a_run_stops_inside_the_generators_phase(train_config, run_ranks):
+    """The generator changes there; who writes users' IDs is the one that wrote the book."""
+    prompt = PromptConfig(user_id="with-items", user_tokens=4, item_tokens=8)
+    ends = []
+    for name, stops in (("users-whole", [None]), ("users-stopped", [10, 1, None])):
+        config = train_config(name, checkpoint_steps=1, prompt=prompt, generator_lr=0.1)
+        config = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, generator_steps=4))
+        for until in stops:
+            [(result, _)] = run_ranks(train_some, 1, config, until)
+            if until == 1:
+                state = checkpoint.verify(checkpoint.newest(Path(config.out)))  # type: ignore[arg-type]
+                assert 1 < state["engine_steps"]["generator"] == state["state"]["step"] < 4
+        files = json.loads((Path(result) / checkpoint.FILES).read_text())
+        ends.append({name: digest for name, digest in files.items() if name != "state.json"})
+    assert ends[0] == ends[1] and any(name.startswith("user-id-writer/") for name in ends[0])
 
 
 def sum_of(world, config, step):

@@ -8,10 +8,10 @@ import torch
 
 from pretrain import fused
 from pretrain.batches import IGNORED, BatchMaker
-from pretrain.config import PromptConfig
 from pretrain.fused import expected_embeddings
 from pretrain.models import content_hash, frozen_copy
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
+from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import PromptBuilder
 from pretrain.soft_ids import insert, soft_ids
 from pretrain.soft_ids_config import SoftIdConfig

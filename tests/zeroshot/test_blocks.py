@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config import PromptConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.metrics import summary
+from pretrain.prompt_config import PromptConfig
 from pretrain.ranking import GenerativeRecommender
 from pretrain.world import World
 from zeroshot.blocks import Blocks, Kept, identity_of

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from pretrain import checkpoint
-from pretrain.config import PromptConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book, canonical
 from pretrain.ids.config import IdConfig
 from pretrain.models import content_hash
+from pretrain.prompt_config import PromptConfig
 from pretrain.reporter import SILENT
 from pretrain.world import World
 from shards.tables import load_items

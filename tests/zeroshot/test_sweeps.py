@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config import PromptConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.metrics import summary
+from pretrain.prompt_config import PromptConfig
 from pretrain.ranking import GenerativeRecommender
 from pretrain.templates import TEMPLATES
 from pretrain.world import World

@@ -1,0 +1,35 @@
+"""Options of a prompt: how much of a history stands in it, in what words, and whether the user has an ID.
+
+Must hold: the defaults are the paper's, with item IDs alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+UserId = Literal["none", "with-items", "alone"]
+
+
+@dataclass(frozen=True)
+class PromptConfig:
+    """What a history becomes: its last `max_history` items, cut by whole oldest items to `max_tokens` tokens."""
+
+    max_history: int = 20
+    """Most recent items of a history that are read."""
+    max_tokens: int = 512
+    """Longest prompt; whole oldest items are dropped to fit."""
+    history: Literal["ids", "texts"] = "ids"
+    """What stands for an item of the history: its ID (the paper), or its text. The target is an ID in either case."""
+    item_tokens: int = 32
+    """Tokens of an item's text in a history of texts, and in what a user ID is written from."""
+    user_id: UserId = "none"
+    """An ID of the user, which the ID generator writes from the texts of the history (Table 6): none, before the items
+    ("with-items"), or in their stead ("alone")."""
+    user_tokens: int = 9
+    """Tokens of a user's ID at most."""
+
+    def __post_init__(self) -> None:
+        for name in ("item_tokens", "user_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"prompt.{name} is {getattr(self, name)}; it must be at least 1")
