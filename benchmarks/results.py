@@ -10,6 +10,7 @@ every figure of a table is computed from kept ranks.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -213,19 +214,25 @@ def pages() -> dict[Path, str]:
     runs, earlier = runs_of(KEPT / "released"), runs_of(KEPT / "earlier")
     tasks = list(runs["idgenrec"][0].protocols)
     real, stand_in = ([task for task in tasks if (task in STAND_IN) == is_one] for is_one in (False, True))
-    parts = {
-        "choices": choices(KEPT / "choices"), "ablations": ablations(KEPT / "ablations"),
-        "released": released(runs, real), "stand-in texts": released(runs, stand_in),
-        "differences": differences(runs, real), "differences, stand-in texts": differences(runs, stand_in),
-        "summary": summary(runs, real), "earlier": summary(earlier, list(earlier["idgenrec"][0].protocols)),
-        "gpu": beside(runs, runs_of(KEPT / "gpu"), ("released, 9,600 samples", "one GPU, 115,200 samples")),
-        "share": beside(runs, runs_of(KEPT / "share"), ("released", "0.7 of the change, one seed")),
-        "curve": curve(KEPT / "curve"),
-    }  # fmt: skip
+    parts: dict[str, Callable[[], list[str]]] = {
+        "choices": lambda: choices(KEPT / "choices"),
+        "ablations": lambda: ablations(KEPT / "ablations"),
+        "released": lambda: released(runs, real),
+        "stand-in texts": lambda: released(runs, stand_in),
+        "differences": lambda: differences(runs, real),
+        "differences, stand-in texts": lambda: differences(runs, stand_in),
+        "summary": lambda: summary(runs, real),
+        "earlier": lambda: summary(earlier, list(earlier["idgenrec"][0].protocols)),
+        "gpu": lambda: beside(runs, runs_of(KEPT / "gpu"), ("released, 9,600 samples", "one GPU, 115,200 samples")),
+        "share": lambda: beside(runs, runs_of(KEPT / "share"), ("released", "0.7 of the change, one seed")),
+        "curve": lambda: curve(KEPT / "curve"),
+    }
     found = {page: page.read_text(encoding="utf-8") for page in PAGES}
-    for name, lines in parts.items():
+    for name in parts:  # before anything is computed
         if not any(f"<!-- {name} -->" in text for text in found.values()):
             raise ValueError(f"no page has the marks <!-- {name} --> and <!-- end of {name} -->")
+    for name, made in parts.items():
+        lines = made()
         found = {page: written(text, name, lines) for page, text in found.items()}
     return found
 

@@ -139,7 +139,7 @@ def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine:
 def evaluate_config(asked: Asked, shards: Path, folder: Path, first: bool) -> EvaluateConfig:
     """The judge over all test sets of the shards. `untrained` is judged with the `first` seed alone where it is the
     same for all: pretrained weights over IDs of a generator that stays as it starts."""
-    same = asked.trained == "recommender" and not asked.from_scratch
+    same = asked.trained == "recommender" and not asked.from_scratch and not asked.scale.teaching_steps
     controls: tuple[Control, ...] = tuple(
         name for name in asked.controls if first or not (same and name == "untrained")
     )

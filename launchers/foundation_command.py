@@ -109,10 +109,10 @@ class Foundation:
                 f"IDs of the form {self.ids.form} are not the generator's, so it has nothing to learn; give "
                 "--train-models recommender beside --ids.form"
             )
-        if self.ids.form != "generated" and self.teaching_steps:
+        if self.ids.form != "generated" and self.prompt.user_id == "none" and self.teaching_steps:
             raise ValueError(
                 f"IDs of the form {self.ids.form} are not the generator's, so it need not be taught; leave "
-                "--teaching-steps or --ids.form out"
+                "--teaching-steps or --ids.form out, or let it name users by --prompt.user-id"
             )
         if self.sample is not None and self.judge_users is not None:
             raise ValueError(

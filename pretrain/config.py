@@ -228,10 +228,10 @@ class PretrainConfig:
                 f"IDs of the form {self.ids.form} are not the generator's, so it has nothing to learn; set "
                 "schedule.generator_epochs to 0, or ids.form to generated"
             )
-        if self.ids.form != "generated" and self.schedule.teaching_steps:
+        if self.ids.form != "generated" and self.prompt.user_id == "none" and self.schedule.teaching_steps:
             raise ValueError(
                 f"IDs of the form {self.ids.form} are not the generator's, so it need not be taught; set "
-                "schedule.teaching_steps to 0, or ids.form to generated"
+                "schedule.teaching_steps to 0, or ids.form to generated, or let it name users by prompt.user_id"
             )
         self.search.check()
         self.ids.check()

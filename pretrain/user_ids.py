@@ -65,7 +65,7 @@ class UserIds:
 
     def text_of(self, history: np.ndarray) -> list[int]:
         """What the generator reads: the newest items' texts, as many as a prompt has room for, and EOS."""
-        texts = [self.texts[row] for row in history]
+        texts = [self.texts[row] for row in history[-self.prompt.max_history :]]
         lengths = [len(text) for text in texts]
         first = first_that_fits(lengths, len(self.separator), self.prompt.max_tokens - 1, self.prompt.max_history)
         tokens: list[int] = []

@@ -25,6 +25,7 @@ from pretrain.ids.shelf import shelved_book
 from pretrain.prompt_config import PromptConfig
 from pretrain.ranking import EVALUATION_TEMPLATE, GenerativeRecommender, Worth
 from pretrain.reporter import Reporter
+from pretrain.user_ids import UserIds
 from pretrain.world import World
 from shards.tables import ItemTable
 from zeroshot.blocks import FOLDER, Blocks, Kept, identity_of
@@ -101,6 +102,14 @@ def model_of(checkpoint: Checkpoint, name: str) -> T5ForConditionalGeneration:
     return model
 
 
+def user_ids_of(checkpoint: Checkpoint, items: ItemTable, histories: list[np.ndarray]) -> list[str] | None:
+    """The IDs that prompts name these users by, as text; None where they name nobody."""
+    if checkpoint.prompt.user_id == "none":
+        return None
+    written = UserIds(checkpoint.generator, checkpoint.tokenizer, items, checkpoint.prompt).write(histories)
+    return checkpoint.tokenizer.batch_decode(written)
+
+
 def judge_shared(
     task: Task, recommender: Recommender, world: World, progress: Callable[[int, int], None],
     folder: Path | None = None, note: Callable[[str], None] = lambda line: None,
@@ -142,11 +151,15 @@ def judge_baselines(task: Task, baselines: list[Recommender], world: World) -> d
     return {name: judged for part in world.gather(mine) for name, judged in part.items()}
 
 
-def browsable_users(task: Task, book: Book, judged: Judged, count: int) -> list[dict[str, Any]]:
-    """The first `count` users with history, top ten, target and rank, as IDs, for the report (protocol `all`)."""
+def browsable_users(
+    task: Task, book: Book, judged: Judged, count: int, user_ids: list[str] | None = None
+) -> list[dict[str, Any]]:
+    """The first `count` users with history, top ten, target and rank, as IDs, for the report (protocol `all`), and with
+    their own IDs where they have some."""
     return [
         {
             "user": user,
+            **({} if user_ids is None else {"user_id": user_ids[index]}),
             "history": [book.texts[row] for row in task.histories[index]],
             "target": book.texts[task.targets[index]],
             "list": [

@@ -27,7 +27,7 @@ from zeroshot.blocks import FOLDER
 from zeroshot.browse import titles
 from zeroshot.config import EvaluateConfig
 from zeroshot.data_checks import data_checks
-from zeroshot.evaluate import browsable_users
+from zeroshot.evaluate import browsable_users, user_ids_of
 from zeroshot.exposure import exposure_checks, find_pretraining
 from zeroshot.ids import id_section
 from zeroshot.judging import Bench, TaskResult
@@ -84,7 +84,9 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         found["tasks"][task.name] = task_facts(task)
         found["ids"][task.name] = id_section(items, book, judged, world)
         assert result.shown is not None
-        found["users"][task.name] = browsable_users(task.for_models, book, result.shown, SHOWN_USERS)
+        users = task.for_models
+        names = user_ids_of(judged, items, users.histories[:SHOWN_USERS])
+        found["users"][task.name] = browsable_users(users, book, result.shown, SHOWN_USERS, names)
         found["titles"][task.name] = titles(found["users"][task.name], book.texts, task.texts)
     guilty = failed(everything.checks)
     for check in guilty:

@@ -74,7 +74,7 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     assert status == 2 and "steps is 0; it must be at least 1" in wrong
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--trained-share", 1.5)
     assert status == 2 and "trained_share is 1.5; it must lie between 0 and 1" in wrong
-    words = ("--ids.form", "titles", "--train-models", "recommender", "--teaching-steps", 5)
+    words = ("--ids.form", "titles", "--train-models", "recommender", "--teaching-steps", 5, "--prompt.user-id", "none")
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, *words)
     assert status == 2 and "it need not be taught; leave --teaching-steps or --ids.form out" in wrong
     status, _, wrong = idgenrec(*asked, "--out", tmp_path / "x", "--prompt.user-id", "alone")
@@ -86,11 +86,12 @@ def test_the_untrained_model_is_judged_once_where_no_seed_changes_it(idgenrec, a
     commands = []
     monkeypatch.setattr(Foundation, "run", lambda self: commands.append(self))
     words = ("--out", tmp_path, "--controls", "untrained", "untrained-ids")
-    for more in ((), ("--train-models", "recommender"), ("--train-models", "recommender", "--from-scratch")):
+    only = ("--train-models", "recommender")
+    for more in ((), only, (*only, "--from-scratch"), (*only, "--teaching-steps", 5)):
         assert idgenrec(*asked, *words, *more)[0] == 0
-    both, alone, scratch = (command.asked() for command in commands)
-    later = [evaluate_config(one, tmp_path, tmp_path, first=False).controls for one in (both, alone, scratch)]
-    assert later == [("untrained", "untrained-ids"), ("untrained-ids",), ("untrained", "untrained-ids")]
+    both, alone, scratch, taught = (command.asked() for command in commands)
+    later = [evaluate_config(one, tmp_path, tmp_path, first=False).controls for one in (both, alone, scratch, taught)]
+    assert later == [("untrained", "untrained-ids"), ("untrained-ids",), *[("untrained", "untrained-ids")] * 2]
     assert evaluate_config(alone, tmp_path, tmp_path, first=True).controls == ("untrained", "untrained-ids")
 
 
@@ -107,6 +108,8 @@ def test_one_command_builds_trains_and_judges_and_goes_on_where_it_was(idgenrec,
     assert rows["idgenrec"]["num_users"] == 4
     checkpoints = sorted((out / "seed-0" / "run" / "checkpoints").iterdir())
     audited = {check["check"]: check["verdict"] for check in results["audit"]}
+    [users] = results["users"].values()
+    assert len(users) == 4 and all("user_id" in user for user in users)
     assert audited["inputs of idgenrec"] == "passed", "users' IDs have not seen the target"
     assert results["provenance"]["checkpoint"] == checkpoints[0].name == "interpolated-0.75"
     before = (out / "seed-0" / "report" / "results.json").stat().st_mtime_ns

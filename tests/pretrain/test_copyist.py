@@ -10,6 +10,7 @@ from pretrain.ids.config import IdConfig
 from pretrain.ids.copyist import RANDOM_WORDS
 from pretrain.ids.drafts import write_drafts
 from pretrain.ids.job import make_book
+from pretrain.prompt_config import PromptConfig
 from pretrain.world import World
 from shards.text import field_values
 
@@ -49,6 +50,8 @@ def test_a_generator_that_writes_nothing_has_nothing_to_learn():
     taught = dataclasses.replace(schedule, teaching_steps=5)
     with pytest.raises(ValueError, match=r"need not be taught; set schedule\.teaching_steps to 0"):
         PretrainConfig("shards", "out", ids=TITLES, schedule=taught)
+    named = PromptConfig(user_id="with-items")
+    PretrainConfig("shards", "out", ids=TITLES, schedule=taught, prompt=named)  # it writes the users' IDs
 
 
 def test_the_draft_of_a_title_is_the_title(small_model, tokenizer, items):

@@ -120,7 +120,16 @@ def test_what_was_trained_on_the_set_is_in_no_claim(found: dict[str, Any]) -> No
 def test_users_are_shown_with_titles(page: str) -> None:
     section = page[page.index('<section id="users">') :]
     assert "A Professional Repairing Hair Mask" in section and "not in the list" in section
-    assert 'class="hit"' in section
+    assert 'class="hit"' in section and "named by the generator" not in section
+
+
+def test_users_with_ids_are_shown_with_them(beauty: dict[str, Any]) -> None:
+    named = copy.deepcopy(beauty)
+    for user in named["users"]["Beauty"]:
+        user["user_id"] = "=hair <b>mask</b> lover"
+    page = render_html(named, None)
+    words = re.search(r"named by the generator <span class=\"id\">([^<]*)</span>", page)
+    assert words and words[1].endswith("=hair &lt;b&gt;mask&lt;/b&gt; lover") and not words[1].startswith("=")
 
 
 @pytest.mark.slow
