@@ -51,15 +51,14 @@ def mid_ranks(scores_NK: np.ndarray, items_NK: np.ndarray | None, targets_N: np.
         if scores_NK.shape[1] != num_items:
             raise ValueError(f"dense scores have {scores_NK.shape[1]} columns for {num_items} items")
         target_scores_N = scores_NK[np.arange(num_users), targets_N].astype(np.float64)
-        present_NK = scores_NK > -np.inf
     else:
         if items_NK.shape != scores_NK.shape:
             raise ValueError(f"items of shape {items_NK.shape} do not fit scores of shape {scores_NK.shape}")
-        present_NK = (items_NK >= 0) & (scores_NK > -np.inf)
-        is_target_NK = present_NK & (items_NK == targets_N[:, None])
+        scores_NK = np.where(items_NK >= 0, scores_NK, -np.inf)
+        is_target_NK = items_NK == targets_N[:, None]
         target_scores_N = np.where(is_target_NK, scores_NK, -np.inf).max(axis=1, initial=-np.inf)
-    greater_N = (present_NK & (scores_NK > target_scores_N[:, None])).sum(axis=1)
-    equal_N = (present_NK & (scores_NK == target_scores_N[:, None])).sum(axis=1)
+    greater_N = np.count_nonzero(scores_NK > target_scores_N[:, None], axis=1)
+    equal_N = np.count_nonzero(scores_NK == target_scores_N[:, None], axis=1)
     return np.where(target_scores_N > -np.inf, greater_N + (equal_N + 1) / 2, np.inf)
 
 

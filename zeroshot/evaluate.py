@@ -30,7 +30,7 @@ from pretrain.world import World
 from shards.tables import ItemTable
 from zeroshot.blocks import FOLDER, Blocks, Kept, identity_of
 from zeroshot.interface import Judged, Recommender, Resumable
-from zeroshot.judge import PROTOCOLS, Scope, judge, judge_blocks
+from zeroshot.judge import PROTOCOLS, Scope, judge_blocks, judge_protocols
 from zeroshot.tasks import Task
 
 ByProtocol = dict[Scope, Judged]
@@ -145,8 +145,7 @@ def judge_shared(
 def judge_baselines(task: Task, baselines: list[Recommender], world: World) -> dict[str, ByProtocol]:
     """The baselines, each judged on one rank. Collective."""
     mine: dict[str, ByProtocol] = {
-        baseline.name: {protocol: judge(task, baseline, protocol) for protocol in PROTOCOLS}
-        for baseline in baselines[world.rank :: world.size]
+        baseline.name: judge_protocols(task, baseline) for baseline in baselines[world.rank :: world.size]
     }
     return {name: judged for part in world.gather(mine) for name, judged in part.items()}
 

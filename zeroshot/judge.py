@@ -44,6 +44,36 @@ def judge(
     return blocks.joined(judge_blocks(task, recommender, protocol, blocks, range(len(blocks)), progress))
 
 
+def judge_protocols(task: Task, recommender: Recommender, block: int = 256) -> dict[Scope, Judged]:
+    """Under every protocol what `judge` says. Who answers in dense scores is asked once, as the judge takes the history
+    out of those itself."""
+    blocks, once = Blocks.arrange(task, recommender, block), OneAnswer(recommender)
+    found: dict[Scope, dict[int, Judged]] = {protocol: {} for protocol in PROTOCOLS}
+    for number in reversed(range(len(blocks))):
+        for protocol in PROTOCOLS:
+            found[protocol] |= judge_blocks(task, once, protocol, blocks, [number])
+    return {protocol: blocks.joined(judged) for protocol, judged in found.items()}
+
+
+class OneAnswer:
+    """A recommender whose dense answer to a question under `all` is kept for the same question under `new`."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self.name, self.recommender = recommender.name, recommender
+        self.kept: tuple[list[np.ndarray], Ranking] | None = None
+
+    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+        kept, self.kept = self.kept, None
+        if exclude_history and kept is not None:
+            asked, ranking = kept
+            if len(asked) == len(histories) and all(map(np.array_equal, asked, histories)):
+                return ranking
+        ranking = self.recommender.rank(histories, exclude_history)
+        if not exclude_history and ranking.items_NK is None:
+            self.kept = [history.copy() for history in histories], ranking
+        return ranking
+
+
 def judge_blocks(
     task: Task,
     recommender: Recommender,

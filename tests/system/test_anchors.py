@@ -10,7 +10,7 @@ import pytest
 from pretrain.metrics import summary
 from shards.tables import Holdout
 from zeroshot import baselines
-from zeroshot.judge import PROTOCOLS, judge
+from zeroshot.judge import judge, judge_protocols
 from zeroshot.tasks import Task, task_from_holdout
 
 # HR@10, NDCG@10 as ANCHORS.md prints them.
@@ -106,8 +106,8 @@ def test_baselines_reproduce_the_anchors(shared: Path, name: str) -> None:
     measured_ones = [known for known in baselines.TRAINING_FREE if known in {of for of, _ in ANCHORS}]
     assert len(measured_ones) == 5
     for recommender in baselines.build(measured_ones, task, baselines.BaselineContext()):
-        for protocol in PROTOCOLS:
-            ranks_N = judge(task, recommender, protocol).ranks_N
+        for protocol, judged in judge_protocols(task, recommender).items():
+            ranks_N = judged.ranks_N
             measured = summary(ranks_N)
             found = (measured["HR@10"], measured["NDCG@10"])
             print(name, recommender.name, protocol, *(f"{value:.4f}" for value in found))

@@ -1,9 +1,11 @@
 """Pipelines and arrays on a real SLURM: shards, then a run, then its IDs and the judge on every unseen set."""
 
+import contextlib
 import json
 
 import pytest
 from mlflow_server import Server
+from slurm_cluster import call
 from slurm_runs import JOB, RUN, idgenrec, launch, log, submitted
 
 from launchers.slurm_state import LIVE
@@ -44,23 +46,36 @@ def tracking_uri(tmp_path):
         server.kill()
 
 
+@contextlib.contextmanager
+def nothing_starts():
+    """Jobs are taken, and wait until all have been looked at, however long that takes."""
+    call("scontrol", "update", "PartitionName=main", "State=DOWN")
+    try:
+        yield
+    finally:
+        call("scontrol", "update", "PartitionName=main", "State=UP")
+
+
 def test_a_pipeline_from_raw_data_to_reports_keeps_its_secrets(slurm, stages, tracking_uri, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", SECRET)
     run, books = tmp_path / "run", tmp_path / "ids.arrow"
-    jobs = [submitted(*ONE, *PLANTED, "--", *stages["shard"])]
-    after = ["--after", tmp_path / "shards"]
-    jobs.append(submitted(*JOB, *PLANTED, *after, "--", *stages["pretrain"], "--tracking-uri", tracking_uri))
-    jobs.append(submitted(*JOB, *PLANTED, "--after", run, "--", *stages["ids"]))
-    out, err, status = launch(
-        *ONE, *PLANTED, "--after", run, books, "--each", "Gifts", "Places", "--", *stages["judge"],
-        "--tracking-uri", tracking_uri,
-    )  # fmt: skip
-    assert status == 0, err
-    array = out.splitlines()[0].split()[1].rstrip(",").removesuffix("_0")
-    assert f"job {array}_1, 1 ranks: {tmp_path}/report-Places/launch/001" in out
-    assert f"waits for job {jobs[1]} of {run}" in out and f"waits for job {jobs[2]} of {books}" in out
-    said = idgenrec("jobs", run, tmp_path / "report-Places")[0]
-    assert f"waits for job {jobs[0]} of {tmp_path}/shards: " in said and f"waits for job {jobs[1]} of {run}: " in said
+    with nothing_starts():
+        jobs = [submitted(*ONE, *PLANTED, "--", *stages["shard"])]
+        after = ["--after", tmp_path / "shards"]
+        jobs.append(submitted(*JOB, *PLANTED, *after, "--", *stages["pretrain"], "--tracking-uri", tracking_uri))
+        jobs.append(submitted(*JOB, *PLANTED, "--after", run, "--", *stages["ids"]))
+        out, err, status = launch(
+            *ONE, *PLANTED, "--after", run, books, "--each", "Gifts", "Places", "--", *stages["judge"],
+            "--tracking-uri", tracking_uri,
+        )  # fmt: skip
+        assert status == 0, err
+        array = out.splitlines()[0].split()[1].rstrip(",").removesuffix("_0")
+        assert f"job {array}_1, 1 ranks: {tmp_path}/report-Places/launch/001" in out
+        assert f"waits for job {jobs[1]} of {run}" in out and f"waits for job {jobs[2]} of {books}" in out
+        said = idgenrec("jobs", run, tmp_path / "report-Places")[0]
+        assert (
+            f"waits for job {jobs[0]} of {tmp_path}/shards: " in said and f"waits for job {jobs[1]} of {run}: " in said
+        )
     names = [*jobs, f"{array}_0", f"{array}_1"]
     slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in names), 600)
     assert [slurm.state(job) for job in names] == ["COMPLETED"] * 5, log(run)

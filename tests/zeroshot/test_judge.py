@@ -10,7 +10,7 @@ import pytest
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA
 from zeroshot import baselines
 from zeroshot.interface import Ranking
-from zeroshot.judge import judge
+from zeroshot.judge import OneAnswer, judge, judge_protocols
 from zeroshot.tasks import Task, load_task, restricted
 
 NUM_ITEMS = 30
@@ -56,6 +56,43 @@ class Lister:
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
         size = (len(histories), 1)
         return Ranking(np.tile(self.scores, size), np.tile(np.array(self.items), size))
+
+
+class Excluding(Lister):
+    """Lists what is not in the history, where that is asked for."""
+
+    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+        rows = [
+            [item for item in range(NUM_ITEMS) if not exclude_history or item not in history] for history in histories
+        ]
+        items_NK = np.array([(row + [-1] * NUM_ITEMS)[:12] for row in rows])
+        return Ranking(np.where(items_NK >= 0, -np.arange(12.0), -np.inf), items_NK)
+
+
+@pytest.mark.parametrize("block", [4, 23])
+def test_both_protocols_at_once_are_each_alone(block: int) -> None:
+    task = make_task()
+    everyone = [*baselines.build(baselines.TRAINING_FREE, task, baselines.BaselineContext()), Excluding([])]
+    for recommender in everyone:
+        found = judge_protocols(task, recommender, block=block)
+        assert list(found) == ["all", "new"]
+        for protocol, judged in found.items():
+            alone = judge(task, recommender, protocol, block=block)
+            assert np.array_equal(judged.ranks_N, alone.ranks_N), (recommender.name, protocol)
+            assert np.array_equal(judged.top_NK, alone.top_NK) and np.array_equal(judged.scores_NK, alone.scores_NK)
+    assert not np.array_equal(found["all"].ranks_N, found["new"].ranks_N)
+
+
+def test_who_answers_in_dense_scores_is_asked_once_for_both_protocols() -> None:
+    task, recorder = make_task(), Recorder()
+    judge_protocols(task, recorder, block=4)
+    assert len(recorder.asked) == len(task.users)
+    once = OneAnswer(recorder)
+    for histories, asked in ((task.histories[:3], 3), (task.histories[3:5], 2), (task.histories[:3], 3)):
+        before = len(recorder.asked)
+        once.rank(histories, exclude_history=False)
+        once.rank(task.histories[:3] if asked == 2 else histories, exclude_history=True)
+        assert len(recorder.asked) - before == (5 if asked == 2 else 3), "another question gets another answer"
 
 
 @pytest.mark.parametrize("block", [1, 4, 23, 100])

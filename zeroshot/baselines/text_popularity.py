@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles
+from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles, dot_products
 from zeroshot.interface import Ranking
 
 TEXT_WEIGHT = 7.0
@@ -48,7 +48,6 @@ class TextPopularity:
         text_weight: float = TEXT_WEIGHT, popularity_weight: float = POPULARITY_WEIGHT,
     ) -> None:  # fmt: skip
         self.vectors: Any = vectors
-        self.transposed: Any = self.vectors.T.tocsr()
         rows = np.concatenate([*training_histories, np.zeros(0, dtype=np.int64)]).astype(np.int64)
         counts_I = np.bincount(rows, minlength=self.vectors.shape[0])
         self.popularity_I = popularity_weight * np.log1p(counts_I)
@@ -63,7 +62,7 @@ class TextPopularity:
         num_items = self.vectors.shape[0]
         users: Any = decayed_profiles(histories, num_items, DECAY_LENGTH) @ self.vectors
         lengths_N = np.sqrt(np.asarray(users.multiply(users).sum(axis=1)).ravel())
-        cosines_NI = (users @ self.transposed).toarray() / np.maximum(lengths_N, 1e-12)[:, None]
+        cosines_NI = dot_products(users, self.vectors) / np.maximum(lengths_N, 1e-12)[:, None]
         logits_NI = self.text_weight * cosines_NI + self.popularity_I
         before: Any = decayed_profiles(histories, num_items, max(map(len, histories), default=1)).tocoo()
         logits_NI[before.row, before.col] = -np.inf

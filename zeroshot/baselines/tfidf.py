@@ -40,6 +40,13 @@ def item_vectors(texts: list[str]) -> sparse.csr_matrix:
         raise ValueError("no word occurs in two item texts: TF-IDF has nothing to match") from None
 
 
+def dot_products(users: Any, items: Any) -> np.ndarray:
+    """Of sparse vectors of users [N, T] and of items [I, T], dense [N, I]."""
+    # Items times dense users is two to three times as fast as a sparse product that is nearly full in the end.
+    terms = np.unique(users.indices)
+    return np.ascontiguousarray((items[:, terms] @ np.ascontiguousarray(users[:, terms].toarray().T)).T)
+
+
 class TfidfDecayed:
     """Cosine of an item's text with the decayed sum of the last 20 items' texts, weight 0.7 per step back."""
 
@@ -48,12 +55,11 @@ class TfidfDecayed:
 
     def __init__(self, vectors: sparse.csr_matrix) -> None:
         self.vectors: Any = vectors
-        self.transposed: Any = self.vectors.T.tocsr()
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
         """Dense scores, not normalised by the length of the user's vector: that would not change an order."""
         profiles: Any = decayed_profiles(histories, self.vectors.shape[0], self.length)
-        return Ranking((profiles @ self.vectors @ self.transposed).toarray())
+        return Ranking(dot_products(profiles @ self.vectors, self.vectors))
 
 
 class TfidfLast(TfidfDecayed):
