@@ -129,6 +129,9 @@ def test_users_with_ids_are_shown_with_them(beauty: dict[str, Any]) -> None:
         user["user_id"] = "=hair <b>mask</b> lover"
     page = render_html(named, None)
     words = re.search(r"named by the generator <span class=\"id\">([^<]*)</span>", page)
+    assert "Scores are log-probabilities." in page
+    named["provenance"]["scoring"] = {"prior_weight": 0.75}
+    assert "log-probabilities, less 0.75 times that of the ID without a history." in render_html(named, None)
     assert words and words[1].endswith("=hair &lt;b&gt;mask&lt;/b&gt; lover") and not words[1].startswith("=")
 
 
