@@ -8,7 +8,7 @@ the same list of histories gives the same IDs, to the bit.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ class UserIds:
         return [*tokens, EOS_ID]
 
     @torch.inference_mode()
-    def _write(self, histories: list[np.ndarray]) -> Iterator[np.ndarray]:
+    def _write(self, histories: list[np.ndarray]) -> list[np.ndarray]:
         batch = text_batch([self.text_of(history) for history in histories], [[]] * len(histories), EOS_ID)
         batch = batch.to(self.generator.device)
         written_BT = self.generator.generate(
@@ -82,6 +82,11 @@ class UserIds:
         )
         cut = [cut_to_word(tokens_T[1:], EOS_ID, self.word_start_V) for tokens_T in written_BT.cpu().numpy()]
         _, encoded = canonical(self.tokenizer, self.tokenizer.batch_decode(cut, skip_special_tokens=True))
-        for ids in encoded:
-            # Normalised words may be more tokens than were written, and a word that the tokenizer lacks says nothing.
-            yield np.array([token for token in ids if token != UNK_ID], dtype=np.int32)[: self.prompt.user_tokens]
+        # A word that the tokenizer lacks says nothing.
+        return [self._bounded([token for token in ids if token != UNK_ID]) for ids in encoded]
+
+    def _bounded(self, ids: list[int]) -> np.ndarray:
+        """Whole words within the limit: when they are normalised they may be more tokens than were written."""
+        if len(ids) > self.prompt.user_tokens:
+            ids = cut_to_word(np.array(ids[: self.prompt.user_tokens + 1]), EOS_ID, self.word_start_V)
+        return np.array(ids, dtype=np.int32)

@@ -52,7 +52,7 @@ def test_ids_are_written_greedily_word_by_word_from_the_texts_of_the_history(
         else:  # the last token tells where the last whole word ends
             tokens = tokens[: max((at for at, token in enumerate(tokens) if word_start_V[token]), default=0)]
         [expected] = canonical(tokenizer, [tokenizer.decode(tokens)])[1]
-        assert found.tolist() == list(expected)[:6]
+        assert found.tolist() == list(expected)
     assert any(len(found) for found in written)
 
 
@@ -71,6 +71,12 @@ def test_an_id_is_canonical_bounded_and_empty_for_nobody(users_of, tokenizer, hi
     assert len(found[3]) == 0 and sum(len(ids) > 0 for ids in found) > 5
     for ids in found:
         assert len(ids) <= 5 and not set(ids.tolist()) & {0, EOS, 2}
+    ember = tokenizer("ember ember ember", add_special_tokens=False)["input_ids"]
+    assert len(ember) > 5 and len(ember) % 3 == 0
+    whole = users._bounded(ember).tolist()
+    assert (
+        whole == ember[: len(ember) // 3 * (5 // (len(ember) // 3))] and users._bounded(ember[:5]).tolist() == ember[:5]
+    )
     again = users.write([*histories[:3], NOTHING, *histories[3:]])
     assert all(map(np.array_equal, found, again))
     assert users_of(8).identity() != users.identity() == users_of(user_tokens=5).identity()
