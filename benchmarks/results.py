@@ -74,31 +74,28 @@ def choices(folder: Path) -> list[str]:
     return table(columns, list(map(list, dict.fromkeys(map(tuple, rows)))))
 
 
-REFERENCE = ("recommender", "idgenrec")
-"""Run and model that the ablations are compared with: the recommender alone trained, over IDs of its generator."""
-
-
-def ablations(folder: Path) -> list[str]:
-    """A line for each kept run and control: HR@10 / NDCG@10, and the paired difference of HR@10 from the reference with
-    its interval and the p value after Holm's correction within a protocol."""
-    runs = {path.parent.name: load_ranks(path) for path in sorted(folder.glob("*/ranks.parquet"))}
+def ablations(folders: dict[str, Path], reference: str) -> list[str]:
+    """A line for each kept run and control: HR@10 / NDCG@10, and the paired difference of HR@10 from `reference`
+    with its interval and the p value after Holm's correction within a protocol."""
+    runs = {name: load_ranks(folder / "ranks.parquet") for name, folder in folders.items()}
+    compared = reference, "idgenrec"
     [task] = set.union(*(set(ranks["task"]) for ranks in runs.values()))
     shown = [
         (run, name) for run, ranks in runs.items() for name in ranks["recommender"].unique(maintain_order=True)
-        if name in ("idgenrec", "untrained", "untrained-ids") or run == REFERENCE[0]
+        if name in ("idgenrec", "untrained", "untrained-ids") or run == reference
     ]  # fmt: skip
     columns: list[list[str]] = []
     for protocol in PROTOCOLS:
         hits = {one: hits_of(runs[one[0]], task, protocol, one[1]) for one in shown}
-        others = [one for one in shown if one != REFERENCE]
-        p_M = holm(np.array([paired_test(hits[one], hits[REFERENCE], 0) for one in others]))
-        differences: dict[tuple[str, str], str] = {REFERENCE: "reference"}
+        others = [one for one in shown if one != compared]
+        p_M = holm(np.array([paired_test(hits[one], hits[compared], 0) for one in others]))
+        differences: dict[tuple[str, str], str] = {compared: "reference"}
         for one, p in zip(others, p_M, strict=True):
-            mean, low, high = paired_difference(hits[one], hits[REFERENCE], 0)
+            mean, low, high = paired_difference(hits[one], hits[compared], 0)
             differences[one] = f"{signed_text(mean)} ({signed_text(low)} to {signed_text(high)}), p {p_text(float(p))}"
         columns.append([str(metrics(runs[run].filter(recommender=name), task, protocol)) for run, name in shown])
         columns.append([differences[one] for one in shown])
-    users = len(hits_of(runs[REFERENCE[0]], task, "all", REFERENCE[1]))
+    users = len(hits_of(runs[reference], task, "all", "idgenrec"))
     head = [
         f"{users:,} users of {task}",
         "",
@@ -216,7 +213,14 @@ def pages() -> dict[Path, str]:
     real, stand_in = ([task for task in tasks if (task in STAND_IN) == is_one] for is_one in (False, True))
     parts: dict[str, Callable[[], list[str]]] = {
         "choices": lambda: choices(KEPT / "choices"),
-        "ablations": lambda: ablations(KEPT / "ablations"),
+        "ablations": lambda: ablations(
+            {path.name: path for path in sorted((KEPT / "ablations").iterdir())}, reference="recommender"
+        ),
+        "user ids": lambda: ablations(
+            {"items": KEPT / "ablations" / "titles"}
+            | {name: KEPT / "user-ids" / name for name in ("users-and-items", "users")},
+            reference="items",
+        ),
         "released": lambda: released(runs, real),
         "stand-in texts": lambda: released(runs, stand_in),
         "differences": lambda: differences(runs, real),
