@@ -214,9 +214,8 @@ class Run:
     def _maker(self) -> BatchMaker:
         assert self.book is not None, "the plan makes the ID book before the first phase that needs it"
         config = self.config
-        tokens, users = config.ids.item_text_tokens, None
-        if self.writer is not None:
-            users = UserIds(self.writer, self.tokenizer, self.items, config.prompt).write
+        tokens, writer = config.ids.item_text_tokens, self.writer
+        users = None if writer is None else UserIds(writer, self.tokenizer, self.items, config.prompt).write
         return BatchMaker(self.prompts, self.book, self.items, tokens, config.seed, config.history_dropout, users)
 
     def _filler(self, kind: Kind) -> TextBatch | GeneratorBatch:
