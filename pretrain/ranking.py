@@ -94,6 +94,7 @@ class GenerativeRecommender:
         self.told = told_items(prompt, token_ids, items)
         self.prompts = PromptBuilder(tokenizer, prompt)
         self.user_ids: UserIds | None = None
+        self.named: tuple[list[np.ndarray], list[np.ndarray]] | None = None
         if prompt.user_id != "none":
             assert generator is not None and items is not None, "users' IDs are written by the generator, from texts"
             self.user_ids = UserIds(generator, tokenizer, items, prompt, batch_size)
@@ -113,8 +114,7 @@ class GenerativeRecommender:
 
     def inputs(self, histories: list[np.ndarray]) -> list[np.ndarray]:
         """What the model reads for each history of item rows: the tokens of its prompt."""
-        users = [None] * len(histories) if self.user_ids is None else self.user_ids.write(histories)
-        return [self._prompt(history, user) for history, user in zip(histories, users, strict=True)]
+        return [self._prompt(history, user) for history, user in zip(histories, self._users(histories), strict=True)]
 
     def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
         """Lists of up to `search.length` items for each history of item rows (oldest first)."""
@@ -182,6 +182,15 @@ class GenerativeRecommender:
         if self.candidates is not None:
             digest.update(b"candidates" + np.asarray(self.candidates, dtype="<i8").tobytes())
         return digest.hexdigest()
+
+    def _users(self, histories: list[np.ndarray]) -> list[np.ndarray] | list[None]:
+        """The IDs that name the users; kept until the next question, because the other protocol asks the same again."""
+        if self.user_ids is None:
+            return [None] * len(histories)
+        kept = self.named
+        if kept is None or len(kept[0]) != len(histories) or not all(map(np.array_equal, kept[0], histories)):
+            kept = self.named = [history.copy() for history in histories], self.user_ids.write(histories)
+        return kept[1]
 
     def _prompt(self, history: np.ndarray, user: np.ndarray | None) -> np.ndarray:
         return self.prompts.build([self.told[row] for row in history], self.template, user).tokens_S

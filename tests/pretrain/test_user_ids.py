@@ -144,6 +144,19 @@ def test_lists_are_searched_with_users_named_and_the_prior_with_nobody(
     for tokens, user, history in zip(named.inputs(histories), users, histories, strict=True):
         expected = named.prompts.build([ids[row] for row in history], 0, user)
         assert tokens.tolist() == expected.tokens_S.tolist()
+    calls: list[int] = []
+    assert named.user_ids is not None
+    write = named.user_ids.write
+
+    def counted(histories):
+        calls.append(len(histories))
+        return write(histories)
+
+    named.user_ids.write = counted  # type: ignore[method-assign]
+    named.rank(histories[:4], exclude_history=False)
+    named.rank(histories[:4], exclude_history=True)
+    named.rank(histories[:3], exclude_history=True)
+    assert calls == [4, 3], "both protocols name the same users"
     plain = make(None, PromptConfig())
     assert named.trie.weight_X is not None and plain.trie.weight_X is not None
     assert torch.equal(named.trie.weight_X, plain.trie.weight_X), "nobody has no ID"
