@@ -15,7 +15,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit docs test-system test-peers check clean
+.PHONY: help demo test unit docs test-system test-peers test-claims check clean
 
 help:
 	@echo "make demo         the whole system on generated data, on this machine (more arguments: ARGS='--seed 1')"
@@ -23,6 +23,7 @@ help:
 	@echo "make unit         those of one process, the quick ones (no ranks are started)"
 	@echo "make test-system  the tests on real data: in ../shared, or where IDGENREC_SHARED says"
 	@echo "make test-peers   comparisons with an older Hugging Face, in an environment of its own (.venv-peers)"
+	@echo "make test-claims  what is claimed of the demo over seeds, and without what can transfer: four demos, a quarter of an hour"
 	@echo "make check        ruff, pyright and the order of imports"
 	@echo "make docs         the documentation as HTML, in build/docs; any warning is an error"
 	@echo "make clean        remove .venv and all caches; runs/ stays"
@@ -45,12 +46,12 @@ demo: $(STAMP)
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@echo "running the tests"
-	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers --ignore=tests/claims -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 unit: export OMP_NUM_THREADS = 1
 unit: $(STAMP)
 	@echo "running the tests of one process"
-	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers -m 'not processes and not slow' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers --ignore=tests/claims -m 'not processes and not slow' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 docs: $(STAMP)
 	@echo "documentation: build/docs/index.html"
@@ -74,6 +75,10 @@ test-peers: export OMP_NUM_THREADS = 1
 test-peers: $(STAMP) $(PEERS_STAMP)
 	@echo "running the comparisons with peers"
 	@$(VENV)/bin/python -m pytest tests/peers $(ARGS)
+
+test-claims: $(STAMP)
+	@echo "running four demos"
+	@$(VENV)/bin/python -m pytest tests/claims $(ARGS)
 
 check: $(STAMP)
 	@echo "ruff: rules"

@@ -171,10 +171,10 @@ def test_tiny_models_from_scratch(shared: Path, tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tmp_path: Path) -> None:
     data = shared / "data"
-    unseen = [cut(data / name, tmp_path / "unseen", 4) for name in ("Instruments", "Yelp")]
+    unseen = [cut(data / name, tmp_path / "unseen", 2) for name in ("Instruments", "Yelp")]
     idgenrec(
         tmp_path, "shard", "build", "--train", data / "Office", "--test", *unseen, "--tokenizer", pretrained,
-        "--max-users", "8", "--out", "shards",
+        "--max-users", "4", "--out", "shards",
     )  # fmt: skip
     idgenrec(
         tmp_path, "pretrain", "--shards", "shards", "--out", "run", *FEW_STEPS, "--batch-size", "4",
@@ -182,10 +182,9 @@ def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tm
         "--recommender-lr", "1e-4", "--ids.block-size", "8", "--processes", "2",
     )  # fmt: skip
     idgenrec(
-        tmp_path, "zeroshot", "--checkpoint", "run", "--shards", "shards", "--out", "report", "--max-users", "4",
-        "--processes", "2",
+        tmp_path, "zeroshot", "--checkpoint", "run", "--shards", "shards", "--out", "report", "--processes", "2",
     )  # fmt: skip
-    found = check_report(tmp_path / "report", tmp_path / "shards", {"Instruments": 4, "Yelp": 4})
+    found = check_report(tmp_path / "report", tmp_path / "shards", {"Instruments": 2, "Yelp": 2})
     assert {point["phase"] for point in found["training"]["losses"]} == {"recommender", "generator"}
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     moved = [
