@@ -41,12 +41,9 @@ def launch(task: str, config: dict[str, Any], processes: int) -> None:
     with tempfile.TemporaryDirectory(prefix="idgenrec-job-") as folder:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({"task": task, "config": config}))
-        words = [sys.executable, "-m", "launchers.rank", str(job)]
         before = signal.signal(signal.SIGTERM, _terminate)
         with HeldPort() as port:
-            ranks = [
-                subprocess.Popen(words, env=environment(rank, processes, port.number)) for rank in range(processes)
-            ]
+            ranks = [start(job, environment(rank, processes, port.number)) for rank in range(processes)]
             try:
                 wait_for(ranks)
             except (KeyboardInterrupt, SystemExit):
@@ -55,6 +52,11 @@ def launch(task: str, config: dict[str, Any], processes: int) -> None:
             finally:
                 stop(ranks, GRACE_SECONDS)
                 signal.signal(signal.SIGTERM, before)
+
+
+def start(job: Path, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+    """One rank of the job in a process of its own."""
+    return subprocess.Popen([sys.executable, "-m", "launchers.rank", str(job)], env=variables)
 
 
 def _terminate(number: int, frame: object) -> None:

@@ -63,19 +63,26 @@ def pytest_collection_finish(session):
     if getattr(session.config, "workerinput", None) and session.config.option.loadgroup:
         alone = [item.nodeid for item in session.items if "@" not in item.nodeid]
         assert not alone, f"this pytest-xdist does not group tests under this pytest: {alone[:3]}"
-    needed = any("run_ranks" in getattr(item, "fixturenames", ()) for item in session.items)
+    forked = {"run_ranks", "forked_ranks"}
+    needed = any(forked.intersection(getattr(item, "fixturenames", ())) for item in session.items)
     if needed and not session.config.option.collectonly:
         from multiprocessing import forkserver
 
         multiprocessing.get_context("forkserver").set_forkserver_preload(
             [
                 "pretrain.train",
+                "zeroshot.harness",
                 "deepspeed.runtime.zero.muon.muon_optimizer",  # two seconds of every first engine
                 "mlflow.tracking",
                 "mlflow.store.tracking.sqlalchemy_store",
             ]
         )
         forkserver.ensure_running()
+
+
+@pytest.fixture(scope="session")
+def by_value():
+    return ByValue
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ def asked(shard_folder, small_model, tokenizer, tmp_path_factory):
         "foundation", "--train", raw / "Garden", raw / "Kitchen", "--test", raw / "Gifts", "--t5", t5,
         "--size", "small", "--search.prior-weight", "0.5", "--blend-weight", "1", "--popularity-weight", "2",
         "--repeats", "observed", "--trained-share", "0.75", "--prompt.user-id", "with-items",
+        "--ids.groups", "3", "--ids.max-tiers", "2", "--search.beam", "10",
     ]  # fmt: skip
 
 
