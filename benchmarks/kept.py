@@ -52,7 +52,7 @@ def runs_of(folder: Path) -> dict[str, list[Judged]]:
     return found
 
 
-def hits_of(ranks: pl.DataFrame, task: str, protocol: str, name: str) -> np.ndarray:
-    """HR@10 of each user, in the order of their names."""
+def hits_of(ranks: pl.DataFrame, task: str, protocol: str, name: str, metric: str = "HR@10") -> np.ndarray:
+    """The metric of each user, in the order of their names."""
     part = ranks.filter(task=task, protocol=protocol, recommender=name).sort("user")
-    return per_user(part["rank"].to_numpy())["HR@10"]
+    return per_user(part["rank"].to_numpy())[metric]

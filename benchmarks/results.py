@@ -158,6 +158,9 @@ def pages() -> dict[Path, str]:
             | {path.name: path for path in sorted((KEPT / "training").iterdir())},
             reference="released",
         ),
+        "reading": lambda: ablations(
+            {name: KEPT / "reading" / name for name in ("ids", "texts")}, reference="ids", metric="NDCG@10"
+        ),
         "released": lambda: released(runs, real),
         "stand-in texts": lambda: released(runs, stand_in),
         "differences": lambda: differences(runs, real),

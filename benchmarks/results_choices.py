@@ -58,8 +58,8 @@ def choices(folder: Path) -> list[str]:
     return table(columns, list(map(list, dict.fromkeys(map(tuple, rows)))))
 
 
-def ablations(folders: dict[str, Path], reference: str) -> list[str]:
-    """A line for each kept run and control: HR@10 / NDCG@10, and the paired difference of HR@10 from `reference`
+def ablations(folders: dict[str, Path], reference: str, metric: str = "HR@10") -> list[str]:
+    """A line for each kept run and control: HR@10 / NDCG@10, and the paired difference of the metric from `reference`
     with its interval and the p value after Holm's correction within a protocol."""
     runs = {name: load_ranks(folder / "ranks.parquet") for name, folder in folders.items()}
     compared = reference, "idgenrec"
@@ -70,7 +70,7 @@ def ablations(folders: dict[str, Path], reference: str) -> list[str]:
     ]  # fmt: skip
     columns: list[list[str]] = []
     for protocol in PROTOCOLS:
-        hits = {one: hits_of(runs[one[0]], task, protocol, one[1]) for one in shown}
+        hits = {one: hits_of(runs[one[0]], task, protocol, one[1], metric) for one in shown}
         others = [one for one in shown if one != compared]
         p_M = holm(np.array([paired_test(hits[one], hits[compared], 0) for one in others]))
         differences: dict[tuple[str, str], str] = {compared: "reference"}

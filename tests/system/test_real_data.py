@@ -174,7 +174,7 @@ def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tm
     unseen = [cut(data / name, tmp_path / "unseen", 2) for name in ("Instruments", "Yelp")]
     idgenrec(
         tmp_path, "shard", "build", "--train", data / "Office", "--test", *unseen, "--tokenizer", pretrained,
-        "--max-users", "4", "--out", "shards",
+        "--max-users", "8", "--out", "shards",
     )  # fmt: skip
     idgenrec(
         tmp_path, "pretrain", "--shards", "shards", "--out", "run", *FEW_STEPS, "--batch-size", "4",
