@@ -82,6 +82,7 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(scope="session")
 def by_value():
+    """`ByValue`, for what starts processes of its own."""
     return ByValue
 
 
