@@ -70,12 +70,12 @@ def ablations(folders: dict[str, Path], reference: str, metric: str = "HR@10") -
     ]  # fmt: skip
     columns: list[list[str]] = []
     for protocol in PROTOCOLS:
-        hits = {one: hits_of(runs[one[0]], task, protocol, one[1], metric) for one in shown}
+        values = {one: hits_of(runs[one[0]], task, protocol, one[1], metric) for one in shown}
         others = [one for one in shown if one != compared]
-        p_M = holm(np.array([paired_test(hits[one], hits[compared], 0) for one in others]))
+        p_M = holm(np.array([paired_test(values[one], values[compared], 0) for one in others]))
         differences: dict[tuple[str, str], str] = {compared: "reference"}
         for one, p in zip(others, p_M, strict=True):
-            mean, low, high = paired_difference(hits[one], hits[compared], 0)
+            mean, low, high = paired_difference(values[one], values[compared], 0)
             differences[one] = f"{signed_text(mean)} ({signed_text(low)} to {signed_text(high)}), p {p_text(float(p))}"
         columns.append([str(metrics(runs[run].filter(recommender=name), task, protocol)) for run, name in shown])
         columns.append([differences[one] for one in shown])

@@ -3,25 +3,18 @@ what can transfer. Four demos, a quarter of an hour of two cores: `make test-cla
 """
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from demos import UNSEEN, hit_ratio, load, lower_bound
+from demos import UNSEEN, hit_ratio, idgenrec, load, lower_bound
 
 # The first test waits for three demos; the limit of one test must leave room for them on a busy machine.
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.slow, pytest.mark.processes]
-ROOT = Path(__file__).parents[2]
 SEEDS = (0, 1)
 
 
 def demo(out: Path, seed: int, transfer: bool = True) -> None:
-    words = ["demo", "--seed", str(seed), "--transfer" if transfer else "--no-transfer", "--out", str(out)]
-    done = subprocess.run(
-        [sys.executable, "-m", "launchers.cli", *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    idgenrec("demo", "--seed", str(seed), "--transfer" if transfer else "--no-transfer", "--out", str(out))
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from demos import UNSEEN, hit_ratio, load, lower_bound
+from demos import UNSEEN, hit_ratio, idgenrec, load, lower_bound
 from wheels import Installed, built
 
 from pretrain import checkpoint
@@ -27,7 +27,6 @@ from shards.tokenizer import UNK_ID, load_tokenizer
 
 # The first test waits for the demo; the limit of one test must leave room for it on a busy machine.
 pytestmark = pytest.mark.timeout(1800)
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +36,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     installed = Installed(built(folder)[0], folder)
     assert "done in" in installed.ran(installed.command, "demo", "--seed", "0", "--out", "out")
     return folder / "out"
-
-
-def idgenrec(*words: str) -> None:
-    """The checkout's command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "launchers.cli", *words], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
 @pytest.mark.parametrize("task", UNSEEN)
