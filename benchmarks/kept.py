@@ -6,6 +6,8 @@ hold: no item text, ID or user's name is kept.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,18 @@ def runs_of(folder: Path) -> dict[str, list[Judged]]:
     return found
 
 
-def hits_of(ranks: pl.DataFrame, task: str, protocol: str, name: str, metric: str = "HR@10") -> np.ndarray:
-    """The metric of each user, in the order of their names."""
-    part = ranks.filter(task=task, protocol=protocol, recommender=name).sort("user")
-    return per_user(part["rank"].to_numpy())[metric]
+def step_of(folder: Path) -> str:
+    """The training step of the checkpoint that a kept run judged; "" where it has none."""
+    found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    step = found["provenance"]["checkpoint"].removeprefix("step-")
+    return f"{int(step):,}" if step.isdigit() else ""
+
+
+def hits_of(judged: Sequence[tuple[pl.DataFrame, str]], task: str, protocol: str, metric: str = "HR@10") -> np.ndarray:
+    """The metric of each user, float [len(judged), N], for recommenders of kept ranks: (ranks, name). A column is one
+    user. Raises ValueError where they have not judged the same users."""
+    parts = [ranks.filter(task=task, protocol=protocol, recommender=name).sort("user") for ranks, name in judged]
+    whom = [part.select("user", "target_is_new", "history_length", "text_words") for part in parts]
+    if not all(users.equals(whom[0]) for users in whom):
+        raise ValueError(f"not the same users of {task}; keep one sample of it")
+    return np.stack([per_user(part["rank"].to_numpy())[metric] for part in parts])

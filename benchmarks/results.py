@@ -10,15 +10,15 @@ every figure of a table is computed from kept ranks.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from benchmarks.decoding import table
 from benchmarks.kept import KEPT, hits_of, keep, runs_of
-from benchmarks.results_choices import PROTOCOLS, ablations, choices, metrics
+from benchmarks.results_choices import PROTOCOLS, ablations, checkpoints, choices, metrics, mixture
 from benchmarks.results_curve import curve
 from zeroshot import published
 from zeroshot.compare import Judged
@@ -107,25 +107,38 @@ def differences(runs: dict[str, list[Judged]], tasks: list[str]) -> list[str]:
     return lines
 
 
-def beside(reference: dict[str, list[Judged]], other: dict[str, list[Judged]], names: tuple[str, str]) -> list[str]:
-    """The seeds of one recipe beside those of another, on the same users: HR@10 of `all`, and the paired difference of
-    the second from the first with interval and p value, uncorrected. A blend that the first has not stands beside its
-    model."""
+def beside(
+    reference: dict[str, list[Judged]], other: dict[str, list[Judged]], tasks: list[str], names: tuple[str, str],
+    shown: Sequence[tuple[str, str]] = (("all", "HR@10"),),
+) -> list[str]:  # fmt: skip
+    """The seeds of one recipe beside those of another, on the same users of these sets, by protocol and metric: the
+    paired difference of the second from the first with interval and p value, uncorrected. A blend that the first has
+    not stands beside its model."""
     rows = []
-    for model in other:
-        peer = model if model in reference else "idgenrec"
-        for task in other[model][0].protocols:
-            theirs, mine = (
-                np.mean([hits_of(run.ranks, task, "all", run.model) for run in seeds], axis=0)
-                for seeds in (reference[peer], other[model])
-            )
+    for protocol, metric in shown:
+        for model, task in product(other, tasks):
+            seeds = reference[model if model in reference else "idgenrec"]
+            hits_SN = hits_of([(run.ranks, run.model) for run in [*seeds, *other[model]]], task, protocol, metric)
+            theirs, mine = hits_SN[: len(seeds)].mean(axis=0), hits_SN[len(seeds) :].mean(axis=0)
             mean, low, high = paired_difference(mine, theirs, 0)
             p = paired_test(mine, theirs, 0)
             rows.append([
-                f"{task}, {model}", f"{theirs.mean():.4f}", f"{mine.mean():.4f}",
+                f"{task}, {model}", f"{metric}, {protocol}", f"{theirs.mean():.4f}", f"{mine.mean():.4f}",
                 f"{signed_text(mean)} ({signed_text(low)} to {signed_text(high)}), p {p_text(float(p))}",
             ])  # fmt: skip
-    return table(["", *names, "difference"], rows)
+    return table(["", "metric", *names, "difference"], rows)
+
+
+def returning(runs: dict[str, list[Judged]], task: str) -> list[str]:
+    """How many users' targets stand among the first ten of `all`, the mean over the seeds: targets that are in the
+    history, and new ones."""
+    seeds, rows, whom = len(runs["idgenrec"]), [], []
+    for name in ("idgenrec", TEXT_BLEND, *SHOWN[1:]):
+        ranks = ranks_of(runs, name).filter(task=task, protocol="all")
+        parts = [ranks.filter(target_is_new=new) for new in (False, True)]
+        whom = [f"{parts[0].height // seeds} in the history", f"{parts[1].height // seeds} new"]
+        rows.append([name, *(f"{part.filter(pl.col('rank') <= 10).height / seeds:g}" for part in parts)])
+    return table([f"targets of {task} found", *whom], rows)
 
 
 def written(text: str, name: str, lines: list[str]) -> str:
@@ -141,12 +154,16 @@ def written(text: str, name: str, lines: list[str]) -> str:
 def pages() -> dict[Path, str]:
     """README.md and docs/results.md with the tables of what is kept; ValueError for a table that has no place there."""
     runs, earlier = runs_of(KEPT / "released"), runs_of(KEPT / "earlier")
+    alone, alternation = (runs_of(KEPT / "alternation" / name) for name in ("recommender", "alternation"))
+    texts, read = runs_of(KEPT / "texts"), ("released: reads IDs", "reads texts, one seed")
     tasks = list(runs["idgenrec"][0].protocols)
     real, stand_in = ([task for task in tasks if (task in STAND_IN) == is_one] for is_one in (False, True))
     parts: dict[str, Callable[[], list[str]]] = {
         "choices": lambda: choices(KEPT / "choices"),
         "ablations": lambda: ablations(
-            {path.name: path for path in sorted((KEPT / "ablations").iterdir())}, reference="recommender"
+            {name: KEPT / "alternation" / name / "seed-0" for name in ("recommender", "alternation")}
+            | {path.name: path for path in sorted((KEPT / "ablations").iterdir())},
+            reference="recommender",
         ),
         "user ids": lambda: ablations(
             {"items": KEPT / "ablations" / "titles"}
@@ -166,10 +183,36 @@ def pages() -> dict[Path, str]:
         "differences": lambda: differences(runs, real),
         "differences, stand-in texts": lambda: differences(runs, stand_in),
         "summary": lambda: summary(runs, real),
+        "reading, Phones": lambda: ablations(
+            {name: KEPT / "phones" / name for name in ("ids", "texts")}, reference="ids", metric="NDCG@10"
+        ),
+        "prior, Phones": lambda: ablations(
+            {"0.75": KEPT / "phones" / "ids"}
+            | {weight: KEPT / "phones" / f"prior-{weight}" for weight in ("0", "0.5", "1")},
+            reference="0.75",
+        ),
+        "checkpoints": checkpoints,
+        "mixture": mixture,
+        "returning": lambda: returning(runs, "Yelp"),
+        "soft ids": lambda: ablations(
+            {"softmax(logits) E": KEPT / "alternation" / "alternation" / "seed-0"}
+            | {path.name: path for path in sorted((KEPT / "soft-ids").iterdir())},
+            reference="softmax(logits) E",
+        ),
+        "texts": lambda: beside(runs, texts, real, read, list(product(["all"], COMPARED))),
+        "texts, stand-in texts": lambda: beside(runs, texts, stand_in, read, list(product(["all"], COMPARED))),
+        "gpu": lambda: beside(
+            runs, runs_of(KEPT / "gpu"), real, ("released, 9,600 samples", "one GPU, 115,200 samples")
+        ),
+        "share": lambda: beside(runs, runs_of(KEPT / "share"), real, ("released", "0.7 of the change, one seed")),
         "earlier": lambda: summary(earlier, list(earlier["idgenrec"][0].protocols)),
-        "gpu": lambda: beside(runs, runs_of(KEPT / "gpu"), ("released, 9,600 samples", "one GPU, 115,200 samples")),
-        "share": lambda: beside(runs, runs_of(KEPT / "share"), ("released", "0.7 of the change, one seed")),
+        "alternation": lambda: beside(
+            alone, alternation, ["Office"], ("recommender alone", "alternation"), list(product(PROTOCOLS, COMPARED))
+        ),
         "curve": lambda: curve(KEPT / "curve"),
+        "curve beside": lambda: ablations(
+            {path.name: path for path in sorted((KEPT / "curve").iterdir(), key=lambda path: int(path.name))}, "150"
+        ),
     }
     found = {page: page.read_text(encoding="utf-8") for page in PAGES}
     for name in parts:  # before anything is computed

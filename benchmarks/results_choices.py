@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.decoding import table
-from benchmarks.kept import hits_of, runs_of
+from benchmarks.kept import KEPT, hits_of, runs_of, step_of
 from pretrain.metrics import per_user
 from zeroshot.config import POPULARITY_BLEND, TEXT_BLEND
 from zeroshot.ranks import load_ranks
@@ -59,8 +59,9 @@ def choices(folder: Path) -> list[str]:
 
 
 def ablations(folders: dict[str, Path], reference: str, metric: str = "HR@10") -> list[str]:
-    """A line for each kept run and control: HR@10 / NDCG@10, and the paired difference of the metric from `reference`
-    with its interval and the p value after Holm's correction within a protocol."""
+    """A line for each kept run and control: the step of the checkpoint that was judged, HR@10 / NDCG@10, and the paired
+    difference of the metric from `reference` with its interval and the p value after Holm's correction within a
+    protocol."""
     runs = {name: load_ranks(folder / "ranks.parquet") for name, folder in folders.items()}
     compared = reference, "idgenrec"
     [task] = set.union(*(set(ranks["task"]) for ranks in runs.values()))
@@ -70,7 +71,8 @@ def ablations(folders: dict[str, Path], reference: str, metric: str = "HR@10") -
     ]  # fmt: skip
     columns: list[list[str]] = []
     for protocol in PROTOCOLS:
-        values = {one: hits_of(runs[one[0]], task, protocol, one[1], metric) for one in shown}
+        hits_SN = hits_of([(runs[run], name) for run, name in shown], task, protocol, metric)
+        values = dict(zip(shown, hits_SN, strict=True))
         others = [one for one in shown if one != compared]
         p_M = holm(np.array([paired_test(values[one], values[compared], 0) for one in others]))
         differences: dict[tuple[str, str], str] = {compared: "reference"}
@@ -79,10 +81,33 @@ def ablations(folders: dict[str, Path], reference: str, metric: str = "HR@10") -
             differences[one] = f"{signed_text(mean)} ({signed_text(low)} to {signed_text(high)}), p {p_text(float(p))}"
         columns.append([str(metrics(runs[run].filter(recommender=name), task, protocol)) for run, name in shown])
         columns.append([differences[one] for one in shown])
-    users = len(hits_of(runs[reference], task, "all", "idgenrec"))
+    users = runs[reference].filter(task=task)["user"].n_unique()
     head = [
         f"{users:,} users of {task}",
         "",
+        "step",
         *(f"{protocol}{what}" for protocol in PROTOCOLS for what in ("", ", difference")),
     ]
-    return table(head, [[*one, *(column[row] for column in columns)] for row, one in enumerate(shown)])
+    steps = [step_of(folders[run]) if name in ("idgenrec", "untrained-ids") else "" for run, name in shown]
+    return table(head, [[*one, steps[row], *(column[row] for column in columns)] for row, one in enumerate(shown)])
+
+
+def checkpoints() -> list[str]:
+    """Half of the steps of a run beside all of them, for three runs."""
+    kept = KEPT / "checkpoints"
+    lines: list[str] = []
+    for whole, half in (
+        (KEPT / "phones" / "ids", kept / "phones-step-40"),
+        (kept / "users-150-step-80", kept / "users-150-step-40"),
+        (kept / "users-3000-step-450", kept / "users-3000-step-225"),
+    ):
+        lines += ablations({"all steps": whole, "half of them": half}, reference="all steps", metric="NDCG@10")
+    return lines
+
+
+def mixture() -> list[str]:
+    """What the Fusion is mixed of, with either category held out."""
+    kept = KEPT / "mixture"
+    phones = {"uniform": KEPT / "phones" / "ids", "proportional": kept / "phones-proportional"}
+    office = {"uniform": KEPT / "checkpoints" / "users-150-step-80", "Games alone": kept / "office-games"}
+    return [*ablations(phones, reference="uniform"), *ablations(office, reference="uniform")]

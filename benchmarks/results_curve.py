@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decoding import table
-from benchmarks.kept import hits_of
+from benchmarks.kept import hits_of, step_of
 from zeroshot.ranks import load_ranks
 from zeroshot.stats import DRAWS, LEVEL, bootstrap_interval
 from zeroshot.wording import signed_text
@@ -34,20 +34,18 @@ def exponent_interval(users_K: np.ndarray, hits_KN: np.ndarray, seed: int = 0) -
 
 
 def curve(folder: Path, protocols: tuple[str, ...] = ("all", "new")) -> list[str]:
-    """A line for each number of users, and the exponent under both protocols. ValueError for runs that judged other
-    users or sets."""
+    """A line for each number of users, with the step of the checkpoint that was judged, and the exponent under both
+    protocols. ValueError for runs that judged other users."""
     runs = {int(path.parent.name): load_ranks(path) for path in folder.glob("*/ranks.parquet")}
-    if len({tuple(ranks.select("task", "user").unique().sort("task", "user").rows()) for ranks in runs.values()}) != 1:
-        raise ValueError(f"the runs of {folder} did not judge the same users; keep those of one sample")
     [task] = set(next(iter(runs.values()))["task"])
     users_K = np.array(sorted(runs))
-    rows, last = [[f"{users:,}"] for users in users_K], ["exponent"]
+    rows, last = [[f"{users:,}", step_of(folder / str(users))] for users in users_K], ["exponent", ""]
     for protocol in protocols:
-        hits_KN = np.stack([hits_of(runs[users], task, protocol, "idgenrec") for users in users_K])
+        hits_KN = hits_of([(runs[users], "idgenrec") for users in users_K], task, protocol)
         for row, hits_N in zip(rows, hits_KN, strict=True):
             low, high = bootstrap_interval(hits_N, 0)
             row.append(f"{hits_N.mean():.4f} ({low:.4f} to {high:.4f})")
         low, high = exponent_interval(users_K, hits_KN)
         last.append(f"{signed_text(exponent(users_K, hits_KN))} ({signed_text(low)} to {signed_text(high)})")
     judged = f"{hits_KN.shape[1]:,} users judged"
-    return table([f"users of a category ({judged})", *protocols], [*rows, last])
+    return table([f"users of a category ({judged})", "step", *protocols], [*rows, last])

@@ -1,5 +1,7 @@
 """The exponent of the curve over pretraining users: known laws come back, with an interval over judged users."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -39,11 +41,14 @@ def test_the_table_has_a_line_for_each_run_in_the_order_of_their_users(tmp_path)
         ranks = [ranks_table("T", "idgenrec", one, facts, rng.integers(1, 30, 40) + 0.0) for one in ("all", "new")]
         (tmp_path / str(users)).mkdir()
         save_ranks(pl.concat(ranks).sample(fraction=1.0, shuffle=True, seed=2), tmp_path / str(users) / "ranks.parquet")
+        checkpoint = {"provenance": {"checkpoint": f"step-{users:07}"}}
+        (tmp_path / str(users) / "results.json").write_text(json.dumps(checkpoint))
     lines = curve(tmp_path)
+    assert [line.split("|")[2].strip() for line in lines[2:5]] == ["75", "150", ""]
     assert [line.split("|")[1].strip() for line in lines[2:5]] == ["75", "150", "exponent"]
-    hits_N = hits_of(load_ranks(tmp_path / "75" / "ranks.parquet"), "T", "new", "idgenrec")
+    hits_N = hits_of([(load_ranks(tmp_path / "75" / "ranks.parquet"), "idgenrec")], "T", "new")[0]
     assert f"| {hits_N.mean():.4f} (" in lines[2] and "40 users judged" in lines[0]
     other = load_ranks(tmp_path / "75" / "ranks.parquet").with_columns(user=pl.lit("x") + pl.col("user"))
     save_ranks(other, tmp_path / "75" / "ranks.parquet")
-    with pytest.raises(ValueError, match="did not judge the same users; keep those of one sample"):
+    with pytest.raises(ValueError, match="not the same users of T; keep one sample of it"):
         curve(tmp_path)
