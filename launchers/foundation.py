@@ -26,8 +26,9 @@ from pretrain.identity import differences
 from pretrain.ids.config import IdConfig
 from pretrain.interpolate import interpolate
 from pretrain.prompt_config import PromptConfig
+from pretrain.soft_ids_config import SoftIdConfig
 from pretrain.tracking import default_uri
-from shards.config import BuildConfig
+from shards.config import BuildConfig, Mixture
 from shards.whole import write_whole
 from zeroshot.blocks import FOLDER
 from zeroshot.config import AUDIT_FAILED, Control, EvaluateConfig, Repeats
@@ -43,9 +44,13 @@ class Asked:
     test: tuple[str, ...]
     t5: str
     scale: recipes.Scale
+    total_users: int | None
+    mixture: Mixture
+    temperature: float
     trained: recipes.Trained
     ids: IdConfig
     prompt: PromptConfig
+    soft_ids: SoftIdConfig
     from_scratch: bool
     lr: float
     generator_lr: float
@@ -69,11 +74,12 @@ def run_foundation(asked: Asked, out: Path, processes: int, engine: EngineConfig
         raise ValueError(f"processes is {processes}; at least one is needed")
     refuse_others(asked, out)
     shards, failed = out / "shards", []
+    build = Build(build_config(asked, shards))  # what is refused is refused before anything is built
     for seed in asked.seeds:
-        pretrain_config(asked, shards, out / f"seed-{seed}", seed, engine)  # refused before anything is built
+        pretrain_config(asked, shards, out / f"seed-{seed}", seed, engine)
     if not shards.exists():
         out.mkdir(parents=True, exist_ok=True)
-        Build(build_config(asked, shards)).run()
+        build.run()
     write_whole(out / BEGUN, json.dumps(begun(asked), indent=1).encode())
     for number, seed in enumerate(asked.seeds, start=1):
         folder = out / f"seed-{seed}"
@@ -121,7 +127,10 @@ def refuse_others(asked: Asked, out: Path) -> None:
 
 def build_config(asked: Asked, shards: Path) -> BuildConfig:
     """Items and users of the test sets are dropped from the Fusion where ids allow; every category is capped."""
-    return BuildConfig(str(shards), asked.train, asked.test, tokenizer=asked.t5, max_users=asked.scale.max_users)
+    return BuildConfig(
+        str(shards), asked.train, asked.test, tokenizer=asked.t5, max_users=asked.scale.max_users,
+        total_users=asked.total_users, mixture=asked.mixture, temperature=asked.temperature,
+    )  # fmt: skip
 
 
 def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine: EngineConfig) -> PretrainConfig:
@@ -131,7 +140,7 @@ def pretrain_config(asked: Asked, shards: Path, folder: Path, seed: int, engine:
         asked.generator_lr, asked.history_dropout, seed,
     )  # fmt: skip
     return dataclasses.replace(
-        config, engine=engine, ids=asked.ids, prompt=asked.prompt,
+        config, engine=engine, ids=asked.ids, prompt=asked.prompt, soft_ids=asked.soft_ids,
         books=str(shards.parent / "books"), tracking_uri=default_uri(shards.parent),
     )  # fmt: skip
 

@@ -16,6 +16,8 @@ from pretrain.config import EngineConfig, Precision
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
 from pretrain.prompt_config import PromptConfig
+from pretrain.soft_ids_config import SoftIdConfig
+from shards.config import Mixture
 from zeroshot.baseline_names import TRAINING_FREE
 from zeroshot.config import Control, Repeats
 
@@ -54,6 +56,13 @@ class Foundation:
     """Both models in turn, or one alone for as long as it trains there."""
     users: int | None = None
     """Users of a pretraining category at most; none = as the size says."""
+    total_users: int | None = None
+    """Users of all pretraining categories together; none = --users of each."""
+    mixture: Mixture = "proportional"
+    """How --total-users is shared among the categories: by their size, evenly, or by size to the power
+    1/temperature."""
+    temperature: float = 2.0
+    """Only for --mixture temperature: 1 is proportional, large is uniform."""
     steps: int | None = None
     """Optimiser steps of the recommender; none = as the size says."""
     batch_size: int | None = None
@@ -84,6 +93,8 @@ class Foundation:
     """Algorithm 1. IDs that the generator does not write (--ids.form) go with --train-models recommender."""
     prompt: PromptConfig = field(default_factory=PromptConfig)
     """What stands in a prompt; a user's ID (Table 6) by --prompt.user-id."""
+    soft_ids: SoftIdConfig = field(default_factory=SoftIdConfig)
+    """The path by which the recommender's loss reaches the generator."""
     seeds: tuple[int, ...] = (0,)
     """One run each; their users are pooled in `compared`."""
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -158,8 +169,8 @@ class Foundation:
         from launchers.foundation import Asked
 
         return Asked(
-            self.train, self.test, self.t5, self.scale(), self.train_models, self.ids, self.prompt, self.from_scratch,
-            self.lr, self.generator_lr, self.history_dropout, self.trained_share, self.seeds, self.search, self.repeats,
-            self.blend_weight, self.popularity_weight, self.judge_precision, self.judge_users, self.controls,
-            self.baselines,
+            self.train, self.test, self.t5, self.scale(), self.total_users, self.mixture, self.temperature,
+            self.train_models, self.ids, self.prompt, self.soft_ids, self.from_scratch, self.lr, self.generator_lr,
+            self.history_dropout, self.trained_share, self.seeds, self.search, self.repeats, self.blend_weight,
+            self.popularity_weight, self.judge_precision, self.judge_users, self.controls, self.baselines,
         )  # fmt: skip

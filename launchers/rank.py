@@ -20,7 +20,9 @@ from typing import Any, NoReturn
 from launchers.refusals import refusal
 from pretrain.interrupt import STATUS, Interrupted
 
-SPEAK_AFTER = 10.0
+SPEAK_AFTER, SILENT_FOR = 10.0, 180.0
+"""Seconds that a rank other than 0 waits before it says a mistake of its own, and before it ends with one that rank 0
+says too: that closes its tracker first, which may wait for MLflow, and the first rank to end stops the others."""
 
 
 def main(job_file: str) -> None:
@@ -96,7 +98,7 @@ def ending(work: Callable[[], object]) -> None:
     try:
         work()
     except ValueError as error:
-        _give_up(str(error))
+        _give_up(str(error), error)
     except KeyboardInterrupt:
         sys.exit(130)
     except Interrupted as interrupted:
@@ -112,11 +114,16 @@ def ending(work: Callable[[], object]) -> None:
         why = refusal(error)
         if why is None:
             raise
-        _give_up(why)
+        _give_up(why, error)
 
 
-def _give_up(why: str) -> NoReturn:
+def _give_up(why: str, error: Exception) -> NoReturn:
     if os.environ.get("RANK", "0") != "0":
+        from pretrain.world import Agreed
+
+        if isinstance(error, Agreed):
+            time.sleep(SILENT_FOR)
+            sys.exit(2)
         time.sleep(SPEAK_AFTER)  # rank 0 mostly finds the same mistake; its failure stops us before we repeat it
     print(f"error: {why}", file=sys.stderr)
     sys.exit(2)

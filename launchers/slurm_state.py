@@ -32,5 +32,6 @@ def job_state(job: str) -> str | None:
         return None
     state = re.search(r"\bJobState=(\w+)", found.stdout)
     if found.returncode or state is None:
-        raise ValueError(f"SLURM does not say what job {job} does ({found.stderr.strip()}); try again")
+        why = found.stderr.strip() or f"scontrol ends with {found.returncode} and says {found.stdout.strip()!r}"
+        raise ValueError(f"SLURM does not say what job {job} does ({why}); try again")
     return state[1]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from shards.manifest import Manifest
 
 Part = Literal["recommender", "generator"]
+PARTS: tuple[Part, ...] = ("recommender", "generator")
 Precision = Literal["float32", "bf16"]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
@@ -19,7 +20,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from pretrain.reporter import SILENT, Reporter
-from pretrain.world import World
+from pretrain.world import Agreed, World
 from shards.whole import write_whole
 
 MARKER = "COMPLETE"
@@ -59,7 +60,7 @@ class Saver:
     def finish(self) -> Path | None:
         """Wait for the checkpoint that was begun, if one was, and complete it; returns it. Collective.
 
-        Raises ValueError when a rank could not write; the draft is removed, older checkpoints stay.
+        Raises Agreed when a rank could not write; the draft is removed, older checkpoints stay.
         """
         if self._work is None:
             return None
@@ -74,7 +75,7 @@ class Saver:
         if errors:
             if self.world.is_main:
                 shutil.rmtree(draft, ignore_errors=True)
-            raise ValueError(
+            raise Agreed(
                 f"cannot write checkpoint {final} ({errors[0]}); make room and give the same command again: the run "
                 "goes on from the checkpoint before"
             )
@@ -203,10 +204,15 @@ def newest_good(run: Path, reporter: Reporter = SILENT) -> Path | None:
 
 
 def best(run: Path) -> Path | None:
-    """The complete checkpoint with the highest validation NDCG@10 (the newest one where none was validated)."""
-    scored = [((state.get("validation") or {}).get("NDCG@10"), folder) for folder, state in sound(run)]
-    candidates = [(score, folder) for score, folder in scored if score is not None]
-    return max(candidates)[1] if candidates else newest(run)
+    """The newest complete checkpoint that validation has found as good as the best (`schedule.judged`): among those
+    whose differences are chance, the one trained most. The newest of all where none was validated."""
+    validated = [(folder, state) for folder, state in sound(run) if state.get("validation")]
+    if not validated:
+        return newest(run)
+    as_good = validated[-1][1]["state"].get("as_good")
+    if as_good is None:  # a run whose best is of before there was one: the best alone
+        as_good = math.inf
+    return max((min(state["validation"]["NDCG@10"], as_good), folder) for folder, state in validated)[1]
 
 
 def phase_start(run: Path, phase: int) -> Path | None:

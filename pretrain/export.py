@@ -22,7 +22,7 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain import checkpoint
-from pretrain.card_facts import Facts, Part, PhaseDone, Precision
+from pretrain.card_facts import PARTS, Facts, Part, PhaseDone, Precision
 from pretrain.ids.book import Book
 from pretrain.ids.write import greedy
 from pretrain.model_card import model_card, part_card
@@ -35,7 +35,6 @@ from shards.tokenizer import EOS_ID, PAD_ID, load_tokenizer
 BOOK, CARD, SETTINGS = "book.arrow", "README.md", "settings.json"
 SETTLED = ("ids", "prompt", "search")
 """What of a run's configuration says how its models are asked; `idgenrec recommend` reads it."""
-PARTS: tuple[Part, ...] = ("recommender", "generator")
 STEPS = len(PARTS) + 2
 MOVED = "/share_of_weights_moved"
 EXAMPLES = 3

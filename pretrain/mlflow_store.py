@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -110,33 +110,40 @@ class Store:
         """Points of metrics: key, value, time in ms, step."""
         from mlflow.entities import Metric
 
-        with self._answers():
-            self._client.log_batch(self.run_id, metrics=[Metric(*point) for point in points])
+        self._ask(lambda: self._client.log_batch(self.run_id, metrics=[Metric(*point) for point in points]))
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Anything else that a tracker says (`tracking.Tracker`)."""
-        with self._answers():
-            getattr(self, f"_{event['event']}")(event)
+        self._ask(lambda: getattr(self, f"_{event['event']}")(event))
 
-    @contextmanager
-    def _answers(self) -> Iterator[None]:
-        """Raises Refused, Lost or Deleted for an answer that another attempt does not change."""
+    def _ask(self, request: Callable[[], None]) -> None:
+        """Make a request. Raises Lost, Deleted or Refused for an answer that another attempt does not change."""
+        from mlflow.exceptions import MlflowException
+
+        # A run may be restored between an answer and our look at it; a second answer is about a run that stood.
+        for last in (False, True):
+            try:
+                request()
+                return
+            except MlflowException as error:
+                if error.error_code not in REFUSALS:
+                    raise
+                self._must_stand(error)
+                if last:
+                    raise Refused(said(error)) from error
+
+    def _must_stand(self, refusal: BaseException) -> None:
+        """Raises Lost or Deleted where the run is why MLflow has refused."""
         from mlflow.exceptions import MlflowException
 
         try:
-            yield
-        except MlflowException as error:
-            if error.error_code not in REFUSALS:
-                raise
-            try:
-                run = self._client.get_run(self.run_id)
-            except MlflowException as none:
-                if none.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    raise Lost(self.run_id) from error
-                raise
-            if run.info.lifecycle_stage == "deleted":
-                raise Deleted(f"run {self.run_id} is deleted in MLflow; restore it there") from error
-            raise Refused(said(error)) from error
+            run = self._client.get_run(self.run_id)
+        except MlflowException as none:
+            if none.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise Lost(self.run_id) from refusal
+            raise
+        if run.info.lifecycle_stage == "deleted":
+            raise Deleted(f"run {self.run_id} is deleted in MLflow; restore it there") from refusal
 
     def _opened(self, event: Mapping[str, Any]) -> None:
         self._client.update_run(self.run_id, status="RUNNING")

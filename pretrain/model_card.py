@@ -11,16 +11,13 @@ from pathlib import PurePath
 from typing import Any
 
 from pretrain import snippets
-from pretrain.card_facts import Facts, Part
-from pretrain.prompt_config import UserId
+from pretrain.card_facts import PARTS, Facts, Part
+from pretrain.prompt_config import PromptConfig
 from shards.registry import terms_for
 
 PAPER = "https://doi.org/10.1145/3626772.3657821"
 SHOWN = 5
-ROLES: dict[Part, str] = {
-    "recommender": "reads the textual IDs of a history and writes the ID of the next item",
-    "generator": "reads the text of an item and writes a short textual ID for it",
-}
+READ = {"ids": "textual IDs", "texts": "items' texts"}
 # What of a configuration stands in the text; everything stands in the list below it.
 SETTINGS = {
     "batch_size": "Samples per optimiser step",
@@ -40,10 +37,12 @@ def model_card(facts: Facts) -> str:
     """The card of the whole: both models and the book."""
     category = next(iter(facts.items))
     shown = min(SHOWN, facts.items[category], facts.config["search"]["beam"])
-    program = snippets.both(_text_tokens(facts), _max_history(facts), _user_id(facts), category, shown)
-    parts = "\n".join(f"* `{part}/` {role} ({facts.parameters[part]:,} parameters)." for part, role in ROLES.items())
+    program = snippets.both(_text_tokens(facts), _prompt(facts), category, shown)
+    parts = "\n".join(
+        f"* `{part}/` {_role(facts, part)} ({count:,} parameters)." for part, count in facts.parameters.items()
+    )
     return _join(
-        _front_matter(("recommender", "generator")),
+        _front_matter(PARTS),
         "# IDGenRec: a recommender and the ID generator it was trained with",
         f"Two T5 models, trained in turn ([IDGenRec]({PAPER})), as plain Hugging Face folders, and the ID book that "
         f"joins them:\n\n{parts}\n* `book.arrow`: the textual ID of each item of the pretraining catalogue.",
@@ -62,14 +61,14 @@ def part_card(facts: Facts, part: Part) -> str:
     if part == "generator":
         program = snippets.generator_alone(_text_tokens(facts))
     else:
-        program = snippets.recommender_alone(_max_history(facts), _user_id(facts), list(facts.history))
+        program = snippets.recommender_alone(_prompt(facts), list(facts.history))
     other = "generator" if part == "recommender" else "recommender"
     own = {name.partition("/")[2]: digest for name, digest in facts.files.items() if name.startswith(f"{part}/")}
     return _join(
         _front_matter((part,)),
         f"# IDGenRec {part}",
-        f"A T5 of {facts.parameters[part]:,} parameters that {ROLES[part]} ([IDGenRec]({PAPER})). It was trained in "
-        f"turn with a {other} and belongs together with it and with the ID book of the same export.",
+        f"A T5 of {facts.parameters[part]:,} parameters that {_role(facts, part)} ([IDGenRec]({PAPER})). It was "
+        f"trained in turn with a {other} and belongs together with it and with the ID book of the same export.",
         f"{_weights(facts)} Checkpoint `{facts.checkpoint}` of {_run(facts)}.",
         _use(program, "transformers and torch"),
         *_common(facts),
@@ -129,7 +128,7 @@ def _data(facts: Facts) -> str:
 
 def _training(facts: Facts) -> str:
     config = facts.config
-    lines = [f"* {part}: {_origin(config[part])}." for part in ROLES]
+    lines = [f"* {part}: {_origin(config[part])}." for part in PARTS]
     lines.append(f"* Precision of training: {config['engine']['precision']}.")
     lines += [
         f"* {meaning[0].upper()}{meaning[1:]}: {config[key]}." for key, meaning in SETTINGS.items() if key in config
@@ -205,7 +204,7 @@ def _licence(facts: Facts) -> str:
         for source in dict.fromkeys(member.source for member in facts.manifest.train_members):
             terms = terms_for(source)
             lines.append(f"* {source}: {terms.terms} Home: {terms.homepage}. Cite: {terms.citation}")
-    for part in ROLES:
+    for part in PARTS:
         start = facts.config[part]["start_from"]
         if start is not None:
             lines.append(f"* The {part} was started from `{_nameable(start)}`, whose licence applies too.")
@@ -222,12 +221,14 @@ def _text_tokens(facts: Facts) -> int:
     return facts.config["ids"]["item_text_tokens"]
 
 
-def _max_history(facts: Facts) -> int:
-    return facts.config["prompt"]["max_history"]
+def _prompt(facts: Facts) -> PromptConfig:
+    return PromptConfig(**facts.config["prompt"])  # older checkpoints lack options, and did what the defaults do
 
 
-def _user_id(facts: Facts) -> UserId:
-    return facts.config["prompt"].get("user_id", "none")  # older checkpoints have no such option
+def _role(facts: Facts, part: Part) -> str:
+    if part == "generator":
+        return "reads the text of an item and writes a short textual ID for it"
+    return f"reads the {READ[_prompt(facts).history]} of a history and writes the ID of the next item"
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -33,13 +33,14 @@ class Phase:
 class State:
     """Phase index and steps done in it. The run is over when `phase == len(plan)`.
 
-    `best`: the best NDCG@10 seen so far. `stale`: validations in a row that were not better. `left_undone`: planned
-    steps that an early stop has cut off.
+    `best`: the best NDCG@10 seen so far. `as_good`: from which on another one is as good, given who was asked.
+    `stale`: validations in a row that were not better. `left_undone`: planned steps that an early stop has cut off.
     """
 
     phase: int = 0
     step: int = 0
     best: float | None = None
+    as_good: float | None = None
     stale: int = 0
     left_undone: int = 0
 
@@ -95,10 +96,16 @@ def validation_due(config: ScheduleConfig, plan: tuple[Phase, ...], state: State
     return plan[state.phase].validate and state.step % every == 0
 
 
-def judged(config: ScheduleConfig, plan: tuple[Phase, ...], state: State, ndcg: float) -> State:
-    """The state after a validation, `ndcg` its NDCG@10. With no patience left the run is over."""
-    better = state.best is None or ndcg > state.best
-    state = dataclasses.replace(state, best=ndcg if better else state.best, stale=0 if better else state.stale + 1)
+def judged(config: ScheduleConfig, plan: tuple[Phase, ...], state: State, ndcg: float, error: float) -> State:
+    """The state after a validation, `ndcg` its NDCG@10 and `error` the standard error of it. With no patience left the
+    run is over.
+
+    What is within one standard error of the best is as good (Breiman et al., 1984: the one-standard-error rule).
+    """
+    if state.best is None or ndcg > state.best:
+        state = dataclasses.replace(state, best=ndcg, as_good=ndcg - error, stale=0)
+    else:
+        state = dataclasses.replace(state, stale=state.stale + 1)
     if config.patience is None or state.stale < config.patience or state.phase == len(plan):
         return state
     left = sum(phase.steps for phase in plan[state.phase :]) - state.step

@@ -6,13 +6,15 @@ stands, in the exported folder, and writes what the ID job and the ranking write
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from string import Template
 
-from pretrain.prompt_config import UserId
+from pretrain.prompt_config import PromptConfig
 from pretrain.ranking import EVALUATION_TEMPLATE
 from pretrain.templates import SEPARATOR, TEMPLATES, USER
 
 EXAMPLE_TEXT = "title: red desk lamp; brand: acme; categories: home, lighting"
+EXAMPLE_TEXTS = ("title: oak desk; categories: home, furniture", "title: led bulb, pack of 4", EXAMPLE_TEXT)
 
 _WRITE_ID = """\
 inputs = tokenizer(text, truncation=True, max_length=$text_tokens, return_tensors="pt")
@@ -51,10 +53,8 @@ for row in book:
     item_of[path] = row["item"]
     for end in range(1, len(path)):
         children.setdefault(path[:end], set()).add(path[end])
-history = [row["text"] for row in book[:3]]  # IDs of what was bought, oldest first
-prompt = $user$before + $items + $after
-inputs = tokenizer(prompt, return_tensors="pt")
-found = recommender.generate(
+history = $history
+${inputs}found = recommender.generate(
     **inputs,
     num_return_sequences=$shown,
     prefix_allowed_tokens_fn=lambda _, path: list(children.get(tuple(path.tolist()), {tokenizer.pad_token_id})),
@@ -87,23 +87,44 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 FOLDER = "."  # the folder of this card
 tokenizer = AutoTokenizer.from_pretrained(FOLDER)
 recommender = AutoModelForSeq2SeqLM.from_pretrained(FOLDER)
-history = $history  # IDs of what was bought, oldest first
-prompt = $user$before + $items + $after
-tokens = recommender.generate(**tokenizer(prompt, return_tensors="pt"))[0]
+history = $history
+${inputs}tokens = recommender.generate(**inputs)[0]
 # Nothing holds it to the IDs of a book, so it need not be an item.
 print("next:", tokenizer.decode(tokens, skip_special_tokens=True))
 """)
 
 
-def both(text_tokens: int, max_history: int, user_id: UserId, category: str, shown: int) -> str:
+_OF_IDS = Template("""\
+prompt = $user$before + $items + $after
+inputs = tokenizer(prompt, return_tensors="pt")
+""")
+
+# Cut by tokens, so token ids are joined: words that were cut and written out again may become other tokens.
+_OF_TEXTS = Template("""\
+
+
+def ids_of(words):
+    return tokenizer(words, add_special_tokens=False)["input_ids"]
+
+
+prompt = $user$before
+for place, told in enumerate($told):
+    prompt += (ids_of($separator) if place else []) + ids_of(told)[:$item_tokens]
+prompt += $after + [tokenizer.eos_token_id]
+inputs = tokenizer.pad({"input_ids": [prompt]}, return_tensors="pt")
+""")
+
+
+def both(text_tokens: int, prompt: PromptConfig, category: str, shown: int) -> str:
     """An ID for a text, and the `shown` best next items of a history among the items of a category. Where the run named
     users, the text stands for those of the history, and its ID for the user's."""
     return _BOTH.substitute(
-        _prompt(max_history, user_id, "written"),
         text=_quoted(EXAMPLE_TEXT),
         text_tokens=text_tokens,
         category=_quoted(f"{category}/"),
         shown=shown,
+        history=_history(prompt, '[row["text"] for row in book[:3]]'),
+        inputs=_inputs(prompt, "written"),
     )
 
 
@@ -112,22 +133,46 @@ def generator_alone(text_tokens: int) -> str:
     return _GENERATOR.substitute(text=_quoted(EXAMPLE_TEXT), text_tokens=text_tokens)
 
 
-def recommender_alone(max_history: int, user_id: UserId, history: list[str]) -> str:
-    """The next ID of a history of IDs, not held to a catalogue; where the run named users, of one whose ID is the
-    history's first."""
-    quoted = "[" + ", ".join(map(_quoted, history)) + "]"
-    return _RECOMMENDER.substitute(_prompt(max_history, user_id, "history[0]"), history=quoted)
+def recommender_alone(prompt: PromptConfig, ids: list[str]) -> str:
+    """The next ID of a history of `ids`, or of texts where the run read those; not held to a catalogue. Where the run
+    named users, of one whose ID is the first."""
+    return _RECOMMENDER.substitute(history=_history(prompt, _listed(ids)), inputs=_inputs(prompt, _quoted(ids[0])))
 
 
-def _prompt(max_history: int, user_id: UserId, user: str) -> dict[str, object]:
-    """The parts of a prompt as Python; `user`: what stands for the user's ID."""
+def _history(prompt: PromptConfig, ids: str) -> str:
+    if prompt.history == "ids":
+        return f"{ids}  # IDs of what was bought, oldest first"
+    lines = "".join(f"    {_quoted(text)},\n" for text in EXAMPLE_TEXTS)
+    limit = f"the oldest left out where a prompt has more than {prompt.max_tokens} tokens"
+    return f"[  # texts of what was bought, oldest first; {limit}\n{lines}]"
+
+
+def _inputs(prompt: PromptConfig, user: str) -> str:
+    """The lines that make `inputs` of `history`; `user`: Python for the user's ID."""
     before, after = TEMPLATES[EVALUATION_TEMPLATE]
-    return {
-        "user": "" if user_id == "none" else f"{_quoted(USER[0] + ' ')} + {user} + {_quoted(f' {USER[1]} ')} + ",
-        "before": _quoted(before + " "),
-        "items": '""' if user_id == "alone" else f"{_quoted(f' {SEPARATOR} ')}.join(history[-{max_history}:])",
-        "after": _quoted(" " + after),
-    }
+    told = f"history[-{prompt.max_history}:]"
+    if prompt.history == "ids":
+        return _OF_IDS.substitute(
+            user=""
+            if prompt.user_id == "none"
+            else f"{_quoted(USER[0] + ' ')} + {user} + {_quoted(f' {USER[1]} ')} + ",
+            before=_quoted(before + " "),
+            items='""' if prompt.user_id == "alone" else f"{_quoted(f' {SEPARATOR} ')}.join({told})",
+            after=_quoted(" " + after),
+        )
+    parts = [] if prompt.user_id == "none" else [_quoted(USER[0]), user, _quoted(USER[1])]
+    return _OF_TEXTS.substitute(
+        user="".join(f"ids_of({part}) + " for part in parts),
+        before=f"ids_of({_quoted(before)})",
+        told="[]" if prompt.user_id == "alone" else told,
+        separator=_quoted(SEPARATOR),
+        item_tokens=prompt.item_tokens,
+        after=f"ids_of({_quoted(after)})",
+    )
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return "[" + ", ".join(map(_quoted, texts)) + "]"
 
 
 def _quoted(text: str) -> str:

@@ -142,7 +142,8 @@ def finish_phase(run: Run, phase: Phase, tracker: Tracker | None) -> None:
         )
         log(run, tracker, "validation", run.validation)
         run.reporter.line("validation: " + ", ".join(f"{name} {value:.4f}" for name, value in run.validation.items()))
-        run.state = judged(run.config.schedule, run.plan, run.state, run.validation["NDCG@10"])
+        ndcg, error = run.validation["NDCG@10"], run.validation["NDCG@10_stderr"]
+        run.state = judged(run.config.schedule, run.plan, run.state, ndcg, error)
         if run.state.left_undone:
             run.reporter.line(
                 f"early stop: {run.state.stale} validations were no better than NDCG@10 {run.state.best:.4f}; "

@@ -13,7 +13,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import PretrainConfig
 from pretrain.ids.book import Book
-from pretrain.metrics import mid_ranks, summary
+from pretrain.metrics import mid_ranks, ndcg, summary
 from pretrain.ranking import GenerativeRecommender, prior_of
 from pretrain.world import World
 from shards.counters import generator as counter_generator
@@ -33,7 +33,7 @@ def validate(
     writer: T5ForConditionalGeneration | None = None,
 ) -> dict[str, float]:
     """HR and NDCG at 5 and 10 over a seeded sample of `validation_users` users, shared out evenly over the
-    categories. `writer`: of users' IDs, where prompts have them."""
+    categories, and the standard error of NDCG@10. `writer`: of users' IDs, where prompts have them."""
     members = manifest.train_members
     block = BLOCK[world.device.type]
     quota = -(-config.schedule.validation_users // len(members))
@@ -58,4 +58,5 @@ def validate(
         ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, holdout.valid[chosen], member.num_items)
         mine.append((index, ranks_N.tolist()))
     ranks = [rank for part in world.gather(mine) for _, values in part for rank in values]
-    return summary(np.sort(np.array(ranks)))
+    ranks_N = np.sort(np.array(ranks))
+    return {**summary(ranks_N), "NDCG@10_stderr": float(ndcg(ranks_N, 10).std() / len(ranks_N) ** 0.5)}

@@ -22,6 +22,10 @@ import torch.distributed as dist
 T = TypeVar("T")
 
 
+class Agreed(ValueError):
+    """A mistake that every rank has heard of and raises: one of them has to say it."""
+
+
 @dataclass(frozen=True)
 class World:
     """One rank's view of the job."""
@@ -58,7 +62,7 @@ class World:
         return values
 
     def main_says(self, ask: Callable[[], T]) -> T:
-        """What `ask` returns on rank 0, on every rank; its ValueError too. Collective."""
+        """What `ask` returns on rank 0, on every rank; its ValueError too, as Agreed. Collective."""
         answer: tuple[Any, str | None] = None, None
         if self.is_main:
             try:
@@ -67,7 +71,7 @@ class World:
                 answer = None, str(error)
         value, problem = cast(tuple[T, str | None], self.gather(answer)[0])
         if problem is not None:
-            raise ValueError(problem)
+            raise Agreed(problem)
         return value
 
     def blocks(self, count: int, block: int) -> np.ndarray:

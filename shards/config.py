@@ -9,6 +9,7 @@ from typing import Literal
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 RESERVED_NAMES = {"train", "tokenizer"}
 PAPER_MAX_USERS = 30_000
+Mixture = Literal["proportional", "uniform", "temperature"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class BuildConfig:
     """Users of a train category at most (the paper's cap is 30,000); more are drawn at random."""
     max_test_users: int | None = None
     """The same for each test set; its catalogue stays whole."""
-    mixture: Literal["proportional", "uniform", "temperature"] = "proportional"
+    mixture: Mixture = "proportional"
     """How total_users is shared among the train categories: by their size, evenly, or by size to the power
     1/temperature."""
     temperature: float = 2.0

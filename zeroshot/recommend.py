@@ -17,9 +17,10 @@ import torch
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from pretrain import checkpoint as checkpoints
+from pretrain.card_facts import PARTS
 from pretrain.config_dict import from_dict
 from pretrain.decoding.config import SearchConfig
-from pretrain.export import PARTS, SETTINGS
+from pretrain.export import SETTINGS
 from pretrain.ids.book import Book
 from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book

@@ -6,10 +6,11 @@ import json
 import pytest
 
 from launchers import recipes
-from launchers.foundation import evaluate_config, pretrain_config
+from launchers.foundation import build_config, evaluate_config, pretrain_config
 from launchers.foundation_command import Foundation
 from pretrain.config import EngineConfig
 from pretrain.models import save_model
+from pretrain.soft_ids_config import SoftIdConfig
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,8 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     scale, commands = recipes.SCALES["small"], []
     numbers = ("--users", 7, "--steps", 9, "--sample", 5, "--lr", 1e-3, "--from-scratch")
     numbers += ("--teaching-steps", 6, "--generator-steps", 0, "--generator-lr", 2e-4, "--history-dropout", 0.2)
-    numbers += ("--batch-size", 48, "--dropout", 0.3)
+    numbers += ("--batch-size", 48, "--dropout", 0.3, "--soft-ids.straight-through", "--soft-ids.temperature", 0.5)
+    numbers += ("--total-users", 11, "--mixture", "temperature", "--temperature", 4)
     with monkeypatch.context() as patch:
         patch.setattr(Foundation, "run", lambda self: commands.append(self))
         assert idgenrec(*asked, "--out", tmp_path, *numbers)[0] == 0
@@ -64,6 +66,9 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     assert (config.schedule.teaching_steps, config.schedule.generator_steps) == (6, 0)
     assert (config.generator_lr, config.teaching_lr, config.history_dropout) == (2e-4, 1e-3, 0.2)
     assert (config.batch_size, config.dropout, config.prompt.user_id) == (48, 0.3, "with-items")
+    assert config.soft_ids == SoftIdConfig(temperature=0.5, straight_through=True)
+    build = build_config(command.asked(), tmp_path / "shards")
+    assert (build.max_users, build.total_users, build.mixture, build.temperature) == (7, 11, "temperature", 4)
     judged = evaluate_config(command.asked(), tmp_path, tmp_path, first=True)
     assert (judged.sample, judged.max_users) == (5, None)
     everyone = dataclasses.replace(command, sample=None, judge_users=40)
@@ -80,6 +85,8 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     assert status == 2 and "it need not be taught; leave --teaching-steps or --ids.form out" in wrong
     status, _, wrong = idgenrec(*asked, "--out", tmp_path / "x", "--prompt.user-id", "alone")
     assert status == 2 and "shows the generator nothing of its items' IDs; set schedule.generator_epochs to 0" in wrong
+    status, _, wrong = idgenrec(*asked, "--out", tmp_path / "x", "--mixture", "uniform")
+    assert status == 2 and "mixture uniform shares out total_users; give total_users" in wrong
     assert not (tmp_path / "x").exists()
 
 

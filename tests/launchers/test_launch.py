@@ -231,14 +231,16 @@ def test_torchrun_starts_a_written_job_and_local_goes_on_with_it(idgenrec, pretr
 FAKE = """#!/bin/sh
 echo "$0 $*" >> {folder}/called
 case "$*" in *" 8") echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1;;
-*" 9") echo "Unable to contact slurm controller" >&2; exit 1;; esac
+*" 9") echo "Unable to contact slurm controller" >&2; exit 1;;
+*" 6") kill -SEGV $$;; esac
 echo "JobId=7 JobName=x UserId=root(0) JobState=RUNNING Reason=None"
 """
 
 
 @pytest.fixture
 def launched(tmp_path, monkeypatch):
-    """`launched(job)`: a run folder with a launch of that job. Job 7 runs, 8 is gone, of 9 SLURM says nothing."""
+    """`launched(job)`: a run folder with a launch of that job. Job 7 runs, 8 is gone, of 9 SLURM says nothing, and its
+    scontrol dies of 6."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("scontrol", "scancel", "sbatch"):
@@ -302,11 +304,14 @@ def test_of_a_job_that_is_gone_there_are_the_logs(idgenrec, launched, tmp_path):
     assert "scancel" not in (tmp_path / "called").read_text()
 
 
-def test_a_slurm_that_does_not_answer_is_no_finished_job(idgenrec, launched):
-    run = launched("9")
+@pytest.mark.parametrize(
+    ("job", "said"), [("9", "(Unable to contact slurm controller)"), ("6", "(scontrol ends with -11 and says '')")]
+)
+def test_a_slurm_that_does_not_answer_is_no_finished_job(idgenrec, launched, job, said):
+    run = launched(job)
     for words in (["jobs", run], ["cancel", run]):
         status, _, err = idgenrec(*words)
-        assert status == 2 and "Unable to contact" in err and err.count("\n") == 1
+        assert status == 2 and said in err and err.count("\n") == 1
     status, _, err = idgenrec("jobs", run.parent / "other")
     assert status == 2 and "was not launched on SLURM" in err
 

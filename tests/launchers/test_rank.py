@@ -83,3 +83,22 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
         assert end.value.code == 2 and len(waited) == pauses
         assert capsys.readouterr().err == "error: unknown task 'dance'; known: pretrain, ids, zeroshot, shard\n"
     assert waited[0] >= 1
+
+
+def test_a_mistake_that_all_ranks_know_is_said_by_rank_0(monkeypatch, capsys):
+    """However long rank 0 takes to close its tracker: the end of another would stop it before it has spoken."""
+    from launchers import rank
+    from pretrain.tracking import PATIENCE
+    from pretrain.world import Agreed
+
+    def mistake():
+        raise Agreed("the disk is full")
+
+    waited = []
+    monkeypatch.setattr(rank.time, "sleep", waited.append)
+    for number, said in (("0", "error: the disk is full\n"), ("1", "")):
+        monkeypatch.setenv("RANK", number)
+        with pytest.raises(SystemExit) as end:
+            rank.ending(mistake)
+        assert end.value.code == 2 and capsys.readouterr().err == said
+    assert len(waited) == 1 and waited[0] > PATIENCE

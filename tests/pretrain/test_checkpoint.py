@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from pretrain import checkpoint
-from pretrain.world import World
+from pretrain.world import Agreed, World
 
 ALONE = World(0, 1, torch.device("cpu"))
 
 
 @pytest.fixture
 def save(tmp_path):
-    """`save(step, score)`: a small checkpoint of the run in tmp_path."""
+    """`save(step, score)`: a small checkpoint of the run in tmp_path. `more`: of the schedule's state."""
 
-    def save(step, score=None, keep=9, fail=False):
+    def save(step, score=None, keep=9, fail=False, **more):
         def write(folder):
             (folder / "engines" / "recommender").mkdir(parents=True)
             (folder / "engines" / "recommender" / "rank0.safetensors").write_bytes(bytes(range(256)) + bytes([step]))
@@ -25,7 +25,7 @@ def save(tmp_path):
             if fail:
                 raise OSError(errno.ENOSPC, "No space left on device")
             validation = None if score is None else {"NDCG@10": score}
-            state = {"state": {"phase": step // 10, "step": step % 10}, "validation": validation}
+            state = {"state": {"phase": step // 10, "step": step % 10} | more, "validation": validation}
             (folder / "state.json").write_text(json.dumps(state))
 
         saver = checkpoint.Saver(tmp_path, ALONE, keep)
@@ -78,17 +78,35 @@ def test_a_changed_list_of_files_is_refused(save):
         checkpoint.verify(folder)
 
 
-def test_newest_best_and_how_many_are_kept(save, tmp_path):
+@pytest.mark.parametrize("more", [{}, {"as_good": None}], ids=["before", "resumed since"])
+def test_newest_best_and_how_many_are_kept(save, tmp_path, more):
+    """Of a run that does not know what is as good as its best."""
     for step, score in ((1, 0.1), (2, 0.5), (3, None), (12, 0.2)):
-        save(step, score, keep=9)
+        save(step, score, keep=9, **more)
     names = [folder.name for folder in checkpoint.checkpoints_of(tmp_path)]
     assert names == [f"step-{step:07d}" for step in (1, 2, 3, 12)]
     assert checkpoint.newest(tmp_path).name == "step-0000012"  # type: ignore[union-attr]
     assert checkpoint.resolve(tmp_path) == checkpoint.best(tmp_path) == tmp_path / "checkpoints" / "step-0000002"
-    save(20, 0.3, keep=2)
+    save(20, 0.3, keep=2, **more)
     left = [int(folder.name[5:]) for folder in checkpoint.checkpoints_of(tmp_path)]
     assert left == [2, 12, 20], "the two newest and the best"
     assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == [f"step-{n:07d}" for n in left]
+
+
+def test_of_those_as_good_as_the_best_the_newest_is_taken(save, tmp_path):
+    taken = []
+    for step, score, as_good in (
+        (1, 0.5, 0.4),
+        (2, 0.45, 0.4),
+        (3, 0.38, 0.4),
+        (4, None, 0.4),
+        (5, 0.7, 0.6),
+        (6, 0.1, 0.6),
+    ):
+        save(step, score, keep=1, as_good=as_good)
+        taken.append(int(checkpoint.best(tmp_path).name[5:]))  # type: ignore[union-attr]
+    assert taken == [1, 2, 2, 2, 5, 5], "0.38 is as good as 0.45, but not as the 0.5 that has made way"
+    assert [int(folder.name[5:]) for folder in checkpoint.checkpoints_of(tmp_path)] == [5, 6]
 
 
 def test_the_start_of_a_phase_is_kept_while_the_phase_lasts(save, tmp_path):
@@ -121,9 +139,7 @@ def test_without_validation_the_newest_is_the_best(save, tmp_path):
 
 def test_a_write_that_fails_leaves_no_complete_folder(save, tmp_path):
     save(1)
-    with pytest.raises(
-        ValueError, match=r"cannot write checkpoint .*step-0000002 .*No space left on device.*make room"
-    ):
+    with pytest.raises(Agreed, match=r"cannot write checkpoint .*step-0000002 .*No space left on device.*make room"):
         save(2, fail=True)
     assert [folder.name for folder in checkpoint.checkpoints_of(tmp_path)] == ["step-0000001"]
     assert not list(tmp_path.rglob("step-0000002/COMPLETE"))

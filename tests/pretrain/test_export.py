@@ -22,6 +22,7 @@ from pretrain.card_facts import PhaseDone
 from pretrain.config import ModelConfig, ScheduleConfig
 from pretrain.ids.book import Book
 from pretrain.ids.drafts import write_drafts
+from pretrain.model_card import model_card
 from pretrain.models import build_model, content_hash, load_model
 from pretrain.ranking import GenerativeRecommender
 from pretrain.world import World
@@ -123,6 +124,18 @@ def test_the_card_says_what_is_known(exported, trained_run, manifest, tokenizer,
     assert "steps of each phase are not known" in card and "terms of the data are unknown" in card
 
 
+def test_the_card_says_what_the_recommender_reads(exported, tmp_path, monkeypatch):
+    """The whole card with a configuration that reads texts: in the words and in the program."""
+    seen = []
+    monkeypatch.setattr(export, "model_card", lambda facts: (seen.append(facts), "")[1])
+    export.export(exported[0], tmp_path / "out", "float32", None)
+    [facts] = seen
+    reading = facts.config["prompt"] | {"history": "texts", "item_tokens": 7}
+    card = model_card(dataclasses.replace(facts, config=facts.config | {"prompt": reading}))
+    assert "reads the items' texts of a history" in card and "ids_of(told)[:7]" in program_of(card)
+    assert "reads the textual IDs of a history" in model_card(facts)
+
+
 def test_the_programs_of_the_cards_run(exported, trained_run, tokenizer, items):
     """In a process of their own, in the exported folder; they write what the ID job and the ranking write."""
     config, _ = trained_run
@@ -162,13 +175,22 @@ def test_the_programs_of_the_cards_run(exported, trained_run, tokenizer, items):
         assert written.getvalue() == f"ID: {tokenizer.decode(draft.tolist())}\n"
 
 
+def listed(ours, book, rows):
+    """The lines of a card's program for the history of the first three of these rows of the book."""
+    ranking = ours.rank([np.arange(3)], exclude_history=False)
+    return [
+        f"next: {book.items[rows[row]]}: {book.texts[rows[row]]} ({score:.3f})"
+        for row, score in zip(ranking.items_NK[0, :5], ranking.scores_NK[0, :5], strict=True)
+    ]
+
+
 @pytest.mark.parametrize("user_id", ["with-items", "alone"])
 def test_the_programs_name_the_user_where_the_run_did(exported, trained_run, tokenizer, items, user_id):
     config, (source, out) = trained_run[0], exported
     book = Book.load(source / "book.arrow", tokenizer)
     rows = [row for row, name in enumerate(book.items) if name.startswith("Garden/")]
     ids, prompt = [book.token_ids[row] for row in rows], dataclasses.replace(config.prompt, user_id=user_id)
-    program = snippets.both(config.ids.item_text_tokens, prompt.max_history, user_id, "Garden", 5)
+    program = snippets.both(config.ids.item_text_tokens, prompt, "Garden", 5)
     name, said = book.texts[rows[5]], io.StringIO()  # this little generator may have no word for the card's example
     with contextlib.chdir(out), contextlib.redirect_stdout(said):
         exec(program.replace('print("ID:", written)', f"written = {name!r}"), {})
@@ -178,14 +200,41 @@ def test_the_programs_name_the_user_where_the_run_did(exported, trained_run, tok
     )
     assert ours.user_ids is not None
     ours.user_ids.write = lambda histories: [ids[5]] * len(histories)  # type: ignore[method-assign]
-    ranking = ours.rank([np.arange(3)], exclude_history=False)
-    assert ranking.items_NK is not None
-    assert said.getvalue().splitlines() == [
-        f"next: {book.items[rows[row]]}: {book.texts[rows[row]]} ({score:.3f})"
-        for row, score in zip(ranking.items_NK[0, :5], ranking.scores_NK[0, :5], strict=True)
-    ]
-    alone, said = snippets.recommender_alone(20, user_id, book.texts[:3]), io.StringIO()
-    assert '"user " + history[0] + " : "' in alone
+    assert said.getvalue().splitlines() == listed(ours, book, rows)
+    alone, said = snippets.recommender_alone(prompt, book.texts[:3]), io.StringIO()
+    assert f'"user " + "{book.texts[0]}" + " : "' in alone
+    with contextlib.chdir(out / "recommender"), contextlib.redirect_stdout(said):
+        exec(alone, {})
+    assert said.getvalue().startswith("next: ")
+
+
+@pytest.mark.parametrize("user_id", ["none", "with-items"])
+def test_the_programs_read_texts_where_the_run_did(exported, trained_run, tokenizer, items, user_id):
+    """The card's three texts, cut inside a word, are read as the ranking reads them."""
+    config, (source, out) = trained_run[0], exported
+    book = Book.load(source / "book.arrow", tokenizer)
+    rows = [row for row, name in enumerate(book.items) if name.startswith("Garden/")]
+    prompt = dataclasses.replace(config.prompt, history="texts", item_tokens=7, user_id=user_id)
+    name, said = book.texts[rows[5]], io.StringIO()
+    program = snippets.both(config.ids.item_text_tokens, prompt, "Garden", 5)
+    with contextlib.chdir(out), contextlib.redirect_stdout(said):
+        exec(program.replace('print("ID:", written)', f"written = {name!r}"), {})
+    ids = [book.token_ids[row] for row in rows]
+    tokens = [np.array(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in snippets.EXAMPLE_TEXTS]
+    told = items.take(np.array(rows))
+    told = dataclasses.replace(
+        told,
+        token_ids=np.concatenate([*tokens, *(told.tokens(row) for row in range(3, len(rows)))]).astype(np.int32),
+        offsets=np.cumsum([0, *map(len, tokens), *(len(told.tokens(row)) for row in range(3, len(rows)))]),
+    )
+    models = [load_model(str(source / part), tokenizer) for part in PARTS]
+    ours = GenerativeRecommender(
+        "ours", models[0], tokenizer, ids, prompt, config.search, items=told, generator=models[1]
+    )
+    if ours.user_ids is not None:
+        ours.user_ids.write = lambda histories: [ids[5]] * len(histories)  # type: ignore[method-assign]
+    assert said.getvalue().splitlines() == listed(ours, book, rows)
+    alone, said = snippets.recommender_alone(prompt, book.texts[:3]), io.StringIO()
     with contextlib.chdir(out / "recommender"), contextlib.redirect_stdout(said):
         exec(alone, {})
     assert said.getvalue().startswith("next: ")

@@ -148,6 +148,19 @@ def test_ids_made_once_where_they_never_change(plan, rounds):
     assert [index for index, phase in enumerate(fixed) if phase.refresh_ids] == reads[:1]
 
 
+def test_as_good_as_the_best_is_what_lies_within_its_standard_error():
+    plan = make_plan(ScheduleConfig(), 100, 10, 8, from_scratch=False)
+    state, seen = State(), []
+    for ndcg, error in ((0.02, 0.015), (0.01, 0.001), (0.03, 0.005)):
+        state = judged(ScheduleConfig(), plan, state, ndcg, error)
+        seen.append((state.best, state.as_good, state.stale))
+    assert seen == [(0.02, pytest.approx(0.005), 0), (0.02, pytest.approx(0.005), 1), (0.03, pytest.approx(0.025), 0)]
+
+
+ERROR = 0.01
+"""Of every validation that these runs make."""
+
+
 def run(config, plan, scores, state=None):
     """The machine as the loop drives it: (state at the end, steps done, global steps of the validations)."""
     state, steps, seen = state or State(), 0, []
@@ -157,7 +170,7 @@ def run(config, plan, scores, state=None):
         ended = state.step == 0
         if (ended and phase.validate) or validation_due(config, plan, state):
             seen.append(global_step(plan, state))
-            state = judged(config, plan, state, scores(global_step(plan, state)))
+            state = judged(config, plan, state, scores(global_step(plan, state)), ERROR)
     return state, steps, seen
 
 
@@ -166,7 +179,7 @@ def test_validations_inside_recommender_phases_and_at_their_ends():
     plan = make_plan(config, 100, 10, 8, from_scratch=False)
     state, steps, seen = run(config, plan, lambda step: 0.1)
     assert seen == [2, 4, 5, 13, 15] and steps == 15, "none in the generator's steps 6 to 11, none twice at an end"
-    assert state == State(3, 0, best=0.1, stale=4)
+    assert state == State(3, 0, best=0.1, as_good=0.1 - ERROR, stale=4)
 
 
 def test_patience_ends_the_run_in_the_middle_of_a_phase():
@@ -203,7 +216,7 @@ def test_taken_up_anywhere_it_stops_at_the_same_step(plan, every, patience, seed
     for _ in range(cut):  # as the loop, but the state goes through JSON after every step
         phase, state = plan[state.phase], advance(plan, state)
         if (state.step == 0 and phase.validate) or validation_due(config, plan, state):
-            state = judged(config, plan, state, score(global_step(plan, state)))
+            state = judged(config, plan, state, score(global_step(plan, state)), ERROR)
         state = State(**json.loads(json.dumps(dataclasses.asdict(state))))
     assert run(config, plan, score, state) == (whole, steps - cut, [step for step in seen if step > cut])
     assert global_step(plan, whole) == steps

@@ -72,6 +72,8 @@ def test_a_run_of_one_epoch_saves_its_checkpoints(trained_run, manifest, items, 
     state = checkpoint.verify(folder)
     assert state["finished"] and (state["state"]["phase"], state["state"]["step"]) == (len(plan), 0)
     assert 0 <= state["validation"]["NDCG@10"] <= state["validation"]["HR@10"] <= 1
+    error = state["validation"]["NDCG@10_stderr"]
+    assert 0 < error < 1 and state["state"]["as_good"] < state["state"]["best"], "what chance may do is known"
     assert state["manifest_sha256"] == manifest.sha256() and state["world_size"] == 1
     engines = {path.name for path in (folder / "engines").iterdir()}
     assert engines == {"recommender"}, "an optimiser whose phases are over is not carried on"

@@ -34,18 +34,21 @@ def test_padding_is_no_work(batch, small_model):
     assert again["tokens_per_second"] == 0 and again["padding_share"] == 0, "a report begins anew"
 
 
-def test_waiting_is_what_the_data_took(small_model):
+def test_waiting_is_what_the_data_took(small_model, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
     def slow():
         for number in range(3):
-            time.sleep(0.1)
+            now[0] += 0.1
             yield number
 
     shape = small_model().config
     watch = Watch(ALONE, 1.0, (shape, shape))
     for _ in watch.waiting(slow()):
-        time.sleep(0.1)
+        now[0] += 0.3
     report = watch.report()
-    assert 0.3 < report["data_wait_share"] < 0.7
+    assert report["data_wait_share"] == pytest.approx(0.25)
     assert report["model_flops_utilisation"] == report["model_tflops_per_rank"] == 0
     assert report["memory_gb"] > 0.05
 

@@ -19,8 +19,9 @@ class Quiet:
         pass
 
 
-def rank_body(folder, rank, hangs_at, limit):
+def rank_body(folder, rank, hangs_at, limit, all_are_here):
     sys.stderr = open(folder / f"err-{rank}", "w")  # noqa: SIM115 (it lives as long as the process)
+    all_are_here.wait()  # on a busy machine one may be here seconds before the other
     with Watchdog(folder, rank, 2, limit, Quiet()) as watchdog:
         for step in range(1, 6):
             watchdog.progress("round 1 generator", step, 9, "steps")
@@ -29,9 +30,10 @@ def rank_body(folder, rank, hangs_at, limit):
         time.sleep(60 if hangs_at else 0)
 
 
-def ranks_of(folder, hangs_at, limit=1.5):
+def ranks_of(folder, hangs_at, limit=3.0):
     context = multiprocessing.get_context("spawn")
-    ranks = [context.Process(target=rank_body, args=(folder, rank, hangs_at, limit)) for rank in range(2)]
+    all_are_here = context.Barrier(2)
+    ranks = [context.Process(target=rank_body, args=(folder, rank, hangs_at, limit, all_are_here)) for rank in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:

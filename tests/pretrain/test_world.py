@@ -33,6 +33,21 @@ def test_a_failing_rank_is_shown_and_stops_the_others(run_ranks):
     assert "the second rank is ill" in str(caught.value) or "rank 0" in str(caught.value)
 
 
+def test_a_mistake_of_rank_0_is_one_that_all_ranks_know(run_ranks):
+    def body(world):
+        from pretrain.world import Agreed
+
+        def ask():
+            raise ValueError(f"rank {world.rank} has found nothing")
+
+        try:
+            world.main_says(ask)
+        except Agreed as error:
+            return str(error)
+
+    assert run_ranks(body, 2) == ["rank 0 has found nothing"] * 2
+
+
 def test_who_ends_work_of_its_own_early_waits_longer_than_a_collective_would(run_ranks, tmp_path):
     def body(world, file, is_apart):
         import time
@@ -43,10 +58,10 @@ def test_who_ends_work_of_its_own_early_waits_longer_than_a_collective_would(run
 
         dist.destroy_process_group()
         dist.init_process_group(
-            "gloo", init_method=f"file://{file}", rank=world.rank, world_size=2, timeout=timedelta(seconds=2)
+            "gloo", init_method=f"file://{file}", rank=world.rank, world_size=2, timeout=timedelta(seconds=5)
         )
         with world.apart() if is_apart else nullcontext():
-            time.sleep(5 * world.rank)
+            time.sleep(9 * world.rank)
         return world.sum(1.0)
 
     assert run_ranks(body, 2, str(tmp_path / "apart"), True) == [[2.0], [2.0]]

@@ -112,7 +112,7 @@ class BadServer:
             self.sent += min(start + 8192, stop) - start
             time.sleep(answer.pause_s)
         if answer.stall_after is not None:
-            time.sleep(1.5)
+            time.sleep(60)
         if stop < len(body):
             handler.close_connection = True
 
@@ -133,7 +133,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *files: registry.RawFile) -> None:
 
 
 def config(out: Path, **changes: object) -> DownloadConfig:
-    settings: dict = {"out": str(out), "retries": 3, "timeout_s": 0.5, "wait_s": 0.001} | changes
+    settings: dict = {"out": str(out), "retries": 3, "timeout_s": 30.0, "wait_s": 0.001} | changes
     return DownloadConfig(**settings)
 
 

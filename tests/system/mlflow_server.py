@@ -1,5 +1,7 @@
 """A real `mlflow server` that can be killed, and a proxy before it that makes it slow, ill or forgetful."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
@@ -18,18 +20,30 @@ STARTING_SECONDS = 300.0
 
 
 class Server:
-    """`mlflow server` over HTTP, SQLite behind it, one worker. The store outlives the server."""
+    """`mlflow server` or `mlflow ui`, SQLite behind it, one worker. The store outlives it. As a context, it runs."""
 
-    def __init__(self, folder: Path, store: Path) -> None:
-        self.folder, self.store, self.held = folder, store, HeldPort()
+    def __init__(self, folder: Path, store: Path, command: str = "server") -> None:
+        self.folder, self.store, self.command, self.held = folder, store, command, HeldPort()
         self.port = self.held.number
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
+    def __enter__(self) -> Server:
+        self.begin()
+        try:
+            self.wait()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.kill()
+
     def begin(self) -> None:
         """Start it, and do not wait."""
         words = [
-            sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.store}",
+            sys.executable, "-m", "mlflow", self.command, "--backend-store-uri", f"sqlite:///{self.store}",
             "--artifacts-destination", str(self.folder / "artifacts"), "--workers", "1", "--port", str(self.port),
         ]  # fmt: skip
         with (self.folder / "server.log").open("ab") as log:
@@ -64,22 +78,33 @@ class Server:
 
 class Proxy:
     """Stands before a server. `mode`: well; slow (each answer late); ill (500 for all); lossy (takes the request to the
-    server, and gives one answer in three); late (a new run is made long after it was asked for)."""
+    server, and gives one answer in three); late (a new run is made long after it was asked for). `asked`: requests that
+    came; `under_way`: those that are not answered yet, whoever still waits for them."""
 
     def __init__(self, port: int) -> None:
-        self.mode, self.asked, self.counting = "well", 0, threading.Lock()
+        self.mode, self.asked, self.under_way, self.counting = "well", 0, 0, threading.Lock()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
+            def counted(self) -> None:
                 with proxy.counting:
                     proxy.asked += 1
+                    proxy.under_way += 1
                     number = proxy.asked
+                try:
+                    self.answer(number)
+                finally:
+                    with proxy.counting:
+                        proxy.under_way -= 1
+
+            def answer(self, number: int) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 if proxy.mode == "ill":
                     self.send_error(500, "the store is ill")
                     return
-                if proxy.mode == "slow" or (proxy.mode == "late" and self.path.endswith("/runs/create")):
+                if proxy.mode == "slow":
+                    time.sleep(4.0)
+                if proxy.mode == "late" and self.path.endswith("/runs/create"):
                     time.sleep(2.0)
                 server = HTTPConnection("127.0.0.1", port, timeout=60)
                 try:
@@ -101,7 +126,7 @@ class Proxy:
                 self.end_headers()
                 self.wfile.write(content)
 
-            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = answer
+            do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = counted
 
             def log_message(self, format: str, *args: object) -> None:
                 del format, args

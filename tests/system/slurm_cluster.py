@@ -40,7 +40,7 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
 ReturnToService=2
-KillWait=5
+KillWait=20
 SlurmdTimeout=20
 MinJobAge=300
 SlurmdParameters=config_overrides
@@ -58,7 +58,7 @@ MUNGE_FOLDERS = ("/run/munge", "/var/log/munge", "/var/lib/munge")
 def call(*words, check=True, **options):
     """Standard output of a program."""
     done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=120, **options)
-    assert not check or done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    assert not check or done.returncode == 0, f"{words}: {done.returncode} {done.stdout}{done.stderr}"
     return done.stdout
 
 
@@ -117,6 +117,22 @@ class Cluster:
         self._daemon(node, ["slurmd", "-D", "-N", node])
         self.wait(lambda: call("sinfo", "-h", "-n", node, "-p", "main", "-o", "%t").strip() == "idle", 60)
 
+    def settle(self):
+        """Until SLURM has sent all that it had for a node that did not answer.
+
+        It sends that again a minute later, and a part of the job that is there by then gets the signals of the part
+        that was lost. SLURM itself starts a job again after two minutes, when they are gone; one that is hurried must
+        wait for them.
+        """
+
+        def is_sent():
+            unsent = re.findall(r"^Agent (?:queue size|count):\s+(\d+)", call("sdiag"), re.MULTILINE)
+            assert len(unsent) == 2, "sdiag says something else in this version"
+            return unsent == ["0", "0"]
+
+        self.wait(is_sent, 180)
+        time.sleep(1)  # between the queue and the count a message is in neither
+
     def __exit__(self, *error):
         call("scancel", "--user=root", "--signal=KILL", check=False)
         call("scancel", "--user=root", check=False)
@@ -155,8 +171,11 @@ class Cluster:
 
     def fact(self, job, name):
         """A word of `scontrol show job`."""
-        found = re.search(rf"\b{name}=(\S+)", call("scontrol", "show", "job", "-o", job))
-        assert found is not None, name
+        words = ("scontrol", "show", "job", "-o", job)
+        # Once, on a busy machine and while an array began, it ended without a word; the next one answers.
+        said = call(*words, check=False) or call(*words)
+        found = re.search(rf"\b{name}=(\S+)", said)
+        assert found is not None, f"no {name} in: {said}"
         return found[1]
 
     def state(self, job):

@@ -4,21 +4,15 @@ The claims of the README are tested here, on `results.json`, `ranks.parquet`, th
 command leaves behind; those of more than one run: tests/claims, by `make test-claims`.
 """
 
-import contextlib
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 from demos import UNSEEN, hit_ratio, idgenrec, load, lower_bound
+from mlflow_server import Server
 from wheels import Installed, built
 
 from pretrain import checkpoint
@@ -97,29 +91,6 @@ def copy_store(folder: Path, target: Path) -> Path:
     return target / "mlflow.db"
 
 
-@contextlib.contextmanager
-def mlflow_ui(store: Path) -> Iterator[str]:
-    """The address of `mlflow ui` over a demo's store."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = ["ui", "--backend-store-uri", f"sqlite:///{store}", "--port", str(port), "--workers", "1"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(120):
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=2):
-                break
-            time.sleep(0.5)
-        yield address
-    finally:
-        os.killpg(server.pid, 15)
-        server.wait(20)
-
-
 def post(address: str, path: str, body: dict) -> dict:
     request = urllib.request.Request(
         f"{address}/api/2.0/mlflow/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -133,9 +104,10 @@ def get(address: str, path: str) -> dict:
         return json.load(answer)
 
 
-def test_mlflow_ui_shows_the_run(demo: Path) -> None:
+def test_mlflow_ui_shows_the_run(demo: Path, tmp_path: Path) -> None:
     """One run with parameters, a loss curve of every phase, metrics per data set, and the report."""
-    with mlflow_ui(demo / "mlflow.db") as address:
+    with Server(tmp_path, demo / "mlflow.db", "ui") as server:
+        address = server.uri
         experiment = get(address, "experiments/get-by-name?experiment_name=idgenrec")["experiment"]
         (run,) = post(address, "runs/search", {"experiment_ids": [experiment["experiment_id"]]})["runs"]
         assert run["info"]["status"] == "FINISHED"

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 
 import psutil
 import pytest
@@ -123,9 +122,7 @@ def test_a_lost_node_sends_the_job_back_and_it_ends_bit_identical(slurm, whole, 
     slurm.wait(lambda: slurm.state(job) == "PENDING", 120)
     slurm.wait(lambda: not processes(run), 60)  # an srun that is still there would end the next part with its own
     slurm.find("node2")
-    # 40 s after its return the node gets the signals that were meant for the part it has lost, and gives them to the
-    # part that is there by then. SLURM itself waits two minutes before it starts the job again.
-    time.sleep(50)
+    slurm.settle()
     slurm.hurry(job)
     slurm.wait(lambda: slurm.state(job) not in ("PENDING", "RUNNING", "COMPLETING"), 400)
     said = log(run)

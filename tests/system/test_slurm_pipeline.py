@@ -37,13 +37,8 @@ def stages(shard_folder, tmp_path):
 @pytest.fixture
 def tracking_uri(tmp_path):
     """A server's, with a password, which it does not ask for."""
-    server = Server(tmp_path, tmp_path / "mlflow.db")
-    server.begin()
-    try:
-        server.wait()
+    with Server(tmp_path, tmp_path / "mlflow.db") as server:
         yield f"http://me:{SECRET}@127.0.0.1:{server.port}"
-    finally:
-        server.kill()
 
 
 @contextlib.contextmanager
@@ -100,9 +95,10 @@ def test_the_doctor_asks_sbatch(slurm, tmp_path):
 
 def test_a_failed_stage_stops_what_waits_for_it_and_says_why(slurm, stages, tmp_path):
     shards, run = tmp_path / "shards", tmp_path / "run"
-    first = submitted(*ONE, "--setup", "sleep 12; echo the disk is away >&2; exit 7", "--", *stages["shard"])
-    second = submitted(*JOB, "--after", shards, "--", *stages["pretrain"])
-    third = submitted(*ONE, "--after", run, "--each", "Gifts", "Places", "--", *stages["judge"])
+    with nothing_starts():
+        first = submitted(*ONE, "--setup", "echo the disk is away >&2; exit 7", "--", *stages["shard"])
+        second = submitted(*JOB, "--after", shards, "--", *stages["pretrain"])
+        third = submitted(*ONE, "--after", run, "--each", "Gifts", "Places", "--", *stages["judge"])
     slurm.wait(lambda: not any(slurm.state(job) in LIVE for job in (first, second, f"{third}_1")), 120)
     assert slurm.state(first) == "FAILED" and slurm.state(second) == slurm.state(f"{third}_1") == "CANCELLED"
     out, _, _ = idgenrec("jobs", run, tmp_path / "report-Places")
@@ -115,7 +111,7 @@ def test_a_failed_stage_stops_what_waits_for_it_and_says_why(slurm, stages, tmp_
 
 def test_a_cancelled_stage_takes_the_rest_with_it_and_the_same_launches_go_on(slurm, stages, tmp_path):
     shards, run = tmp_path / "shards", tmp_path / "run"
-    first = submitted(*ONE, "--setup", "sleep 30", "--", *stages["shard"])
+    first = submitted(*ONE, "--setup", "sleep 300", "--", *stages["shard"])
     second = submitted(*JOB, "--after", shards, "--", *stages["pretrain"])
     slurm.wait(lambda: slurm.state(first) == "RUNNING")
     assert slurm.state(second) == "PENDING"

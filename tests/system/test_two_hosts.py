@@ -6,6 +6,7 @@ import time
 
 import psutil
 import pytest
+from patience import until
 from slurm_runs import RUN, SHORT, final, idgenrec, points
 from two_hosts import NAMES, TwoHosts
 
@@ -23,13 +24,6 @@ def hosts():
         pytest.skip("network namespaces can only be made by root")
     with TwoHosts() as hosts:
         yield hosts
-
-
-def until(is_so, seconds):
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.05)
 
 
 def test_a_link_that_is_slow_and_then_cut_ends_the_run_on_both_sides_and_it_goes_on(hosts, shard_folder, tmp_path):
