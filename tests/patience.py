@@ -8,8 +8,8 @@ No other test file reads a clock or sleeps (`test_patience.py`).
 
 import hashlib
 import os
-import time
 from collections.abc import Callable
+from time import monotonic, sleep  # by name: a test that replaces `time.sleep` does not replace these
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -22,11 +22,11 @@ def _slowness() -> float:
     """How many times longer work takes than on a quiet core of the reference; at least 1. Measured once a session;
     workers and ranks inherit it."""
     if MEASURED not in os.environ:
-        started = time.monotonic()
+        started = monotonic()
         digest = bytes(1 << 20)
         for _ in range(1 << 7):
             digest = hashlib.sha256(digest + bytes(1 << 20)).digest()
-        os.environ[MEASURED] = f"{max(1.0, (time.monotonic() - started) / QUIET_SECONDS):.2f}"
+        os.environ[MEASURED] = f"{max(1.0, (monotonic() - started) / QUIET_SECONDS):.2f}"
     return float(os.environ[MEASURED])
 
 
@@ -44,13 +44,13 @@ def until(is_so: Callable[[], T], why: Callable[[], object] = str, pause: float 
 
     AssertionError with `why()` where it never becomes true.
     """
-    deadline = time.monotonic() + HANG
+    deadline = monotonic() + HANG
     while not (value := is_so()):
-        assert time.monotonic() < deadline, f"waited {HANG:.0f} s in vain: {why()}"
-        time.sleep(pause)
+        assert monotonic() < deadline, f"waited {HANG:.0f} s in vain: {why()}"
+        sleep(pause)
     return value
 
 
 def rest(seconds: float) -> None:
     """Let time pass where time itself is what is tested, such as a file's age or a slow disk."""
-    time.sleep(seconds)
+    sleep(seconds)

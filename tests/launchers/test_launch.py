@@ -4,8 +4,8 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -331,9 +331,8 @@ def test_a_job_comes_back_while_it_runs_and_not_for_ever(
     from launchers import slurm_job as slurm
 
     launched(job)
-    waited, pause = [], time.sleep
-    waits = lambda seconds: waited.append(seconds) if seconds == slurm.ENDED_WITHIN else pause(seconds)  # noqa: E731
-    monkeypatch.setattr(slurm.time, "sleep", waits)
+    waited = []
+    monkeypatch.setattr(slurm, "time", SimpleNamespace(sleep=waited.append))
     values = {"SLURM_JOB_ID": job, "SLURM_RESTART_COUNT": restarts, slurm.REQUEUES: "2", "RANK": rank}
     for name, value in values.items():
         monkeypatch.setenv(name, value)

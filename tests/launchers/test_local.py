@@ -8,15 +8,18 @@ import socket
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import patience
 import pytest
+from patience import HANG, until
 
 from launchers import local
 
 RANK = """#!{python} -S
-import json, os, signal, sys, time
+import json, os, signal, sys
+sys.path.insert(0, "{patience}")
+from patience import until
 names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS", "POLARS_MAX_THREADS")
 here = "{folder}/rank" + os.environ["RANK"]
 rank = int(os.environ["RANK"])
@@ -33,11 +36,11 @@ with open(here + ".part", "w") as out:
     json.dump({{"env": env, "argv": sys.argv[1:], "job": job, "pid": os.getpid()}}, out)
 os.rename(here + ".part", here)
 if rank == job["config"].get("fails"):
-    while not all(os.path.exists("{folder}/rank%d" % n) for n in range(int(os.environ["WORLD_SIZE"]))):
-        time.sleep(0.01)
+    until(lambda: all(os.path.exists("{folder}/rank%d" % n) for n in range(int(os.environ["WORLD_SIZE"]))))
     sys.exit(job["config"]["status"])
 if "fails" in job["config"] or job["config"].get("wait"):
-    time.sleep(60)
+    parent = os.getppid()
+    until(lambda: os.getppid() != parent)  # until it is stopped; without the test there is nothing to wait for
 """
 
 
@@ -45,9 +48,11 @@ if "fails" in job["config"] or job["config"].get("wait"):
 def ranks(monkeypatch, tmp_path):
     """`ranks()`: what each fake rank saw. The fake stands in for the Python that runs `launchers.rank`."""
     script = tmp_path / "python"
-    script.write_text(RANK.format(python=sys.executable, folder=tmp_path))
+    script.write_text(RANK.format(python=sys.executable, folder=tmp_path, patience=Path(patience.__file__).parent))
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setattr(local.sys, "executable", str(script))
+    monkeypatch.setattr(local, "GRACE_SECONDS", HANG)
+    monkeypatch.setattr(local, "SAVING_SECONDS", HANG)
     return lambda: [json.loads(path.read_text()) for path in sorted(tmp_path.glob("rank?"))]
 
 
@@ -74,33 +79,34 @@ def test_each_rank_gets_its_place_and_the_job(ranks):
 
 
 def test_one_failing_rank_stops_the_others_and_passes_its_status(ranks, tmp_path):
-    started = time.monotonic()
     with pytest.raises(local.RankFailed, match="rank 1 ended with status 7") as caught:
         local.launch("ids", {"fails": 1, "status": 7}, 3)
-    assert caught.value.status == 7 and time.monotonic() - started < 30
+    assert caught.value.status == 7
     assert sorted(path.name for path in tmp_path.glob("*.stopped")) == ["rank0.stopped", "rank2.stopped"]
     assert all(gone(rank["pid"]) for rank in ranks())
 
 
 def test_a_rank_that_does_not_listen_is_killed(ranks, monkeypatch):
-    monkeypatch.setattr(local, "GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(local, "GRACE_SECONDS", 0.0)
     with pytest.raises(local.RankFailed):
         local.launch("ids", {"fails": 0, "status": 1, "stubborn": True}, 2)
     assert len(ranks()) == 2 and all(gone(rank["pid"]) for rank in ranks())
 
 
+def stopped_by(monkeypatch, ranks, stop):
+    """`stop` is called as soon as both ranks are there, while this process waits for them."""
+    wait_for = local.wait_for
+
+    def wait(started):
+        until(lambda: len(ranks()) == 2)
+        stop()
+        wait_for(started)
+
+    monkeypatch.setattr(local, "wait_for", wait)
+
+
 def test_ctrl_c_stops_all_ranks(ranks, monkeypatch, tmp_path):
-    pause = time.sleep
-
-    pressed = []
-
-    def press(seconds):
-        pause(seconds)
-        if len(ranks()) == 2 and not pressed:
-            pressed.append(seconds)
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(local.time, "sleep", press)
+    stopped_by(monkeypatch, ranks, lambda: signal.default_int_handler(signal.SIGINT, None))
     with pytest.raises(KeyboardInterrupt):
         local.launch("ids", {"wait": True}, 2)
     assert len(list(tmp_path.glob("*.stopped"))) == 2
@@ -108,15 +114,7 @@ def test_ctrl_c_stops_all_ranks(ranks, monkeypatch, tmp_path):
 
 
 def test_asked_to_end_it_stops_all_ranks(ranks, monkeypatch, tmp_path):
-    pause, asked = time.sleep, []
-
-    def ask(seconds):
-        pause(seconds)
-        if len(ranks()) == 2 and not asked:
-            asked.append(seconds)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(local.time, "sleep", ask)
+    stopped_by(monkeypatch, ranks, lambda: os.kill(os.getpid(), signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as caught:
         local.launch("ids", {"wait": True}, 2)

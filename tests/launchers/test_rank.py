@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from patience import HANG
 
 from pretrain.ids.book import Book
 from pretrain.models import content_hash, load_model, save_model
@@ -43,7 +45,7 @@ def test_submitit_runs_an_ids_job_on_two_ranks(small_model, tokenizer, shard_fol
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
     executor = submitit.LocalExecutor(folder=tmp_path / "logs")
-    executor.update_parameters(tasks_per_node=2, timeout_min=5)
+    executor.update_parameters(tasks_per_node=2, timeout_min=round(HANG / 60))
     job = executor.submit(rank)
     assert job.results() == [(0, 2), (1, 2)]
     book = Book.load(tmp_path / "books" / "gifts.arrow", tokenizer)
@@ -75,7 +77,7 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(rank, "_quiet", lambda: None)
     monkeypatch.setattr(rank.sys, "argv", ["rank", str(job)])
     waited = []
-    monkeypatch.setattr(rank.time, "sleep", waited.append)
+    monkeypatch.setattr(rank, "time", SimpleNamespace(sleep=waited.append))
     for number, pauses in (("0", 0), ("1", 1)):
         monkeypatch.setenv("RANK", number)
         with pytest.raises(SystemExit) as end:
@@ -95,7 +97,7 @@ def test_a_mistake_that_all_ranks_know_is_said_by_rank_0(monkeypatch, capsys):
         raise Agreed("the disk is full")
 
     waited = []
-    monkeypatch.setattr(rank.time, "sleep", waited.append)
+    monkeypatch.setattr(rank, "time", SimpleNamespace(sleep=waited.append))
     for number, said in (("0", "error: the disk is full\n"), ("1", "")):
         monkeypatch.setenv("RANK", number)
         with pytest.raises(SystemExit) as end:
