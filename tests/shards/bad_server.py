@@ -7,12 +7,12 @@ import hashlib
 import random
 import re
 import threading
-import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from patience import HANG
 
 from shards import registry
 from shards.download import DownloadConfig
@@ -37,7 +37,6 @@ class Answer:
     ignore_if_range: bool = False
     etag: str | None = '"v1"'
     content_range: str | None = None
-    pause_s: float = 0.0
 
 
 class BadServer:
@@ -48,6 +47,7 @@ class BadServer:
         self.plan: Callable[[str, int], Answer] = lambda path, number: Answer()
         self.requests: list[tuple[str, str | None]] = []
         self.sent = 0
+        self.stalled, self.over = threading.Event(), threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -72,6 +72,7 @@ class BadServer:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.over.set()
         self.http.shutdown()
         self.http.server_close()
 
@@ -110,9 +111,9 @@ class BadServer:
         for start in range(0, stop, 8192):
             handler.wfile.write(body[start : min(start + 8192, stop)])
             self.sent += min(start + 8192, stop) - start
-            time.sleep(answer.pause_s)
         if answer.stall_after is not None:
-            time.sleep(60)
+            self.stalled.set()
+            self.over.wait()
         if stop < len(body):
             handler.close_connection = True
 
@@ -133,7 +134,7 @@ def only(monkeypatch: pytest.MonkeyPatch, *files: registry.RawFile) -> None:
 
 
 def config(out: Path, **changes: object) -> DownloadConfig:
-    settings: dict = {"out": str(out), "retries": 3, "timeout_s": 30.0, "wait_s": 0.001} | changes
+    settings: dict = {"out": str(out), "retries": 3, "timeout_s": HANG, "wait_s": 0.001} | changes
     return DownloadConfig(**settings)
 
 

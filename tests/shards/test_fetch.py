@@ -6,9 +6,11 @@ import json
 import random
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from bad_server import REVIEWS, Answer, BadServer, check, config, only, payload
+from patience import HANG, limit, until
 
 from shards import fetch as fetch_module
 from shards import registry
@@ -41,12 +43,25 @@ def test_an_error_that_passes_needs_no_other_mirror(server: BadServer, one_file:
     check(tmp_path, one_file)
 
 
-def test_a_stalled_connection_is_given_up_and_resumed(server: BadServer, one_file: bytes, tmp_path: Path):
+def test_a_stalled_connection_is_given_up_and_resumed(
+    server: BadServer, one_file: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The limit is cut short once the server has sent all that will come: no answer that is only slow is given up."""
     server.plan = lambda path, number: Answer(stall_after=100_000 if number == 0 else None)
+    read, limits = fetch_module._read, []
+
+    def impatient(response: Any, timeout_s: float) -> bytes:
+        if len(server.requests) == 1:
+            until(server.stalled.is_set)
+            limits.append(response.fp.raw._sock.gettimeout())
+            response.fp.raw._sock.settimeout(limit(0.1))
+        return read(response, timeout_s)
+
+    monkeypatch.setattr(fetch_module, "_read", impatient)
     lines: list[str] = []
-    download(config(tmp_path, timeout_s=2.0), lines.append)
-    assert server.asked("/a/") == [None, "bytes=100000-"]
-    assert any("silent for 2 s" in line for line in lines)
+    download(config(tmp_path, timeout_s=HANG), lines.append)
+    assert server.asked("/a/") == [None, "bytes=100000-"] and limits[0] == HANG
+    assert any(f"silent for {HANG:g} s" in line for line in lines)
     check(tmp_path, one_file)
 
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from collections import Counter
 from math import gcd
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_folders import histories, make_shards
+from patience import until
 
 import shards.group as group_module
 from shards.counters import generator
@@ -296,13 +296,8 @@ def test_length_windows_fill_batches(tmp_path):
     assert fill(tmp_path, manifest, 512, 8 * LENGTH_BLOCK) > 0.6
 
 
-def gone(pids, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
-            return True
-        time.sleep(0.02)
-    return False
+def gone(pids):
+    return until(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()])
 
 
 @pytest.mark.parametrize("how", ["close", "drop", "raise", "end", "damage"])
@@ -347,7 +342,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(small):
 @pytest.mark.processes
 def test_workers_do_not_outlive_a_killed_parent(small):
     program = """if __name__ == "__main__":
-        import multiprocessing, sys, time
+        import multiprocessing, sys
         from shards.manifest import Manifest
         from shards.stream import Stream
         folder = sys.argv[1]
@@ -355,10 +350,11 @@ def test_workers_do_not_outlive_a_killed_parent(small):
         batches = stream.batches(stream.start(), 3)
         next(batches)
         print(*[process.pid for process in multiprocessing.active_children()], flush=True)
-        time.sleep(60)
+        sys.stdin.read()
     """
     command = [sys.executable, "-c", program, str(small[0])]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as parent:
+    root, pipe = Path(__file__).parents[2], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root) as parent:
         assert parent.stdout is not None
         pids = parent.stdout.readline().split()
         assert pids and all(Path(f"/proc/{pid}").exists() for pid in pids)
