@@ -112,8 +112,10 @@ def run_ranks():
             warnings.simplefilter("ignore")
 
             from launchers.rank import _quiet
+            from pretrain import tracking
             from pretrain.world import joined_world
 
+            tracking.PATIENCE = tracking.HURRY = HANG  # on a busy machine, too, every line arrives
             _quiet()
             with joined_world(threads=1) as world:
                 result = function(world, *arguments)

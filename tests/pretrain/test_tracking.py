@@ -4,6 +4,7 @@ import json
 import threading
 
 import pytest
+from patience import rest, until
 
 from pretrain import delivery, tracking
 from pretrain.delivery import Address
@@ -69,6 +70,11 @@ def track(folder, steps, values=None, run_id=None):
             tracker.metrics({"train/loss": (values or {}).get(step, float(step))}, step, group="train")
 
 
+def given_up():
+    """The thread of a tracker that has not waited for the end of its delivery has ended."""
+    until(lambda: not any(thread.name == "tracking" for thread in threading.enumerate()))
+
+
 def steps_of(store):
     return sorted(step for step, _, _ in store.points_of["train/loss"])
 
@@ -105,6 +111,8 @@ def test_a_tracker_that_stays_away_keeps_the_lines_and_sync_delivers_them(store,
         tracker.open({})
         for step in range(5):
             tracker.metrics({"train/loss": step}, step, group="train")
+        until(lambda: tracker._delivery.problem)
+    given_up()
     assert len(said) == 1 and said[0].startswith("7 lines are not in MLflow yet (ConnectionError: nobody is there)")
     assert f"idgenrec track sync {tmp_path}" in said[0] and not store.points_of
     store.failing = 0
@@ -122,25 +130,26 @@ def test_two_couriers_of_a_folder_send_one_after_the_other(store, tmp_path, monk
     monkeypatch.setattr(tracking, "PATIENCE", 0.1)
     store.failing = 10**9
     track(tmp_path, range(5))
+    given_up()
     store.failing = 0
     asked, answer, plain = threading.Event(), threading.Event(), store.points
 
     def slow(self, points):
         asked.set()
-        assert answer.wait(30)
+        answer.wait()
         plain(self, points)
 
     monkeypatch.setattr(store, "points", slow)
     first, second = (delivery.Courier(tmp_path, Address.load(tmp_path), None) for _ in range(2))
     threads = [threading.Thread(target=courier.send) for courier in (first, second)]
     threads[0].start()
-    assert asked.wait(30)
+    until(asked.is_set)
     threads[1].start()
-    threads[1].join(0.2)
+    rest(0.2)
     assert threads[1].is_alive() and not store.points_of, "it waits"
     answer.set()
     for thread in threads:
-        thread.join(30)
+        thread.join()
     assert steps_of(store) == list(range(5)) and first.waiting == second.waiting == 0
     assert [event["event"] for event in store.events] == ["opened", "parameters", "closed"], "none of them twice"
     assert Address.load(tmp_path) == second.address and store.made == 1

@@ -49,24 +49,41 @@ def test_a_mistake_of_rank_0_is_one_that_all_ranks_know(run_ranks):
 
 
 def test_who_ends_work_of_its_own_early_waits_longer_than_a_collective_would(run_ranks, tmp_path):
-    def body(world, file, is_apart):
-        import time
-        from contextlib import nullcontext
+    """No collective has to meet a limit: it is short only while rank 0 waits for a rank that it knows to be late."""
+
+    def body(world, waits):
         from datetime import timedelta
 
-        import torch.distributed as dist
+        from patience import HANG, rest, until
+        from torch.distributed import distributed_c10d
 
-        dist.destroy_process_group()
-        dist.init_process_group(
-            "gloo", init_method=f"file://{file}", rank=world.rank, world_size=2, timeout=timedelta(seconds=5)
-        )
-        with world.apart() if is_apart else nullcontext():
-            time.sleep(9 * world.rank)
+        with world.apart():
+            if world.is_main:
+                distributed_c10d._set_pg_timeout(timedelta(milliseconds=50))
+                waits.touch()
+            else:
+                until(waits.exists)
+                rest(1.0)
+        distributed_c10d._set_pg_timeout(timedelta(seconds=HANG))
         return world.sum(1.0)
 
-    assert run_ranks(body, 2, str(tmp_path / "apart"), True) == [[2.0], [2.0]]
+    assert run_ranks(body, 2, tmp_path / "rank 0 waits") == [[2.0], [2.0]]
+
+
+def test_a_collective_waits_no_longer_than_its_limit(run_ranks):
+    def body(world):
+        from datetime import timedelta
+
+        from patience import until
+        from torch.distributed import distributed_c10d
+
+        if world.is_main:
+            distributed_c10d._set_pg_timeout(timedelta(milliseconds=50))
+            world.sum(1.0)
+        until(lambda: False)
+
     with pytest.raises(AssertionError, match="(?i)time[d ]*out"):
-        run_ranks(body, 2, str(tmp_path / "together"), False)
+        run_ranks(body, 2)
 
 
 def test_exchange_brings_every_part_to_its_rank_and_counts_bytes(run_ranks):

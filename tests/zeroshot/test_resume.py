@@ -11,20 +11,22 @@ from pretrain.config import ScheduleConfig
 from zeroshot.blocks import FOLDER
 
 KILLS = 3
+TOKENS = 20
+"""Steps of decoding that every rank of an evaluation makes, and more."""
 
 
 def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
     """A whole evaluation into `folder`; the trace lists every block that a model was asked. `kill`: (rank, what is
-    called, how many calls go well before that rank ends as by SIGKILL), or (rank, "clock", seconds)."""
+    called, how many calls go well before that rank ends as by SIGKILL)."""
     import os
     import signal
-    import threading
     from pathlib import Path
     from typing import Any
 
     import zeroshot.evaluate as evaluate_module
     import zeroshot.harness as harness
     from pretrain.decoding.config import SearchConfig
+    from pretrain.decoding.decoder import T5Decoder
     from pretrain.ids import shelf
     from pretrain.ids.book import Book
     from pretrain.reporter import Silent
@@ -59,24 +61,19 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
     judge_module.in_halves = traced
     places: Any = {
         "block": (judge_module, "in_halves"), "kept": (Kept, "write"), "book": (Book, "save"),
-        "report": (harness, "write_report"),
+        "report": (harness, "write_report"), "token": (T5Decoder, "extend"),
     }  # fmt: skip
     if kill is not None and kill[0] == world.rank:
-        if kill[1] == "clock":
-            timer = threading.Timer(kill[2], os.kill, (os.getpid(), signal.SIGKILL))
-            timer.daemon = True
-            timer.start()
-        else:
-            owner, name = places[kill[1]]
-            kept, calls = getattr(owner, name), []
+        owner, name = places[kill[1]]
+        kept, calls = getattr(owner, name), []
 
-            def deadly(*arguments, **named):
-                if len(calls) == kill[2]:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                calls.append(0)
-                return kept(*arguments, **named)
+        def deadly(*arguments, **named):
+            if len(calls) == kill[2]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            calls.append(0)
+            return kept(*arguments, **named)
 
-            setattr(owner, name, deadly)
+        setattr(owner, name, deadly)
     config = EvaluateConfig(
         run.out, run.shards, str(folder), search=SearchConfig(beam=10, prior_weight=0.3), max_users=max_users,
         blend_weight=2.0, sweep_users=sweep_users, tracking_uri=run.tracking_uri,
@@ -123,11 +120,11 @@ def died(run_ranks, *arguments):
 def test_killed_anywhere_it_ends_with_the_same_bytes(run_ranks, run, undisturbed, tmp_path, seed):
     """Ranks die before, while and after blocks are judged; the evaluation goes on with another number of ranks."""
     draw, folder, in_flight = random.Random(seed), tmp_path / "report", 0
-    points = draw.sample(["book", "block", "kept", "clock", "report"], KILLS)
-    for point in sorted(points, key=["book", "clock", "block", "kept", "report"].index):
+    points = draw.sample(["book", "block", "kept", "token", "report"], KILLS)
+    for point in sorted(points, key=["book", "token", "block", "kept", "report"].index):
         ranks = draw.choice((1, 2))
-        at = draw.uniform(0.3, 1.5) if point == "clock" else draw.randrange(3) if point in ("block", "kept") else 0
-        victim = draw.randrange(ranks) if point in ("block", "clock") else 0
+        at = draw.randrange({"token": TOKENS, "block": 3, "kept": 3}.get(point, 1))
+        victim = draw.randrange(ranks) if point in ("block", "token") else 0
         died(run_ranks, ranks, str(folder), run, (victim, point, at))
         in_flight += ranks
     assert (folder / FOLDER).is_dir()
