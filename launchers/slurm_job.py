@@ -48,22 +48,34 @@ def _ask(number: int, frame: FrameType | None) -> None:
 
 
 def _be_deaf() -> None:
+    """Signals end neither this process nor the programs that it starts from here on.
+
+    They are not ignored: where one has arrived whose handler is SIG_IGN before it runs, Python writes a traceback. A
+    blocked signal is what a program inherits.
+    """
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, _hear_nothing)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def _hear_nothing(number: int, frame: FrameType | None) -> None:
+    del number, frame
 
 
 def _perform(job_file: str) -> None:
     from launchers.rank import main
 
     try:
-        rendezvous()
-        main(job_file)
+        try:
+            rendezvous()
+            main(job_file)
+        except Interrupted:  # a signal that arrives right here raises Asked
+            _be_deaf()
+            raise
     except Asked as asked:
-        _be_deaf()
         come_back(str(asked))
         sys.exit(STATUS)
     except Interrupted as interrupted:
-        _be_deaf()
         come_back(str(interrupted))
         raise
 

@@ -1,0 +1,53 @@
+"""A rank inside a SLURM job that signals meet at the worst moments: one line, status 75, the job comes back."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pretrain.interrupt import STATUS
+
+SCRIPT = """
+import os, signal, subprocess
+from launchers import rank, slurm_job
+from pretrain.interrupt import SIGNALS, Interrupted
+
+def at_once(*numbers):
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    for number in numbers:
+        os.kill(os.getpid(), number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+def come_back(why):
+    print(why, flush=True)
+    for number in SIGNALS:
+        os.kill(os.getpid(), number)
+    subprocess.run(["sh", "-c", "kill -TERM $$; kill -USR2 $$; kill -INT $$; echo the child lives"])
+
+def interrupted(job_file):
+    raise Interrupted(signal.SIGUSR2, "saved")
+
+def be_deaf(original=slurm_job._be_deaf):
+    slurm_job._be_deaf = original
+    os.kill(os.getpid(), signal.SIGTERM)
+    original()
+
+slurm_job.come_back = come_back
+slurm_job.rendezvous = lambda: None
+"""
+MOMENTS = {
+    "two signals at once": "slurm_job.rendezvous = lambda: at_once(signal.SIGUSR2, signal.SIGTERM)",
+    "another one while the first is heard": "slurm_job._be_deaf = be_deaf; "
+    "slurm_job.rendezvous = lambda: at_once(signal.SIGUSR2)",
+    "another one after all has been saved": "slurm_job._be_deaf = be_deaf; rank.main = interrupted",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_no_signal_is_one_too_many(moment: str) -> None:
+    words = [sys.executable, "-c", f"{SCRIPT}{MOMENTS[moment]}; slurm_job.run_job('job.json')"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "race" not in done.stderr, done.stderr
+    assert done.returncode == STATUS, done.stderr
+    reason, child = done.stdout.splitlines()
+    assert reason.startswith("stopped by SIG") and child == "the child lives"
