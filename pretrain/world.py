@@ -7,6 +7,7 @@ fight for two cores are slower than one, and because results are bit-equal only 
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 from collections.abc import Callable, Iterator
@@ -138,6 +139,8 @@ def joined_world(threads: int = 1) -> Iterator[World]:
 
     Raises ValueError where the ranks cannot meet.
     """
+    # The imported libraries are half a million objects that stay; collections need not look through them.
+    gc.freeze()
     torch.set_num_threads(threads)
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("MASTER_ADDR", "127.0.0.1")):
         os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""A run that is killed, moved to other ranks, or meets a bad step."""
+"""A run that is stopped, moved to other ranks, or meets a bad step."""
 
 import dataclasses
 import json
@@ -7,19 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import soak_train
 from pretrain import checkpoint
 from pretrain.config import EngineConfig
 from pretrain.policy import WINDOW, reason
 from pretrain.prompt_config import PromptConfig
 from pretrain.tracking import read_lines
-
-
-@pytest.mark.processes
-def test_killed_at_random_moments(tmp_path):
-    """A seeded handful of what `python -m benchmarks.soak_train` does a hundred times."""
-    said = soak_train.soak(tmp_path, kills=2, seed=1, ranks=2, stage=1)
-    assert said.startswith("2 kills") and "every byte" in said
 
 
 def train_some(world, config, steps_until, bad_sum=None):
