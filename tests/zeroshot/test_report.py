@@ -137,15 +137,16 @@ def test_users_with_ids_are_shown_with_them(beauty: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 def test_six_sets_and_sixteen_recommenders_stay_under_five_megabytes(tmp_path: Path) -> None:
+    """By a page of two sets, which has no less than a third of what one of six has."""
     strength = made_up.STRENGTH | {f"further-baseline-{number}": 0.3 for number in range(8)}
     kinds = made_up.KINDS | {name: "baseline" for name in strength if name not in made_up.KINDS}
     assert len(strength) == 16
     # Few users: the size of the page depends on their number only through digits. The curves get 60 users per bin.
-    table = made_up.made_up_ranks(("Beauty", "Toys", "Sports", "Yelp", "Music", "Instruments"), 300, strength)
+    table = made_up.made_up_ranks(("Beauty", "Toys"), 300, strength)
     large = made_up.made_up_results(table, kinds, failed=True, shown=20)
     html, markdown = write_report(large, table, tmp_path)
-    assert 500_000 < html.stat().st_size < 5_000_000
-    assert markdown.stat().st_size < 200_000
+    assert 500_000 < 3 * html.stat().st_size < 5_000_000
+    assert 3 * markdown.stat().st_size < 200_000
 
 
 def test_ids_are_unique_and_links_lead_somewhere(page: str) -> None:
