@@ -20,7 +20,6 @@ from pretrain.ids.book import Book
 from shards.tokenizer import UNK_ID, load_tokenizer
 
 # The first test waits for the demo; the limit of one test must leave room for it on a busy machine.
-pytestmark = pytest.mark.timeout(1800)
 
 
 @pytest.fixture(scope="module")
