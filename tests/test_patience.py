@@ -85,11 +85,13 @@ def _limits(call: ast.Call, numbers: set[str]) -> list[str]:
 
 
 def _is_number(node: ast.expr, numbers: set[str]) -> bool:
-    """A number above 0, a sum of numbers, a timedelta of them, or the name of one. 0 waits for nothing."""
+    """A number above 0, a sum or a choice of numbers, a timedelta of them, or the name of one. 0 waits for nothing."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, int | float) and not isinstance(node.value, bool) and node.value > 0
     if isinstance(node, ast.BinOp):
         return _is_number(node.left, numbers) and _is_number(node.right, numbers)
+    if isinstance(node, ast.IfExp):
+        return _is_number(node.body, numbers) or _is_number(node.orelse, numbers)
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("timedelta"):
         return any(_is_number(value, numbers) for value in [*node.args, *(word.value for word in node.keywords)])
     return isinstance(node, ast.Name) and node.id in numbers
@@ -127,6 +129,7 @@ def test_no_test_can_fail_by_the_clock(name):
         "slurm.wait(lambda: done, 300)",
         "assert event.wait(30)",
         "thread.join(0.2)",
+        "process.join(5 if well else 0)",
         "process.communicate(None, 2 * 60)",
         "dist.init_process_group(timeout=timedelta(seconds=5))",
         "config(tmp_path, timeout_s=2.0)",
