@@ -21,6 +21,7 @@ from launchers.doctor import Finding
 
 TRIAL_BYTES = 64 << 20
 ROUND_TRIP_SECONDS = 180.0
+HEALTH_SECONDS = 10.0
 NAME = "idgenrec"
 
 
@@ -151,7 +152,7 @@ def mlflow(uri: str) -> Finding:
     import requests
 
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=10)
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=HEALTH_SECONDS)
     except requests.RequestException as error:
         problem = type(error).__name__
     else:

@@ -10,6 +10,7 @@ import traceback
 from multiprocessing.connection import wait
 
 import pytest
+import pytest_randomly
 from hypothesis import settings
 from patience import HANG
 
@@ -17,6 +18,17 @@ from patience import HANG
 # --hypothesis-profile=fresh, with --hypothesis-seed to have them again.
 settings.register_profile("fresh", settings.get_profile("ci"), derandomize=False)
 settings.load_profile("ci")
+
+
+def seed_torch(seed):
+    """Whatever torch draws without a seed of its own is the same in every order of the tests, at every seed of it."""
+    del seed
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
+
+
+# DeepSpeed registers a seeder, for which every process of pytest would import DeepSpeed: four seconds.
+pytest_randomly.entrypoint_reseeds = [seed_torch]
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # two gloo ranks cannot share one GPU under NCCL
 os.environ.setdefault("OMP_NUM_THREADS", "1")

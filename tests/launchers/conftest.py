@@ -13,6 +13,7 @@ import sys
 from multiprocessing import reduction
 
 import pytest
+from patience import HANG
 
 from launchers import cli, local
 
@@ -41,6 +42,9 @@ class ForkedRank:
             os.dup2(out, 1)
             os.dup2(err, 2)
             sys.argv = ["launchers.rank", job]
+            from pretrain import tracking
+
+            tracking.PATIENCE = tracking.HURRY = HANG  # on a busy machine, too, every line arrives
             runpy.run_module("launchers.rank", run_name="__main__", alter_sys=True)
 
         words = (str(job), by_value(variables), Inherited(1), Inherited(2))

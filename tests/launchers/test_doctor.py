@@ -19,8 +19,9 @@ from pretrain.config import ModelConfig, PretrainConfig
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch):
-    """Ranks of a busy machine take long to meet."""
+    """Ranks and servers of a busy machine take long to answer."""
     monkeypatch.setattr(probes, "ROUND_TRIP_SECONDS", HANG)
+    monkeypatch.setattr(probes, "HEALTH_SECONDS", HANG)
 
 
 GB = 10**9

@@ -134,7 +134,6 @@ def test_sequences_in_the_order_of_the_released_files_are_refused(shared: Path, 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_tiny_models_from_scratch(shared: Path, tmp_path: Path) -> None:
     data = shared / "data"
     unseen = [cut(data / name, tmp_path / "unseen", 8) for name in UNSEEN]
@@ -168,7 +167,6 @@ def test_tiny_models_from_scratch(shared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tmp_path: Path) -> None:
     data = shared / "data"
     unseen = [cut(data / name, tmp_path / "unseen", 2) for name in ("Instruments", "Yelp")]

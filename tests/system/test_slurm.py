@@ -8,8 +8,6 @@ import pytest
 from slurm_cluster import call
 from slurm_runs import JOB, LONG, RUN, SHORT, final, launch, log, points, submitted, tracked
 
-pytestmark = pytest.mark.timeout(1500)  # beside other tests on two cores
-
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):

@@ -15,7 +15,6 @@ QUICK = [
     "--schedule.recommender-epochs", "1",
 ]  # fmt: skip
 SECRET = "hunter2"
-pytestmark = pytest.mark.timeout(1500)  # beside other tests on two cores
 PLANTED = ["--environment", f"HF_TOKEN={SECRET}", "--setup", 'test "$HF_TOKEN" || exit 9']
 ONE = ["--nodes", "1", "--minutes", "10"]
 

@@ -15,8 +15,6 @@ LIMIT = 24
 SLACK = 60
 """What rank 0 waits for the word of the others, and what a busy machine takes."""
 
-pytestmark = pytest.mark.timeout(1500)
-
 
 @pytest.fixture(scope="module")
 def hosts():
