@@ -5,15 +5,12 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
-from wheels import ROOT, Installed, built
+from wheels import ROOT, Installed
 
 ROOMS = {"shards", "pretrain", "zeroshot", "launchers"}
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The wheel and the sdist."""
-    return built(tmp_path_factory.mktemp("wheel"))
+pytestmark = pytest.mark.xdist_group("wheel")
 
 
 def belongs(name: str) -> bool:
