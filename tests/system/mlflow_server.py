@@ -79,11 +79,12 @@ class Server:
 class Proxy:
     """Stands before a server. `mode`: well; slow (no answer before the mode is another); ill (500 for all); lossy
     (takes requests to the server, and gives one answer in three, the third); mute (takes them there, and gives none);
-    late (a new run is made once whoever asked for it has given up). `asked`: requests that came; `met`: those that met
-    the fault; `under_way`: those that are not answered yet, whoever still waits for them."""
+    late (a new run is made once whoever asked for it has given up and asked again). `asked`: requests that came; `met`:
+    those that met the fault; `under_way`: those that are not answered yet, whoever still waits for them."""
 
     def __init__(self, port: int) -> None:
-        self.mode, self.asked, self.met, self.under_way, self.counting = "well", 0, 0, 0, threading.Lock()
+        self.mode, self.asked, self.met, self.late, self.under_way = "well", 0, 0, 0, 0
+        self.counting = threading.Lock()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -108,7 +109,10 @@ class Proxy:
                 if mode == "slow":
                     until(lambda: proxy.mode != "slow")
                 if mode == "late" and self.path.endswith("/runs/create"):
+                    with proxy.counting:
+                        proxy.late += 1
                     self.connection.recv(1, socket.MSG_PEEK)  # nothing comes but the end
+                    until(lambda: proxy.late > 1)
                 server = HTTPConnection("127.0.0.1", port, timeout=HANG)
                 try:
                     headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}

@@ -182,15 +182,17 @@ class Cluster:
                 if ours and job in (None, variables["SLURM_JOB_ID"]):
                     yield process
 
-    def queued_again(self, job, is_so=lambda: True):
-        """A job is taken away, queues itself again, and its ranks wait for their end: until it waits for its next part.
-
-        `is_so()`: it has said that it queues itself. KillWait later SLURM would kill the ranks; here, at once.
-        """
-        self.wait(is_so, job)
+    def kill(self, job, is_so):
+        """What SLURM does to a job whose ranks wait for their end, KillWait after it was told to end: here, once they
+        have said so."""
+        self.wait(is_so)
         self.wait(lambda: self.state(job) != "RUNNING")
         for process in self._processes(job):
             process.kill()
+
+    def queued_again(self, job, is_so):
+        """A job is taken away and has been queued again: until it waits for its next part."""
+        self.kill(job, is_so)
         self.wait(lambda: self.state(job) == "PENDING", job)
 
     def wait(self, is_so, job=None):

@@ -298,7 +298,7 @@ def test_the_page_of_a_run_in_a_browser(server, tmp_path):
     try:
         browser.call("Page.navigate", url=page)
         wanted = [*NAMES, "model.p7", "Garden", job.name, "Finished"]
-        shown = lambda: browser.value("document.body.innerText") or ""  # noqa: E731
+        shown = lambda: browser.value("document.body?.innerText") or ""  # noqa: E731
         until(lambda: all(word in shown() for word in wanted), shown, 0.5)
     finally:
         if folder := os.environ.get("IDGENREC_SCREENSHOTS"):

@@ -39,7 +39,7 @@ def test_two_nodes_train_one_run_from_the_snapshot(whole):
 def test_signalled_preempted_and_requeued_it_ends_bit_identical_in_one_mlflow_run(slurm, whole, runs, shard_folder):
     run = runs / "taken-away"
     job = submitted(*JOB, "--", "pretrain", "--shards", shard_folder, "--out", run, *RUN, *SHORT)
-    back = f"job {job} goes back to the queue"
+    back, stays = f"job {job} goes back to the queue", f"job {job} is COMPLETING: not queued again by us"
 
     slurm.wait(lambda: importing(run) and suspended(run), job)  # nobody can agree on anything yet
     call("scancel", "--signal=USR2", job)
@@ -57,7 +57,7 @@ def test_signalled_preempted_and_requeued_it_ends_bit_identical_in_one_mlflow_ru
     slurm.hurry(job)
     slurm.wait(lambda: len(points(run, "generator")) > 10 and suspended(run), job)
     call("scontrol", "requeue", job)  # by the administrator: SLURM sends SIGTERM, and kills after KillWait
-    slurm.wait(lambda: slurm.state(job) == "PENDING", job)
+    slurm.queued_again(job, lambda: stays in log(run))
     assert 10 < len(points(run, "generator")) < len(points(whole[0], "generator")), "in the middle of the phase"
 
     slurm.hurry(job)
@@ -80,8 +80,8 @@ def test_a_running_job_has_its_run_alone_and_cancelled_it_stays_away(slurm, runs
         out, err, status = launch(*JOB, "--", *words, *changed)
         assert (out, status) == ("", 2) and err.startswith(f"error: job {job} (RUNNING) has {run}, {how}: cancel it")
     call("scancel", job)
-    assert slurm.ends(job) == ["CANCELLED"]
-    assert f"job {job} is COMPLETING: not queued again by us" in log(run) and "Traceback" not in log(run)
+    slurm.kill(job, lambda: f"job {job} is COMPLETING: not queued again by us" in log(run))
+    assert slurm.ends(job) == ["CANCELLED"] and "Traceback" not in log(run)
     assert [status for status, _ in tracked(run)] == ["KILLED"]
     assert list((run / "checkpoints").glob("step-*")), "all is saved"
     out, err, status = launch(*JOB, "--", *words, "--seed", "3")
