@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 from slurm_cluster import slurm  # noqa: F401
 from slurm_runs import runs, whole  # noqa: F401
-from wheels import packed  # noqa: F401
+from wheels import installed, packed  # noqa: F401
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-LONGEST = ("test_slurm.py", "test_slurm_pipeline.py", "test_demo.py", "test_wheel.py", "test_real_data.py")
+LONGEST = (
+    "test_slurm.py", "test_slurm_pipeline.py", "test_demo.py", "test_wheel.py", "test_real_data.py", "test_machine.py",
+    "test_ids.py", "test_anchors.py",
+)  # fmt: skip
 
 
 @pytest.hookimpl(trylast=True)

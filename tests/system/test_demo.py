@@ -23,12 +23,10 @@ pytestmark = pytest.mark.xdist_group("wheel")
 
 
 @pytest.fixture(scope="module")
-def demo(packed: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(installed: Installed) -> Path:
     """The folder of a demo, run where the wheel is installed and the checkout is not."""
-    folder = tmp_path_factory.mktemp("demo")
-    installed = Installed(packed[0], folder)
     assert "done in" in installed.ran(installed.command, "demo", "--seed", "0", "--out", "out")
-    return folder / "out"
+    return installed.folder / "out"
 
 
 @pytest.mark.parametrize("task", UNSEEN)

@@ -58,3 +58,9 @@ class Installed:
 def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The wheel and the sdist."""
     return built(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def installed(packed: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    """The wheel where the checkout is not."""
+    return Installed(packed[0], tmp_path_factory.mktemp("installed"))
