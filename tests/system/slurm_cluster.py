@@ -22,7 +22,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this file is the program
 
-from patience import HANG, limit, rest, until  # noqa: E402
+from patience import limit, rest, until  # noqa: E402
 
 CONFIG = """ClusterName=local
 SlurmctldHost={host}(127.0.0.1)
@@ -164,7 +164,11 @@ class Cluster:
         for daemon in reversed(self.daemons.values()):
             daemon.send_signal(signal.SIGTERM)
         for daemon in reversed(self.daemons.values()):
-            daemon.wait(HANG)
+            try:
+                daemon.wait(limit(30))
+            except subprocess.TimeoutExpired:
+                daemon.kill()
+                daemon.wait()
         if self.owns_munge:
             munged = int(Path("/run/munge/munged.pid").read_text())
             os.kill(munged, signal.SIGTERM)
