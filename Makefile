@@ -4,6 +4,7 @@ PYTHON ?= python3
 ARGS ?=
 # Test files run at the same time; most tests keep one core busy.
 WORKERS ?= 2
+SLOWEST := --durations=20 --durations-min=1
 VENV := .venv
 STAMP := $(VENV)/.installed
 PEERS := .venv-peers
@@ -15,7 +16,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit docs test-system test-peers test-claims check clean
+.PHONY: help demo test unit docs test-system test-peers test-claims soak check clean
 
 help:
 	@echo "make demo         the whole system on generated data, on this machine (more arguments: ARGS='--seed 1')"
@@ -24,6 +25,7 @@ help:
 	@echo "make test-system  the tests on real data: in ../shared, or where IDGENREC_SHARED says"
 	@echo "make test-peers   comparisons with an older Hugging Face, in an environment of its own (.venv-peers)"
 	@echo "make test-claims  what is claimed of the demo over seeds, and without what can transfer: four demos, a quarter of an hour"
+	@echo "make soak         lost nodes, cut links, time limits, random ends: by hand, as root, takes hours (docs/soak.md)"
 	@echo "make check        ruff, pyright and the order of imports"
 	@echo "make docs         the documentation as HTML, in build/docs; any warning is an error"
 	@echo "make clean        remove .venv and all caches; runs/ stays"
@@ -46,12 +48,12 @@ demo: $(STAMP)
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	@echo "running the tests"
-	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers --ignore=tests/claims -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers --ignore=tests/claims --ignore=tests/soak $(SLOWEST) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 unit: export OMP_NUM_THREADS = 1
 unit: $(STAMP)
 	@echo "running the tests of one process"
-	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers --ignore=tests/claims -m 'not processes and not slow' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers --ignore=tests/claims --ignore=tests/soak -m 'not processes and not slow' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 docs: $(STAMP)
 	@echo "documentation: build/docs/index.html"
@@ -63,7 +65,7 @@ test-system: export OMP_NUM_THREADS = 1
 test-system: WORKERS := $(if $(filter default file,$(origin WORKERS)),3,$(WORKERS))
 test-system: $(STAMP)
 	@echo "running the tests on real data"
-	@$(VENV)/bin/python -m pytest tests/system -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/system $(SLOWEST) -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 $(PEERS_STAMP): tests/peers/requirements.txt
 	@$(PYTHON) -m venv --clear $(PEERS)
@@ -74,11 +76,16 @@ $(PEERS_STAMP): tests/peers/requirements.txt
 test-peers: export OMP_NUM_THREADS = 1
 test-peers: $(STAMP) $(PEERS_STAMP)
 	@echo "running the comparisons with peers"
-	@$(VENV)/bin/python -m pytest tests/peers $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/peers $(SLOWEST) $(ARGS)
 
 test-claims: $(STAMP)
 	@echo "running four demos"
 	@$(VENV)/bin/python -m pytest tests/claims $(ARGS)
+
+soak: export OMP_NUM_THREADS = 1
+soak: $(STAMP)
+	@echo "running the soaks"
+	@$(VENV)/bin/python -m pytest tests/soak $(ARGS)
 
 check: $(STAMP)
 	@echo "ruff: rules"

@@ -240,8 +240,8 @@ class Run:
         done = self.saver.finish()
         if done is not None:
             self.last_checkpoint = done
-            if self.world.is_main:  # the checkpoint holds the book
-                discard(self.folder / ID_PROGRESS)
+            # The checkpoint holds the book. No rank begins the journal of the next one before this one is gone.
+            self.world.main_says(lambda: discard(self.folder / ID_PROGRESS))
 
     def rewind(self, bad: policy.BadStep) -> None:
         """Go back to the last checkpoint and leave the batch of the bad step out. Collective."""

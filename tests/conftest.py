@@ -67,7 +67,8 @@ def pytest_collection_modifyitems(items):
     asks for ranks, a trained run included, is no test of one process."""
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("slurm" if "slurm" in fixtures else str(item.path)))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group("slurm" if "slurm" in fixtures else str(item.path)))
         if "run_ranks" in fixtures:
             item.add_marker(pytest.mark.processes)
     # Files with tests that take long begin first: what begins last ends alone.

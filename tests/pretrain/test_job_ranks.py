@@ -180,3 +180,24 @@ def decoded(folder):
     found = Counter(tuple(map(int, line.split())) for line in (folder / "decoded").read_text().splitlines())
     assert max(found.values(), default=1) == 1
     return set(found)
+
+
+def journal_is_gone(world, folder):
+    """Whether the journal of a book that is saved is gone once this rank goes on; rank 0 takes its time."""
+    from types import SimpleNamespace
+
+    from patience import rest
+
+    from pretrain import run
+
+    discard = run.discard
+    run.discard = lambda path: (rest(0.5), discard(path))
+    (folder / run.ID_PROGRESS).mkdir(exist_ok=True)
+    world.barrier()
+    saver = SimpleNamespace(finish=lambda: folder)
+    run.Run.finish_save(SimpleNamespace(saver=saver, world=world, folder=folder))  # type: ignore[arg-type]
+    return not (folder / run.ID_PROGRESS).exists()
+
+
+def test_no_rank_begins_a_journal_while_the_last_one_is_removed(run_ranks, tmp_path):
+    assert run_ranks(journal_is_gone, 2, tmp_path) == [True, True]

@@ -4,12 +4,10 @@ import json
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ANSWER_SECONDS = 60.0
 WIDTHS = {"desktop": 1280, "phone": 390}
 
 
@@ -72,9 +70,7 @@ class Browser:
             "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600
         )
         self.call("Page.navigate", url=page.as_uri())
-        deadline = time.monotonic() + ANSWER_SECONDS
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
-            assert time.monotonic() < deadline, "the page did not load"
             self.events.append(self.read())
 
     def value(self, expression: str) -> Any:

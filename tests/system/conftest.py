@@ -9,11 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from slurm_cluster import slurm  # noqa: F401
+from slurm_runs import runs, whole  # noqa: F401
+from wheels import installed, packed  # noqa: F401
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-LONGEST = ("test_slurm.py", "test_slurm_pipeline.py", "test_demo.py", "test_real_data.py")
+LONGEST = (
+    "test_slurm.py", "test_slurm_pipeline.py", "test_demo.py", "test_wheel.py", "test_real_data.py", "test_machine.py",
+    "test_ids.py", "test_anchors.py",
+)  # fmt: skip
 
 
 @pytest.hookimpl(trylast=True)
@@ -42,18 +48,7 @@ def pretrained(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory):
-    """A running SLURM of two nodes. On a developer's machine only root has it; where CI is set it must be there."""
-    if os.geteuid() and not os.environ.get("CI"):
-        pytest.skip("a SLURM can only be started by root")
-    from slurm_cluster import Cluster
-
-    with Cluster(tmp_path_factory.mktemp("slurm") / "cluster") as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory):
     """Headless Chromium with one page."""
     from browser import Browser, chromium

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from launchers.local import HeldPort
+from patience import HANG, limit, until
 
-STARTING_SECONDS = 300.0
+from launchers.local import HeldPort
 
 
 class Server:
@@ -54,15 +54,16 @@ class Server:
 
     def wait(self) -> None:
         """Until it answers."""
-        deadline = time.monotonic() + STARTING_SECONDS
-        while not self._answers():
-            assert self._process is not None and self._process.poll() is None, (self.folder / "server.log").read_text()
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.2)
+        log = self.folder / "server.log"
+        until(lambda: self._answers() or self._ended(), log.read_text, 0.2)
+        assert not self._ended(), log.read_text()
+
+    def _ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=10) as answer:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=limit(30)) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False
@@ -72,17 +73,18 @@ class Server:
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        while self._answers():
-            time.sleep(0.05)
+        until(lambda: not self._answers())
 
 
 class Proxy:
-    """Stands before a server. `mode`: well; slow (each answer late); ill (500 for all); lossy (takes the request to the
-    server, and gives one answer in three); late (a new run is made long after it was asked for). `asked`: requests that
-    came; `under_way`: those that are not answered yet, whoever still waits for them."""
+    """Stands before a server. `mode`: well; slow (no answer before the mode is another); ill (500 for all); lossy
+    (takes requests to the server, and gives one answer in three, the third); mute (takes them there, and gives none);
+    late (a new run is made once whoever asked for it has given up and asked again). `asked`: requests that came; `met`:
+    those that met the fault; `under_way`: those that are not answered yet, whoever still waits for them."""
 
     def __init__(self, port: int) -> None:
-        self.mode, self.asked, self.under_way, self.counting = "well", 0, 0, threading.Lock()
+        self.mode, self.asked, self.met, self.late, self.under_way = "well", 0, 0, 0, 0
+        self.counting = threading.Lock()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -90,38 +92,43 @@ class Proxy:
                 with proxy.counting:
                     proxy.asked += 1
                     proxy.under_way += 1
-                    number = proxy.asked
+                    mode = proxy.mode
+                    proxy.met += mode != "well"
+                    number = proxy.met
                 try:
-                    self.answer(number)
+                    self.answer(mode, number)
                 finally:
                     with proxy.counting:
                         proxy.under_way -= 1
 
-            def answer(self, number: int) -> None:
+            def answer(self, mode: str, number: int) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if proxy.mode == "ill":
+                if mode == "ill":
                     self.send_error(500, "the store is ill")
                     return
-                if proxy.mode == "slow":
-                    time.sleep(4.0)
-                if proxy.mode == "late" and self.path.endswith("/runs/create"):
-                    time.sleep(2.0)
-                server = HTTPConnection("127.0.0.1", port, timeout=60)
+                if mode == "slow":
+                    until(lambda: proxy.mode != "slow")
+                if mode == "late" and self.path.endswith("/runs/create"):
+                    with proxy.counting:
+                        proxy.late += 1
+                    self.connection.recv(1, socket.MSG_PEEK)  # nothing comes but the end
+                    until(lambda: proxy.late > 1)
+                server = HTTPConnection("127.0.0.1", port, timeout=HANG)
                 try:
                     headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
                     server.request(self.command, self.path, body, headers)
-                    found = server.getresponse()
-                    content = found.read()
+                    answer = server.getresponse()
+                    content = answer.read()
                 except (HTTPException, OSError):
                     self.send_error(502, "nobody is behind the proxy")
                     return
                 finally:
                     server.close()
-                if proxy.mode == "lossy" and number % 3:
+                if mode == "mute" or (mode == "lossy" and number % 3):
                     self.close_connection = True
                     return
-                self.send_response(found.status)
-                self.send_header("Content-Type", found.headers.get("Content-Type", "application/json"))
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

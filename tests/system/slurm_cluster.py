@@ -1,6 +1,12 @@
-"""A real SLURM of two nodes on this machine: installed where it is missing, started, stopped, cleaned up."""
+"""A real SLURM of two nodes on this machine: installed where it is missing, started, stopped, cleaned up.
 
+Must hold: no test loses a race against SLURM's own clocks. All of them are far longer than a save or a start takes on a
+busy machine; what SLURM would wait for to its end, a test brings about (`Cluster.queued_again`, `Cluster.lose`).
+"""
+
+import contextlib
 import fcntl
+import math
 import os
 import re
 import shutil
@@ -9,8 +15,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+import psutil
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this file is the program
+
+from patience import limit, rest, until  # noqa: E402
 
 CONFIG = """ClusterName=local
 SlurmctldHost={host}(127.0.0.1)
@@ -40,24 +52,27 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
 ReturnToService=2
-KillWait=20
-SlurmdTimeout=20
-MinJobAge=300
+KillWait={long}
+SlurmdTimeout={long}
+BatchStartTimeout={long}
+MinJobAge={long}000
+MessageTimeout=100
 SlurmdParameters=config_overrides
 NodeName=node1 NodeHostname={host} NodeAddr=127.0.0.1 Port=17001 CPUs=2 RealMemory=8000 State=UNKNOWN
 NodeName=node2 NodeHostname={host} NodeAddr=127.0.0.1 Port=17002 CPUs=2 RealMemory=8000 State=UNKNOWN
-PartitionName=main Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=30
+PartitionName=main Nodes=node1,node2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime={long}
 PartitionName=high Nodes=node1,node2 MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
 """
 NODES = ("node1", "node2")
 HOSTS, HOSTS_LINE = Path("/etc/hosts"), "127.0.0.1 node1 node2 # idgenrec slurm test"
 LOCK = Path("/tmp/idgenrec-slurm-test.lock")
 MUNGE_FOLDERS = ("/run/munge", "/var/log/munge", "/var/lib/munge")
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE")
 
 
 def call(*words, check=True, **options):
     """Standard output of a program."""
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, timeout=120, **options)
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, **options)
     assert not check or done.returncode == 0, f"{words}: {done.returncode} {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -75,7 +90,9 @@ class Cluster:
         for name in ("state", "log", "run", *(f"spool.{node}" for node in NODES)):
             (self.folder / name).mkdir(parents=True)
         host = socket.gethostname().split(".")[0]
-        (self.folder / "slurm.conf").write_text(CONFIG.format(folder=self.folder, host=host))
+        (self.folder / "slurm.conf").write_text(
+            CONFIG.format(folder=self.folder, host=host, long=math.ceil(limit(300)))
+        )
         os.environ["SLURM_CONF"] = str(self.folder / "slurm.conf")
         HOSTS.write_text(HOSTS.read_text().rstrip("\n") + f"\n{HOSTS_LINE}\n")
         try:
@@ -96,7 +113,7 @@ class Cluster:
             **{node: ["slurmd", "-D", "-N", node] for node in NODES},
         }.items():
             self._daemon(name, words)
-        self.wait(lambda: call("sinfo", "-h", "-N", "-p", "main", "-o", "%t", check=False).split() == ["idle"] * 2, 30)
+        self.wait(lambda: call("sinfo", "-h", "-N", "-p", "main", "-o", "%t", check=False).split() == ["idle"] * 2)
 
     def _daemon(self, name, words):
         self.daemons[name] = subprocess.Popen(
@@ -104,7 +121,11 @@ class Cluster:
         )
 
     def lose(self, node, ranks):
-        """Power off: the daemon, what holds the job's steps there, and the ranks, all at once."""
+        """Power off: the daemon, what holds the job's steps there, and the ranks, all at once. SLURM misses it soon."""
+        config = self.folder / "slurm.conf"
+        soon = f"SlurmdTimeout={math.ceil(limit(20))}"
+        config.write_text(re.sub(r"SlurmdTimeout=\d+", soon, config.read_text()))
+        call("scontrol", "reconfigure")
         self.daemons[node].kill()
         for process in [parent for rank in ranks for parent in rank.parents() if "slurmstepd" in parent.name()]:
             process.kill()
@@ -115,7 +136,7 @@ class Cluster:
     def find(self, node):
         """Power on."""
         self._daemon(node, ["slurmd", "-D", "-N", node])
-        self.wait(lambda: call("sinfo", "-h", "-n", node, "-p", "main", "-o", "%t").strip() == "idle", 60)
+        self.wait(lambda: call("sinfo", "-h", "-n", node, "-p", "main", "-o", "%t").strip() == "idle")
 
     def settle(self):
         """Until SLURM has sent all that it had for a node that did not answer.
@@ -130,52 +151,82 @@ class Cluster:
             assert len(unsent) == 2, "sdiag says something else in this version"
             return unsent == ["0", "0"]
 
-        self.wait(is_sent, 180)
-        time.sleep(1)  # between the queue and the count a message is in neither
+        for _ in range(3):  # between the queue and the count a message is in neither
+            self.wait(is_sent)
+            rest(0.5)
 
     def __exit__(self, *error):
         call("scancel", "--user=root", "--signal=KILL", check=False)
         call("scancel", "--user=root", check=False)
-        deadline = time.monotonic() + 15
-        while call("squeue", "-h", check=False) and time.monotonic() < deadline:
-            time.sleep(0.2)
+        for process in self._processes():
+            process.kill()
+        until(lambda: not call("squeue", "-h", check=False), self.logs)
         for daemon in reversed(self.daemons.values()):
             daemon.send_signal(signal.SIGTERM)
         for daemon in reversed(self.daemons.values()):
             try:
-                daemon.wait(10)
+                daemon.wait(limit(30))
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
         if self.owns_munge:
             munged = int(Path("/run/munge/munged.pid").read_text())
             os.kill(munged, signal.SIGTERM)
-            while Path(f"/proc/{munged}").exists():  # the next cluster must not take it for its own
-                time.sleep(0.05)
+            until(lambda: not Path(f"/proc/{munged}").exists())  # the next cluster must not take it for its own
         HOSTS.write_text("".join(f"{line}\n" for line in HOSTS.read_text().splitlines() if line != HOSTS_LINE))
         os.environ.pop("SLURM_CONF", None)
         self.lock.close()
 
-    def wait(self, is_so, seconds=60.0, pause=0.2):
-        """Until `is_so()` is true; what it was then."""
-        deadline = time.monotonic() + seconds
-        while not (found := is_so()):
-            assert time.monotonic() < deadline, f"after {seconds} s:\n{call('squeue', check=False)}{self.said()}"
-            time.sleep(pause)
-        return found
+    def _processes(self, job=None):
+        """All processes of a job, or of all jobs: ranks, srun, the batch script."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                variables = process.environ()
+                ours = variables.get("SLURM_CONF") == os.environ["SLURM_CONF"] and "SLURM_JOB_ID" in variables
+                if ours and job in (None, variables["SLURM_JOB_ID"]):
+                    yield process
 
-    def said(self):
-        """The ends of the daemons' logs."""
+    def kill(self, job, is_so):
+        """What SLURM does to a job whose ranks wait for their end, KillWait after it was told to end: here, once they
+        have said so."""
+        self.wait(is_so)
+        self.wait(lambda: self.state(job) != "RUNNING")
+        for process in self._processes(job):
+            process.kill()
+
+    def queued_again(self, job, is_so):
+        """A job is taken away and has been queued again: until it waits for its next part."""
+        self.kill(job, is_so)
+        self.wait(lambda: self.state(job) == "PENDING", job)
+
+    def wait(self, is_so, job=None):
+        """Until `is_so()` is true, what it is then; AssertionError where the job has ended by itself before."""
+        value = until(lambda: is_so() or (job and self.state(job) in ENDED and "ended"), self.logs, 0.2)
+        assert value != "ended" or is_so(), f"job {job} is {self.state(job)}\n{self.logs()}"
+        return value
+
+    def ends(self, *jobs):
+        """The states of jobs, once all have ended."""
+
+        def states():
+            return [state for job in jobs if (state := self.state(job)) in ENDED]
+
+        return until(lambda: len(now := states()) == len(jobs) and now, self.logs, 0.2)
+
+    def logs(self):
+        """The queue, and the ends of the daemons' logs."""
         logs = sorted((self.folder / "log").glob("*.log"))
-        return "".join(f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}\n" for path in logs)
+        return call("squeue", check=False) + "".join(
+            f"== {path.name}\n{path.read_text(errors='replace')[-1500:]}\n" for path in logs
+        )
 
     def fact(self, job, name):
         """A word of `scontrol show job`."""
         words = ("scontrol", "show", "job", "-o", job)
         # Once, on a busy machine and while an array began, it ended without a word; the next one answers.
-        said = call(*words, check=False) or call(*words)
-        found = re.search(rf"\b{name}=(\S+)", said)
-        assert found is not None, f"no {name} in: {said}"
+        shown = call(*words, check=False) or call(*words)
+        found = re.search(rf"\b{name}=(\S+)", shown)
+        assert found is not None, f"no {name} in: {shown}"
         return found[1]
 
     def state(self, job):
@@ -184,6 +235,16 @@ class Cluster:
     def hurry(self, job):
         """A job that was queued again waits two minutes; not here."""
         call("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """A running SLURM of two nodes, one a session. On a developer's machine only root has it; where CI is set it must
+    be there."""
+    if os.geteuid() and not os.environ.get("CI"):
+        pytest.skip("a SLURM can only be started by root")
+    with Cluster(tmp_path_factory.mktemp("slurm") / "cluster") as cluster:
+        yield cluster
 
 
 def install():

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+import pytest
+from patience import until
+
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = ["d-model 16", "d-ff 32", "num-layers 1", "num-heads 2"]
 RUN = [
@@ -23,7 +27,7 @@ SHORT = [
 ]  # fmt: skip
 LONG = ["--schedule.teaching-epochs", "2", "--schedule.warmup-epochs", "3000", "--schedule.generator-epochs", "1"]
 """Its warm-up outlasts SLURM's look at the clock, which it takes every thirty seconds."""
-JOB = ["--nodes", "2", "--minutes", "10"]
+JOB = ["--nodes", "2", "--minutes", "600"]
 
 
 def launch(*words):
@@ -54,9 +58,43 @@ def points(run, group):
 
 
 def log(run):
-    """All that the jobs of a run have said."""
+    """The logs of all jobs of a run."""
     folders = (run / "launch", run.with_name(f"{run.name}.launch"))
     return "".join(path.read_text() for folder in folders for path in sorted(folder.glob("*/logs/*_log.*")))
+
+
+def job_processes(run):
+    """Those of a run's job: its ranks, and srun, which starts and stops them."""
+    words = {process: process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"])}
+    return [process for process, line in words.items() if "submitit.core._submit" in line and str(run) in line[-1]]
+
+
+def ranks(run, node=None):
+    """Processes of a run's ranks, of one node if so wished."""
+    found = [process for process in job_processes(run) if "srun" not in process.cmdline()[0]]
+    return [process for process in found if node in (None, process.environ().get("SLURMD_NODENAME"))]
+
+
+def suspended(run):
+    """The ranks of a run stand still until SLURM, which wants them to end, sends SIGCONT with its signal."""
+    for rank in ranks(run):
+        rank.suspend()
+    return True
+
+
+def importing(run):
+    """Both ranks of a job have begun to import torch, which takes seconds."""
+    maps = [Path(f"/proc/{rank.pid}/maps").read_text() for rank in ranks(run)]
+    return len(maps) == 2 and all("libtorch" in libraries for libraries in maps)
+
+
+def resumed(run, number):
+    """Ranks that stand still go on once the signal has come to all of them; it meets them where they stood."""
+    fields = lambda rank: Path(f"/proc/{rank.pid}/status").read_text().split()  # noqa: E731
+    pending = lambda rank: int(fields(rank)[fields(rank).index("ShdPnd:") + 1], 16)  # noqa: E731
+    until(lambda: all(pending(rank) >> (number - 1) & 1 for rank in ranks(run)))
+    for rank in ranks(run):
+        rank.resume()
 
 
 def final(run):
@@ -77,3 +115,18 @@ def tracked(run):
             (status, dict(store.execute("select key, value from tags where run_uuid = ?", (uuid,))))
             for uuid, status in runs
         ]
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory):
+    """A folder for runs of jobs."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def whole(slurm, runs, shard_folder):
+    """A job of two nodes that nobody disturbed: its run folder and its number."""
+    planted = ["--environment", "HF_TOKEN=hunter2", "--setup", 'test "$HF_TOKEN" || exit 9']
+    job = submitted(*JOB, *planted, "--", "pretrain", "--shards", shard_folder, "--out", runs / "whole", *RUN, *SHORT)
+    assert slurm.ends(job) == ["COMPLETED"], log(runs / "whole")
+    return runs / "whole", job

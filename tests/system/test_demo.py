@@ -5,28 +5,28 @@ command leaves behind; those of more than one run: tests/claims, by `make test-c
 """
 
 import json
-import shutil
 import urllib.request
 from pathlib import Path
 
 import polars as pl
 import pytest
-from demos import UNSEEN, hit_ratio, idgenrec, load, lower_bound
+from demos import UNSEEN, hit_ratio, load, lower_bound
 from mlflow_server import Server
-from wheels import Installed, built
+from patience import HANG
+from wheels import Installed
 
 from pretrain import checkpoint
 from pretrain.ids.book import Book
 from shards.tokenizer import UNK_ID, load_tokenizer
 
+pytestmark = pytest.mark.xdist_group("wheel")
+
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(installed: Installed) -> Path:
     """The folder of a demo, run where the wheel is installed and the checkout is not."""
-    folder = tmp_path_factory.mktemp("demo")
-    installed = Installed(built(folder)[0], folder)
     assert "done in" in installed.ran(installed.command, "demo", "--seed", "0", "--out", "out")
-    return folder / "out"
+    return installed.folder / "out"
 
 
 @pytest.mark.parametrize("task", UNSEEN)
@@ -67,37 +67,16 @@ def test_ids_are_unique_and_readable(demo: Path) -> None:
         assert {"second_attempt_share", "longer_share"} <= set(load(demo)["ids"][task])
 
 
-def test_one_rank_judges_like_two(demo: Path, tmp_path: Path) -> None:
-    folder, out = demo, tmp_path / "one"
-    run = tmp_path / "run"  # a copy, so that the demo's own MLflow run stays as it was
-    shutil.copytree(folder / "run", run)
-    words = ("--checkpoint", str(run), "--shards", str(folder / "shards"), "--out", str(out), "--processes", "1")
-    idgenrec("zeroshot", *words, "--tracking-uri", f"sqlite:///{copy_store(folder, tmp_path)}")
-    two = pl.read_parquet(folder / "report" / "ranks.parquet")
-    one = pl.read_parquet(out / "ranks.parquet")
-    assert one.equals(two)
-    assert load_rows(out / "results.json") == load_rows(folder / "report" / "results.json")
-
-
-def load_rows(path: Path) -> list[dict]:
-    return json.loads(path.read_text())["rows"]
-
-
-def copy_store(folder: Path, target: Path) -> Path:
-    shutil.copy(folder / "mlflow.db", target / "mlflow.db")
-    return target / "mlflow.db"
-
-
 def post(address: str, path: str, body: dict) -> dict:
     request = urllib.request.Request(
         f"{address}/api/2.0/mlflow/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=HANG) as answer:
         return json.load(answer)
 
 
 def get(address: str, path: str) -> dict:
-    with urllib.request.urlopen(f"{address}/api/2.0/mlflow/{path}", timeout=30) as answer:
+    with urllib.request.urlopen(f"{address}/api/2.0/mlflow/{path}", timeout=HANG) as answer:
         return json.load(answer)
 
 

@@ -1,5 +1,8 @@
 """Tracking against a real MLflow server that is killed, slow, ill, forgetful or full: nobody waits, nothing is missing
-and nothing twice."""
+and nothing twice.
+
+That nobody waits is shown by order, not by a clock: a fault lasts until the job has logged all that it logs meanwhile.
+"""
 
 import base64
 import dataclasses
@@ -7,14 +10,13 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from browser import Browser, chromium
 from mlflow_server import Proxy, Server
-from patience import until
+from patience import limit, until
 
 from launchers.local import HeldPort, environment
 from launchers.track_command import Track
@@ -22,19 +24,17 @@ from pretrain import tracking
 from pretrain.delivery import EVENTS, STATE, Address
 from pretrain.tracking import Tracker, read_lines
 
-NO_WAIT = 3.0
-"""Seconds that no call may take; a request that somebody waited for takes longer in the slow case."""
-STEPS = 240
+STEPS = 80
 """Of each third of a run."""
 NAMES = ("train/loss", "train/lr", "train/grad_norm", "train/tokens_per_second")
 
 
 class Listener:
     def __init__(self):
-        self.said = []
+        self.lines = []
 
     def line(self, text):
-        self.said.append(text)
+        self.lines.append(text)
 
     def progress(self, what, done, total, unit, note=""):
         raise AssertionError
@@ -68,32 +68,26 @@ class Job:
 
     def __init__(self, folder: Path, uri: str) -> None:
         self.folder, self.uri, self.name = folder, uri, folder.name
-        self.listener, self.slowest, self.done = Listener(), 0.0, 0
+        self.listener, self.done = Listener(), 0
         self.folder.mkdir()
         (folder / "notes.txt").write_text("what was noted")
 
     def __enter__(self):
         self.tracker = Tracker(self.folder, self.uri, self.name, self.name, None, self.listener)  # type: ignore[arg-type]
-        self.timed(self.tracker.open, {"world_size": 2})
-        self.timed(self.tracker.parameters, {"model": {f"p{number}": "x" * number for number in range(150)}})
-        self.timed(self.tracker.dataset, "Garden", "0123abcd" * 8, "shards/Garden", "training", {"users": 14})
+        self.tracker.open({"world_size": 2})
+        self.tracker.parameters({"model": {f"p{number}": "x" * number for number in range(150)}})
+        self.tracker.dataset("Garden", "0123abcd" * 8, "shards/Garden", "training", {"users": 14})
         return self
 
     def __exit__(self, *error):
-        self.timed(self.tracker.model, f"{self.name}-generator", self.folder, "77" * 32, {"d_model": 16})
-        self.timed(self.tracker.artifact, self.folder / "notes.txt")
+        self.tracker.model(f"{self.name}-generator", self.folder, "77" * 32, {"d_model": 16})
+        self.tracker.artifact(self.folder / "notes.txt")
         self.tracker.__exit__(*error)
-
-    def timed(self, call, *arguments, **named):
-        started = time.monotonic()
-        call(*arguments, **named)
-        self.slowest = max(self.slowest, time.monotonic() - started)
 
     def log(self, steps: int = STEPS) -> None:
         for step in range(self.done, self.done + steps):
             values = {name: step + 0.25 * number for number, name in enumerate(NAMES)}
-            self.timed(self.tracker.metrics, values, step, group="train")
-            time.sleep(0.005)
+            self.tracker.metrics(values, step, group="train")
         self.done += steps
 
     def arrives(self) -> None:
@@ -111,15 +105,14 @@ class Job:
 
     def check(self, server: Server, deleted_count: bool = True) -> None:
         """All is in one run, once."""
-        assert self.slowest < NO_WAIT, f"a call took {self.slowest:.2f} s"
         client, run = only_run(server, self.name, deleted_count)
         for number, name in enumerate(NAMES):
             found = [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)]
             assert sorted(found) == [(step, step + 0.25 * number) for step in range(self.done)], name
         assert run.info.status == "FINISHED"
-        begun, over = (int(event["time"] * 1000) for event in self.ends())
-        assert begun - 10_000 < run.info.start_time <= begun + 5, "not when MLflow has heard of it"
-        assert run.info.end_time is not None and abs(run.info.end_time - over) < 100
+        first, last = self.ends()
+        assert run.info.start_time <= first["time"] * 1000 + 1, "not when MLflow has heard of it"
+        assert run.info.end_time == last["time_ms"]
         assert run.data.params == {f"model.p{number}": "x" * number for number in range(150)}
         assert run.data.tags["idgenrec.world_size"] == "2" and run.data.tags["idgenrec.restarts"] == "0"
         assert run.inputs is not None
@@ -168,21 +161,20 @@ def test_behind_a_proxy_that_is(mode, server, proxy, tmp_path):
         job.arrives()
         proxy.mode = mode
         job.log()
-        before = proxy.asked
-        until(lambda: proxy.asked > before)
+        until(lambda: proxy.met)
         proxy.mode = "well"
         job.log()
-    assert not job.listener.said
+    assert not job.listener.lines
     job.check(server)
 
 
-@pytest.mark.parametrize("mode", ["ill", "lossy"])
+@pytest.mark.parametrize("mode", ["ill", "mute"])
 def test_a_run_begun_at_a_server_that_is(mode, server, proxy, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "PATIENCE", 3.0)
+    monkeypatch.setattr(tracking, "PATIENCE", limit(1))
     proxy.mode = mode
     with Job(tmp_path / f"begun-{mode}", proxy.uri) as job:
         job.log()
-    (said,) = job.listener.said
+    (said,) = job.listener.lines
     assert f"idgenrec track sync {job.folder}" in said
     proxy.mode = "well"
     Track("sync", (str(job.folder),)).run()
@@ -211,17 +203,17 @@ def test_killed_and_started_again(server, tmp_path):
         server.begin()
         job.log()
         server.wait()
-    assert not job.listener.said
+    assert not job.listener.lines
     job.check(server)
 
 
 def test_down_from_the_start_and_synced_twice(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tracking, "PATIENCE", 1.0)
+    monkeypatch.setattr(tracking, "PATIENCE", limit(1))
     server.kill()
     try:
         with Job(tmp_path / "down", server.uri) as job:
             job.log()
-        (said,) = job.listener.said
+        (said,) = job.listener.lines
         assert f"idgenrec track sync {job.folder}" in said
         with pytest.raises(ValueError, match="does not take the lines"):
             Track("sync", (str(job.folder),)).run()
@@ -240,9 +232,9 @@ def test_what_mlflow_refuses_is_named_and_holds_up_nothing(server, tmp_path):
         job.tracker.metrics({"train/no#name": 1.0, "train/fine": 2.0}, 5, group="train")
         job.tracker.artifact(tmp_path / "was-never-there")
         job.log(40)
-    assert len(job.listener.said) == 2
-    assert any("train/no#name" in said for said in job.listener.said)
-    assert any("was-never-there is not there any more" in said for said in job.listener.said)
+    assert len(job.listener.lines) == 2
+    assert any("train/no#name" in said for said in job.listener.lines)
+    assert any("was-never-there is not there any more" in said for said in job.listener.lines)
     assert len(read_lines(job.folder / "refused.jsonl")) == 2
     job.check(server)
     client, run = only_run(server, job.name)
@@ -250,7 +242,7 @@ def test_what_mlflow_refuses_is_named_and_holds_up_nothing(server, tmp_path):
 
 
 def test_a_deleted_run_is_named_and_goes_on_when_restored(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "PATIENCE", 3.0)
+    monkeypatch.setattr(tracking, "PATIENCE", limit(1))
     with Job(tmp_path / "deleted", server.uri) as job:
         job.log(40)
         job.arrives()
@@ -259,7 +251,7 @@ def test_a_deleted_run_is_named_and_goes_on_when_restored(server, tmp_path, monk
         client_of(server).delete_run(run_id)
         job.log(40)
         job.meets("is deleted in MLflow")
-    (said,) = job.listener.said
+    (said,) = job.listener.lines
     assert f"run {run_id} is deleted in MLflow; restore it there" in said
     client_of(server).restore_run(run_id)
     Track("sync", (str(job.folder),)).run()
@@ -269,7 +261,7 @@ def test_a_deleted_run_is_named_and_goes_on_when_restored(server, tmp_path, monk
 def test_runs_that_were_made_after_the_request_was_given_up(server, proxy, tmp_path, monkeypatch):
     from mlflow.entities import ViewType
 
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", str(round(limit(2))))
     proxy.mode = "late"
     with Job(tmp_path / "twins", proxy.uri) as job:
         job.log(40)
@@ -305,12 +297,9 @@ def test_the_page_of_a_run_in_a_browser(server, tmp_path):
     browser = Browser(chromium(), tmp_path / "profile")
     try:
         browser.call("Page.navigate", url=page)
-        wanted, text = [*NAMES, "model.p7", "Garden", job.name, "Finished"], ""
-        deadline = time.monotonic() + 90
-        while not all(word in text for word in wanted):
-            assert time.monotonic() < deadline, ([word for word in wanted if word not in text], text)
-            time.sleep(0.5)
-            text = browser.value("document.body.innerText")
+        wanted = [*NAMES, "model.p7", "Garden", job.name, "Finished"]
+        shown = lambda: browser.value("document.body?.innerText") or ""  # noqa: E731
+        until(lambda: all(word in shown() for word in wanted), shown, 0.5)
     finally:
         if folder := os.environ.get("IDGENREC_SCREENSHOTS"):
             picture = browser.call("Page.captureScreenshot")["data"]
@@ -330,9 +319,8 @@ def test_a_training_run_while_the_server_is_killed(server, train_config, tmp_pat
         return len(read_lines(folder / "metrics.jsonl"))
 
     def wait_for(seen):
-        while not seen():
-            assert process.poll() is None, process.communicate()[1]
-            time.sleep(0.02)
+        until(lambda: seen() or process.poll() is not None)
+        assert seen(), process.communicate()[1]
 
     try:
         wait_for(lambda: (folder / STATE).is_file() and Address.load(folder).metrics_bytes)

@@ -1,7 +1,7 @@
 """The real data through the real command line: shard, pretrain, zeroshot, report, on samples of minutes.
 
-Two runs: tiny models from scratch over three categories and five unseen sets, and a real pretrained T5 of 77 million
-parameters for both models over one category and two unseen sets. `--max-test-users` keeps the catalogue of an unseen
+Two runs: tiny models from scratch over three categories and two unseen sets, and a real pretrained T5 of 77 million
+parameters for both models over one category and one unseen set. `--max-test-users` keeps the catalogue of an unseen
 set whole; making IDs for whole catalogues takes hours on two cores, so the runs use small sets cut from the real ones.
 """
 
@@ -22,15 +22,8 @@ from zeroshot import results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAIN = ("Games", "Phones", "Office")
-UNSEEN = ("Beauty", "Toys", "Yelp", "Instruments", "Sports")
-# users, items, interactions as the README of the data has them
-COUNTS = {
-    "Beauty": (22_363, 12_101, 198_502),
-    "Toys": (19_412, 11_924, 167_597),
-    "Sports": (35_598, 18_357, 296_337),
-    "Yelp": (30_431, 20_033, 316_354),
-    "Instruments": (1_429, 900, 10_261),
-}
+UNSEEN = {"Beauty": 12_101, "Yelp": 20_033}
+"""Items by data set, as the README of the data has them."""
 FEW_STEPS = (
     *("--schedule.warmup-epochs", "0.05", "--schedule.generator-epochs", "0.05"),
     *("--schedule.recommender-epochs", "0.05", "--schedule.validation-users", "8"),
@@ -99,29 +92,6 @@ def check_report(out: Path, shards: Path, tasks: dict[str, int]) -> dict:
     return found
 
 
-def test_counts_are_those_of_the_data_readme(shared: Path, tmp_path: Path) -> None:
-    idgenrec(
-        tmp_path, "shard", "build", "--test", *(shared / "data" / name for name in COUNTS),
-        "--tokenizer", shared / "t5", "--out", "shards",
-    )  # fmt: skip
-    members = Manifest.load(tmp_path / "shards").test_members
-    assert {member.name: (member.num_users, member.num_items, member.num_interactions) for member in members} == COUNTS
-
-
-def test_a_sample_keeps_catalogues_of_unseen_sets_whole(shared: Path, tmp_path: Path) -> None:
-    data = shared / "data"
-    idgenrec(
-        tmp_path, "shard", "build", "--train", *(data / name for name in TRAIN),
-        "--test", *(data / name for name in UNSEEN),
-        "--tokenizer", shared / "t5", "--max-users", "60", "--max-test-users", "24", "--out", "shards",
-    )  # fmt: skip
-    manifest = Manifest.load(tmp_path / "shards")
-    assert manifest.tokenizer.vocab_size == 32_128
-    assert [(member.name, member.num_users) for member in manifest.train_members] == [(name, 60) for name in TRAIN]
-    for member in manifest.test_members:
-        assert (member.num_users, member.num_items) == (24, COUNTS[member.name][1])
-
-
 def test_sequences_in_the_order_of_the_released_files_are_refused(shared: Path, tmp_path: Path) -> None:
     sequences = [line.split() for line in lines(shared / "data" / "Toys" / "user_sequence.txt.gz")]
     texts = lines(shared / "data" / "Toys" / "item_plain_text.txt.gz")
@@ -169,10 +139,10 @@ def test_tiny_models_from_scratch(shared: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tmp_path: Path) -> None:
     data = shared / "data"
-    unseen = [cut(data / name, tmp_path / "unseen", 2) for name in ("Instruments", "Yelp")]
+    unseen = cut(data / "Yelp", tmp_path / "unseen", 2)
     idgenrec(
-        tmp_path, "shard", "build", "--train", data / "Office", "--test", *unseen, "--tokenizer", pretrained,
-        "--max-users", "8", "--out", "shards",
+        tmp_path, "shard", "build", "--train", data / "Office", "--test", unseen, "--tokenizer", pretrained,
+        "--max-users", "4", "--out", "shards",
     )  # fmt: skip
     idgenrec(
         tmp_path, "pretrain", "--shards", "shards", "--out", "run", *FEW_STEPS, "--batch-size", "4",
@@ -182,7 +152,7 @@ def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tm
     idgenrec(
         tmp_path, "zeroshot", "--checkpoint", "run", "--shards", "shards", "--out", "report", "--processes", "2",
     )  # fmt: skip
-    found = check_report(tmp_path / "report", tmp_path / "shards", {"Instruments": 2, "Yelp": 2})
+    found = check_report(tmp_path / "report", tmp_path / "shards", {"Yelp": 2})
     assert {point["phase"] for point in found["training"]["losses"]} == {"recommender", "generator"}
     logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     moved = [

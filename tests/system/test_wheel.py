@@ -5,15 +5,12 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
-from wheels import ROOT, Installed, built
+from wheels import ROOT, Installed
 
 ROOMS = {"shards", "pretrain", "zeroshot", "launchers"}
 
 
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The wheel and the sdist."""
-    return built(tmp_path_factory.mktemp("wheel"))
+pytestmark = pytest.mark.xdist_group("wheel")
 
 
 def belongs(name: str) -> bool:
@@ -45,7 +42,6 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(packed: tuple[Path, Path])
     assert names > in_tree()
 
 
-def test_an_installed_wheel_says_which_it_is(packed: tuple[Path, Path], tmp_path: Path) -> None:
-    installed = Installed(packed[0], tmp_path)
+def test_an_installed_wheel_says_which_it_is(installed: Installed) -> None:
     version = installed.ran(installed.command, "--version").splitlines()[0]
     assert version == f"idgenrec 0.1.0 ({installed.site})", "no commit: this is no checkout"
