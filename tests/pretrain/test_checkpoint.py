@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pretrain import checkpoint
+from pretrain.saver import Saver
 from pretrain.world import Agreed, World
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -25,10 +26,10 @@ def save(tmp_path):
             if fail:
                 raise OSError(errno.ENOSPC, "No space left on device")
             validation = None if score is None else {"NDCG@10": score}
-            state = {"state": {"phase": step // 10, "step": step % 10} | more, "validation": validation}
+            state = {"version": 3, "state": {"phase": step // 10, "step": step % 10} | more, "validation": validation}
             (folder / "state.json").write_text(json.dumps(state))
 
-        saver = checkpoint.Saver(tmp_path, ALONE, keep)
+        saver = Saver(tmp_path, ALONE, keep)
         saver.begin(step, write)
         return saver.finish()
 
@@ -38,7 +39,7 @@ def save(tmp_path):
 def test_what_was_saved_is_there(save, tmp_path):
     folder = save(7)
     assert folder == tmp_path / "checkpoints" / "step-0000007"
-    assert checkpoint.verify(folder) == {"state": {"phase": 0, "step": 7}, "validation": None}
+    assert checkpoint.verify(folder) == {"version": 3, "state": {"phase": 0, "step": 7}, "validation": None}
     files = json.loads((folder / "files.json").read_text())
     assert set(files) == {"engines/recommender/rank0.safetensors", "recommender/weights", "state.json"}
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000007"], "no draft is left"
@@ -162,9 +163,9 @@ def save_on_two_ranks(world, folder):
     def write(own):
         (own / f"rank{world.rank}").write_text("x")
         if world.is_main:
-            (own / "state.json").write_text('{"state": {"phase": 0, "step": 5}}')
+            (own / "state.json").write_text('{"version": 3, "state": {"phase": 0, "step": 5}}')
 
-    saver = checkpoint.Saver(Path(folder), world, 1)
+    saver = Saver(Path(folder), world, 1)
     saver.begin(5, write)
     final = saver.finish()
     assert final is not None and saver.finish() is None
@@ -173,4 +174,7 @@ def save_on_two_ranks(world, folder):
 
 def test_all_ranks_write_into_one_checkpoint(run_ranks, tmp_path):
     names = ["COMPLETE", "files.json", "rank0", "rank1", "state.json"]
-    assert run_ranks(save_on_two_ranks, 2, str(tmp_path)) == [(names, {"state": {"phase": 0, "step": 5}})] * 2
+    assert (
+        run_ranks(save_on_two_ranks, 2, str(tmp_path))
+        == [(names, {"version": 3, "state": {"phase": 0, "step": 5}})] * 2
+    )
