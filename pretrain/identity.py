@@ -14,8 +14,9 @@ from typing import Any
 
 from pretrain.config import PretrainConfig
 
-VERSION = 2
+VERSION = 3
 """Of `state.json` (docs/contracts.md)."""
+READABLE = (2, VERSION)
 FREE = (
     "out",
     "shards",
@@ -68,10 +69,9 @@ def refuse_another(
     """Raise ValueError where the checkpoint `folder`, whose `state.json` says `saved`, is one of another run.
 
     Returns the differences that `allowed` names."""
-    if saved["version"] != VERSION:
-        raise ValueError(
-            f"{folder} is version {saved['version']}, this code reads version {VERSION}; give another --out"
-        )
+    if saved["version"] not in READABLE:
+        known = " and ".join(map(str, READABLE))
+        raise ValueError(f"{folder} is version {saved['version']}, this code reads {known}; give another --out")
     found = differences(saved["config"], ours)
     accepted = [line for line in found if (name := line.partition(" ")[0]) in allowed and _is_changeable(name)]
     changed = [line for line in found if line not in accepted]

@@ -18,6 +18,7 @@ import torch
 
 from pretrain import checkpoint
 from pretrain.models import load_model, save_model
+from pretrain.saver import write_alone
 from shards.tokenizer import load_tokenizer
 
 SHARE = "interpolated_share"
@@ -55,7 +56,8 @@ def interpolate(path: Path, share: float) -> Path:
         shutil.copytree(source / "generator", folder / "generator")
         if (source / "book.arrow").is_file():
             shutil.copyfile(source / "book.arrow", folder / "book.arrow")
-        said = state | {"config": state["config"] | {SHARE: share}}  # another recipe than the run's
+        # Another recipe than the run's, and nobody has validated it.
+        said = state | {"config": state["config"] | {SHARE: share}, "validation": None}
         (folder / checkpoint.STATE).write_text(json.dumps(said, indent=1))
 
-    return checkpoint.write_alone(source.with_name(f"interpolated-{share:g}"), put)
+    return write_alone(source.with_name(f"interpolated-{share:g}"), put)

@@ -8,8 +8,10 @@ another number of ranks or another ZeRO stage it goes on.
 from __future__ import annotations
 
 import gc
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,13 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from pretrain import checkpoint, policy, snapshot
 from pretrain.batches import BatchMaker, GeneratorBatch, TextBatch, text_batch
 from pretrain.config import PretrainConfig
-from pretrain.engine import Engine
+from pretrain.engine import Engine, StepResult
 from pretrain.feed import Step, interaction_steps, teaching_steps
 from pretrain.identity import identity
 from pretrain.ids.book import Book
 from pretrain.ids.journal import discard
 from pretrain.ids.shelf import shelved_book
+from pretrain.interrupt import Interrupted
 from pretrain.models import (
     DTYPES,
     build_model,
@@ -41,11 +44,13 @@ from pretrain.moments import Moments
 from pretrain.objectives import GeneratorObjective, RecommenderObjective
 from pretrain.prompts import PromptBuilder
 from pretrain.reporter import Reporter
-from pretrain.schedule import Kind, Phase, State, global_step, make_plan
+from pretrain.saver import Saver
+from pretrain.schedule import Kind, Phase, State, advance, global_step, make_plan
 from pretrain.tracking import Tracker
 from pretrain.user_ids import UserIds
-from pretrain.world import World
+from pretrain.world import Agreed, World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
+from shards.records import Position
 from shards.store import local_copy
 from shards.stream import Stream
 from shards.tables import load_items
@@ -82,7 +87,7 @@ class Run:
             config.batch_size,
             from_scratch=config.generator.start_from is None,
         )
-        self.saver = checkpoint.Saver(self.folder, world, config.keep_checkpoints)
+        self.saver = Saver(self.folder, world, config.keep_checkpoints)
         self.engine: Engine | None = None
         self.engine_kind: Kind | None = None
         self.outline: T5ForConditionalGeneration | None = None
@@ -97,10 +102,10 @@ class Run:
         self.state = State()
         self.positions = {kind: self.stream.start() for kind in ("teaching", "recommender", "generator")}
         self.engine_steps: dict[str, int] = {}
-        self.recent_losses: deque[float] = deque(maxlen=policy.WINDOW)
+        self.recent_losses: deque[float] = deque(maxlen=policy.LEAST)  # of the phase
         self.book: Book | None = None
         self.writer: T5ForConditionalGeneration | None = None  # of users' IDs: the generator that wrote the book
-        self.validation: dict[str, float] | None = None
+        self.validation: dict[str, float] | None = None  # of this very state
         self.last_checkpoint = self.world.main_says(lambda: checkpoint.newest_good(self.folder, self.reporter))
         if self.last_checkpoint is None:
             self._begin()
@@ -225,6 +230,15 @@ class Run:
         maker = self._maker()
         return maker.generator_batch([None], 0) if kind == "generator" else maker.recommender_batch([None], 0)
 
+    def advance(self, position: Position, result: StepResult | None) -> None:
+        """Stand behind one more step. The score of the state before is not this one's, losses are of one phase."""
+        self.positions[self.phase.kind] = position
+        self.state, self.validation = advance(self.plan, self.state), None
+        if self.state.step == 0:
+            self.recent_losses.clear()
+        elif result is not None and result.num_targets and math.isfinite(result.loss):
+            self.recent_losses.append(result.loss)  # of a step without weight too: else the median would never move
+
     def save(self, write: snapshot.Write | None = None) -> None:
         """Write a checkpoint between two steps: of the engine as it is, or as it was when `write` was taken (finish the
         checkpoint before that first). Collective."""
@@ -243,11 +257,28 @@ class Run:
             # The checkpoint holds the book. No rank begins the journal of the next one before this one is gone.
             self.world.main_says(lambda: discard(self.folder / ID_PROGRESS))
 
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Whatever ends the block, a checkpoint that began in it is finished, where all ranks end alike, or undone."""
+        try:
+            yield
+        except BaseException as end:
+            if isinstance(end, Interrupted | Agreed) or (self.world.size == 1 and isinstance(end, Exception)):
+                try:
+                    self.finish_save()
+                except Agreed:
+                    self.reporter.line(str(end))  # what is raised now says why nothing is saved
+                    raise
+            else:
+                self.saver.undo()
+            raise
+        self.finish_save()
+
     def rewind(self, bad: policy.BadStep) -> None:
         """Go back to the last checkpoint and leave the batch of the bad step out. Collective."""
         assert self.engine is not None
         if len(self.left_out) == MOST_REWINDS:
-            raise ValueError(
+            raise Agreed(
                 f"{MOST_REWINDS} batches were left out already, and {bad}; lower the learning rate and start anew"
             )
         self.finish_save()

@@ -1,8 +1,9 @@
 """What a checkpoint holds: copied out of a running engine, written afterwards, and put back into a run.
 
-Enters: a run between two steps. Leaves: a call that writes this rank's files from copies, so that it may run in a
-thread while training goes on. Must hold: the folder is a complete state of the run, whatever ranks and ZeRO stage take
-it up; weights are the float32 masters.
+Enters: a run between two steps. Leaves: a call that writes this rank's files, in a thread while the phase goes on.
+Must hold: it reads copies of what the phase changes; the rest, the other model among it, stays as it is until the next
+phase, which waits for the call (`train_phase`). The folder is a complete state of the run, whatever ranks and ZeRO
+stage take it up; weights are the float32 masters.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "version": VERSION,
         "state": dataclasses.asdict(run.state),
         "positions": {name: position.to_json() for name, position in run.positions.items()},
-        "engine_steps": run.engine_steps,
+        "engine_steps": dict(run.engine_steps),
         "left_out": [list(place) for place in run.left_out],
         "recent_losses": list(run.recent_losses),
         "validation": run.validation,
@@ -101,7 +102,8 @@ def put_back(run: Run, folder: Path) -> None:
     run.state = State(**saved["state"])
     run.positions = {kind: Position.from_json(value) for kind, value in saved["positions"].items()}
     run.engine_steps = saved["engine_steps"]
-    run.recent_losses.extend(saved["recent_losses"])
+    losses = saved["recent_losses"]  # of version 2 those of the phase before too
+    run.recent_losses.extend(losses[max(0, len(losses) - run.state.step) :])
     run.left_out = run.left_out or [tuple(place) for place in saved["left_out"]]
     run.validation, run.tracked_as = saved["validation"], saved["run_id"]
     run.models = {name: load_model(str(folder / name), run.tokenizer) for name in ("recommender", "generator")}

@@ -20,12 +20,12 @@ from pretrain.policy import BadStep, reason
 from pretrain.record import open_tracker, record_models
 from pretrain.reporter import Reporter
 from pretrain.run import Run
-from pretrain.schedule import Phase, advance, global_step, judged, learning_rate, validation_due
+from pretrain.schedule import Phase, global_step, judged, learning_rate, validation_due
 from pretrain.tracking import Tracker
 from pretrain.validation import validate
 from pretrain.watch import Watch
 from pretrain.watchdog import Watchdog
-from pretrain.world import World
+from pretrain.world import Agreed, World
 
 HARDLY = 0.01
 """Below this share of moved weights a phase has done next to nothing, and we say so."""
@@ -48,14 +48,14 @@ def train(config: PretrainConfig, world: World, reporter: Reporter) -> Path:
             return run.last_checkpoint
         tracker = open_tracker(run)
         with tracker or nullcontext():
-            while not run.finished:
-                try:
-                    train_phase(run, tracker, interrupt)
-                except BadStep as bad:
-                    if config.on_bad_step == "stop":  # the last checkpoint is from before
-                        raise ValueError(f"{bad}; the run has stopped before that step (on_bad_step: stop)") from bad
-                    run.rewind(bad)
-            run.finish_save()
+            with run.saving():
+                while not run.finished:
+                    try:
+                        train_phase(run, tracker, interrupt)
+                    except BadStep as bad:
+                        if config.on_bad_step == "stop":  # the last checkpoint is from before
+                            raise Agreed(f"{bad}; the run has stopped before that step (on_bad_step: stop)") from bad
+                        run.rewind(bad)
             if tracker is not None:
                 record_models(run, tracker)
     assert run.last_checkpoint is not None
@@ -66,8 +66,7 @@ def train_phase(run: Run, tracker: Tracker | None, interrupt: Interrupt) -> None
     """From the current step of the current phase to its end, or to a validation inside it. Raises BadStep when the
     policy says so."""
     phase, config, first = run.phase, run.config, run.state.step
-    if first:
-        run.finish_save()  # the engine takes up what it holds
+    run.finish_save()  # it reads what the engine changes; the engine takes up what it holds
     if phase.refresh_ids and first == 0:
         log(run, tracker, "ids", run.refresh_ids(interrupt.agreed))
     engine, started = run.start_engine(), time.monotonic()
@@ -78,11 +77,10 @@ def train_phase(run: Run, tracker: Tracker | None, interrupt: Interrupt) -> None
         result = None if place in run.left_out else engine.step(micro_batches, rate, judge(run, place))
         if result is not None and result.grad_norm is not None and not math.isfinite(result.grad_norm):
             raise BadStep(f"{phase.name}, step {run.state.step + 1:,}: the gradient norm is {result.grad_norm}", place)
-        run.state, run.positions[phase.kind] = advance(run.plan, run.state), position
+        run.advance(position, result)
         watch.count(micro_batches)
         done = run.state.step or phase.steps
         if result is not None and result.taken:
-            run.recent_losses.append(result.loss)
             speed = config.batch_size * (done - first) / (time.monotonic() - started)
             note = f"loss {result.loss:.3f}, {speed:,.0f} samples/s"
             run.reporter.progress(phase.name, done, phase.steps, "steps", note)
@@ -131,7 +129,6 @@ def finish_phase(run: Run, phase: Phase, tracker: Tracker | None) -> None:
             f"  {phase.name}: only {moved:.2%} of the weights have moved; at {precision} the learning rate {rate:g} is "
             "too small for the others"
         )
-    run.validation = None
     run.finish_save()
     write = snapshot.take(run)
     run.stop_engine()

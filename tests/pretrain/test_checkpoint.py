@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pretrain import checkpoint
+from pretrain.saver import Saver
 from pretrain.world import Agreed, World
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -16,7 +17,7 @@ ALONE = World(0, 1, torch.device("cpu"))
 def save(tmp_path):
     """`save(step, score)`: a small checkpoint of the run in tmp_path. `more`: of the schedule's state."""
 
-    def save(step, score=None, keep=9, fail=False, **more):
+    def save(step, score=None, keep=9, fail=False, top=None, **more):
         def write(folder):
             (folder / "engines" / "recommender").mkdir(parents=True)
             (folder / "engines" / "recommender" / "rank0.safetensors").write_bytes(bytes(range(256)) + bytes([step]))
@@ -25,10 +26,11 @@ def save(tmp_path):
             if fail:
                 raise OSError(errno.ENOSPC, "No space left on device")
             validation = None if score is None else {"NDCG@10": score}
-            state = {"state": {"phase": step // 10, "step": step % 10} | more, "validation": validation}
+            state = {"version": 3, "state": {"phase": step // 10, "step": step % 10} | more, "validation": validation}
+            state |= top or {}
             (folder / "state.json").write_text(json.dumps(state))
 
-        saver = checkpoint.Saver(tmp_path, ALONE, keep)
+        saver = Saver(tmp_path, ALONE, keep)
         saver.begin(step, write)
         return saver.finish()
 
@@ -38,7 +40,7 @@ def save(tmp_path):
 def test_what_was_saved_is_there(save, tmp_path):
     folder = save(7)
     assert folder == tmp_path / "checkpoints" / "step-0000007"
-    assert checkpoint.verify(folder) == {"state": {"phase": 0, "step": 7}, "validation": None}
+    assert checkpoint.verify(folder) == {"version": 3, "state": {"phase": 0, "step": 7}, "validation": None}
     files = json.loads((folder / "files.json").read_text())
     assert set(files) == {"engines/recommender/rank0.safetensors", "recommender/weights", "state.json"}
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000007"], "no draft is left"
@@ -109,6 +111,25 @@ def test_of_those_as_good_as_the_best_the_newest_is_taken(save, tmp_path):
     assert [int(folder.name[5:]) for folder in checkpoint.checkpoints_of(tmp_path)] == [5, 6]
 
 
+def test_scores_that_older_versions_passed_on_make_no_best(save, tmp_path):
+    """Of version 2: what was not validated had the score of the validation before."""
+    config = {"config": {"schedule": {"validation_steps": 4}}}
+    for step, score in ((10, 0.5), (13, 0.5), (14, 0.5), (20, 0.2), (23, 0.2), (24, 0.3)):
+        save(step, score, top={"version": 2, **config}, as_good=0.45)
+    assert checkpoint.best(tmp_path) == tmp_path / "checkpoints" / "step-0000010"
+    scores = [state["validation"] is not None for _, state in checkpoint.sound(tmp_path)]
+    assert scores == [True, False, True, True, False, True], "in the middle of a phase, where none is due, nobody knows"
+    for step in (31, 32, 33):
+        save(step, 0.3, keep=1, top={"version": 2, **config}, as_good=0.45)
+    assert [int(folder.name[5:]) for folder in checkpoint.checkpoints_of(tmp_path)] == [10, 20, 33], "and it stays"
+
+
+def test_equal_scores_of_two_validations_are_two(save, tmp_path):
+    save(10, 0.5, as_good=0.45)
+    save(20, 0.5, as_good=0.45)
+    assert checkpoint.best(tmp_path) == tmp_path / "checkpoints" / "step-0000020"
+
+
 def test_the_start_of_a_phase_is_kept_while_the_phase_lasts(save, tmp_path):
     for step in (8, 10, 11, 12, 13):
         save(step, keep=1)
@@ -162,9 +183,9 @@ def save_on_two_ranks(world, folder):
     def write(own):
         (own / f"rank{world.rank}").write_text("x")
         if world.is_main:
-            (own / "state.json").write_text('{"state": {"phase": 0, "step": 5}}')
+            (own / "state.json").write_text('{"version": 3, "state": {"phase": 0, "step": 5}, "validation": null}')
 
-    saver = checkpoint.Saver(Path(folder), world, 1)
+    saver = Saver(Path(folder), world, 1)
     saver.begin(5, write)
     final = saver.finish()
     assert final is not None and saver.finish() is None
@@ -173,4 +194,7 @@ def save_on_two_ranks(world, folder):
 
 def test_all_ranks_write_into_one_checkpoint(run_ranks, tmp_path):
     names = ["COMPLETE", "files.json", "rank0", "rank1", "state.json"]
-    assert run_ranks(save_on_two_ranks, 2, str(tmp_path)) == [(names, {"state": {"phase": 0, "step": 5}})] * 2
+    assert (
+        run_ranks(save_on_two_ranks, 2, str(tmp_path))
+        == [(names, {"version": 3, "state": {"phase": 0, "step": 5}, "validation": None})] * 2
+    )

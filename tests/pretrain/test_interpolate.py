@@ -34,6 +34,7 @@ def test_each_weight_lies_between_start_and_end(run, tokenizer):
     source = best_of(run)
     made = interpolate(run, 0.25)
     assert made == run / "checkpoints" / "interpolated-0.25"
+    assert checkpoint.verify(source)["validation"] and not checkpoint.verify(made)["validation"], "nobody validated it"
     start, end, between = (weights(folder, tokenizer) for folder in (run / "untrained", source, made))
     assert any(not torch.equal(start[name], end[name]) for name in end)
     for name, weight in between.items():

@@ -180,12 +180,13 @@ def test_rewind_leaves_the_batch_out(train_config, run_ranks, bad):
 
 
 def test_what_is_a_bad_step():
-    calm = [1.0, 1.1] * 6
+    calm = [1.0, 1.1] * WINDOW
     assert reason(3.0, calm, None) is None and reason(2.0, calm, 2.0) is None
     assert "nan" in str(reason(float("nan"), [], None)) and "inf" in str(reason(float("inf"), calm, None))
     assert "above 2 times the median" in str(reason(2.2, calm, 2.0))
-    assert reason(50.0, calm[:9], 2.0) is None, "no verdict before there is a median to speak of"
-    assert WINDOW >= 12
+    assert reason(50.0, calm[1:], 2.0) is None, "no verdict before the window is filled twice"
+    old = [9.0] * WINDOW + calm[:WINDOW]
+    assert "above 2 times the median" in str(reason(2.2, old, 2.0)), "of the window's losses alone"
 
 
 def test_a_checkpoint_in_the_background_is_the_same(trained_run, train_config, run_ranks):
