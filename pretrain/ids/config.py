@@ -6,6 +6,7 @@ Enters: keyword arguments. Leaves: values that cannot change. Must hold: what ch
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -24,7 +25,7 @@ class IdConfig:
     penalty_start: float = 0.1
     """First diversity penalty lambda."""
     penalty_step: float = 0.1
-    """Added to lambda for each further attempt."""
+    """Added to lambda for each further attempt, as far as penalty_max."""
     penalty_max: float = 1.0
     """Last lambda before the next length tier."""
     tier_tokens: int = 10
@@ -65,7 +66,11 @@ class IdConfig:
     @property
     def num_penalties(self) -> int:
         """Attempts per length tier."""
-        return round((self.penalty_max - self.penalty_start) / self.penalty_step) + 1
+        return math.ceil(round((self.penalty_max - self.penalty_start) / self.penalty_step, 6)) + 1
+
+    def penalty(self, step: int) -> float:
+        """The diversity penalty of an attempt of a length tier; the last one is `penalty_max`, whatever the step."""
+        return round(min(self.penalty_start + step * self.penalty_step, self.penalty_max), 6)
 
     @property
     def num_attempts(self) -> int:
