@@ -20,6 +20,7 @@ import tyro
 from launchers.console import Console
 from launchers.slurm_options import SlurmOptions
 from launchers.work import Work, work_of
+from shards.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Write:
         path = Path(self.job)
         if path.exists():
             raise ValueError(f"{path} exists; give another --job")
-        path.write_text(json.dumps(work.values(), indent=1) + "\n")
+        write_whole(path, json.dumps(work.values(), indent=1) + "\n")
         console = Console()
         console.result(f"{path}: torchrun ... -m launchers.rank {path}, or deepspeed --module launchers.rank {path}")
         for name in work.secrets():

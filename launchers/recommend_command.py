@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,9 +90,7 @@ class Recommend:
             book = book_of(models, items, Path(self.book) if self.book else None, journal, console)
             console.line(book.describe())
             if saved is not None and journal is not None:
-                draft = saved.with_name(f".{saved.name}.writing")
-                book.save(draft)
-                os.replace(draft, saved)
+                book.save(saved)
                 discard(journal)
                 console.line(f"ID book: {saved}")
             found = list(recommend(models, items, book, histories, self.top, self.new, console, self.popularity_weight))

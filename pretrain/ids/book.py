@@ -21,6 +21,7 @@ import pyarrow as pa
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from shards.tokenizer import UNK_ID, fingerprint
+from shards.whole import whole
 
 VERSION = "2"
 SCHEMA = pa.schema(
@@ -160,7 +161,7 @@ class Book:
         )
 
     def save(self, path: Path) -> None:
-        """Write the book as one Arrow IPC file."""
+        """Write the book as one Arrow IPC file, whole or not at all."""
         metadata = {
             "version": VERSION,
             "generator_hash": self.generator_hash,
@@ -170,7 +171,7 @@ class Book:
         columns = [self.items, self.texts, self.token_ids, self.attempt, self.tier, self.suffixed]
         arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
         table = pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata))
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        with whole(path) as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
 
     @classmethod
