@@ -9,7 +9,6 @@ MLflow has lost its store, everything is sent again to a new run.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
@@ -23,6 +22,7 @@ from typing import Any
 
 from pretrain.mlflow_store import Lost, Refused, Store, said, unreachable
 from pretrain.secrets import redacted
+from shards.locks import locked
 from shards.whole import write_whole
 
 METRICS, EVENTS, STATE, REFUSED = "metrics.jsonl", "events.jsonl", "tracking.json", "refused.jsonl"
@@ -89,8 +89,7 @@ class Courier:
     def _alone(self) -> Iterator[None]:
         """No other courier sends meanwhile: `track sync` beside a job, or behind one that has given up in the middle of
         a request. What another one has sent is not ours to send."""
-        with (self.folder / EVENTS).open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / EVENTS):
             self.address = Address.load(self.folder).at(self.address.uri)
             yield
 
