@@ -20,6 +20,7 @@ import tyro
 from launchers.console import Console
 from launchers.slurm_options import SlurmOptions
 from launchers.work import Work, work_of
+from shards.bounds import Count, check
 from shards.whole import write_whole
 
 
@@ -97,10 +98,13 @@ class Local:
     Example: idgenrec launch local -n 4 -- pretrain --shards shards --out runs/first
     """
 
-    processes: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
+    processes: Annotated[Count, tyro.conf.arg(aliases=["-n"])] = 1
     """Ranks."""
     dry_run: bool = False
     """Print the plan and start nothing."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def start(self, work: Work) -> None:
         plan = work.check(self.processes, here=True)
@@ -145,8 +149,11 @@ class Write:
 
     job: str
     """The file."""
-    ranks: int = 1
+    ranks: Count = 1
     """How many ranks there will be."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def start(self, work: Work) -> None:
         work.check(self.ranks, here=False)
