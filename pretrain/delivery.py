@@ -22,6 +22,7 @@ from typing import Any
 
 from pretrain.mlflow_store import Lost, Refused, Store, said, unreachable
 from pretrain.secrets import redacted
+from pretrain.watchdog import beat
 from shards.locks import locked
 from shards.whole import write_whole
 
@@ -30,6 +31,8 @@ BATCH = 500
 """Points of one request; MLflow takes 1,000."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds between attempts: doubled after each failure."""
+BEAT_PAUSE = 1.0
+"""Seconds between signs of life at the end."""
 Point = tuple[str, float, int, int]
 """Metric, value, time in ms, step."""
 
@@ -180,7 +183,10 @@ class Delivery:
         """Wait until all is sent, at most so many seconds; why it is not, or None. Raises what is a fault of ours."""
         self._closing.set()
         self._wake.set()
-        self._thread.join(patience)
+        ends = time.monotonic() + patience
+        while self._thread.is_alive() and (left := ends - time.monotonic()) > 0:
+            self._thread.join(min(left, BEAT_PAUSE))
+            beat("waiting for MLflow")
         self._given_up = True
         if self._fault is not None:
             raise self._fault

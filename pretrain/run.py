@@ -44,6 +44,7 @@ from pretrain.reporter import Reporter
 from pretrain.schedule import Kind, Phase, State, global_step, make_plan
 from pretrain.tracking import Tracker
 from pretrain.user_ids import UserIds
+from pretrain.watchdog import beat
 from pretrain.world import World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.store import local_copy
@@ -63,6 +64,7 @@ class Run:
         self.folder, self.identity = Path(config.out), identity(config)
         self.manifest = Manifest.load(config.shards)
         self.tokenizer: Any = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
+        beat("reading the items")
         self.items = load_items(config.shards, self.manifest)
         self.stream = Stream(
             config.shards,
@@ -171,7 +173,9 @@ class Run:
             objective = RecommenderObjective(model, self.config.dropout)
         prepare(model, self.config.engine)
         objective.train()
-        self.engine, self.engine_kind = Engine(objective, self.config, self.world, self._weights_before()), kind
+        before = self._weights_before()
+        self.world.barrier()  # rank 0 may have read a model alone
+        self.engine, self.engine_kind = Engine(objective, self.config, self.world, before), kind
         if self.last_checkpoint and (self.last_checkpoint / "engines" / kind).is_dir():
             saved = Moments(self.last_checkpoint / "engines" / kind)
             self.engine.load(saved.tensor, self.engine_steps[kind], self._filler(kind))

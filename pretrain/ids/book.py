@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
+from pretrain.watchdog import beat
 from shards.tokenizer import UNK_ID, fingerprint
 from shards.whole import whole
 
@@ -177,6 +178,7 @@ class Book:
     @classmethod
     def load(cls, path: Path, tokenizer: T5Tokenizer) -> Book:
         """Read and verify a book. Raises ValueError for another version or a broken book."""
+        beat(f"reading {path}")
         if not path.is_file():
             raise ValueError(f"no ID book at {path}; make one with `idgenrec ids`")
         try:

@@ -1,6 +1,7 @@
 """Ranks: the collectives, and the helper that runs a test body on several of them."""
 
 import pytest
+from patience import limit, rest
 
 
 def test_collectives_on_three_ranks(run_ranks):
@@ -48,25 +49,65 @@ def test_a_mistake_of_rank_0_is_one_that_all_ranks_know(run_ranks):
     assert run_ranks(body, 2) == ["rank 0 has found nothing"] * 2
 
 
-def test_who_ends_work_of_its_own_early_waits_longer_than_a_collective_would(run_ranks, tmp_path):
-    def body(world, file, is_apart):
-        import time
-        from contextlib import nullcontext
+def test_no_wait_for_work_meets_the_time_limit_of_collectives(run_ranks, tmp_path):
+    """One rank works alone for longer than a collective may take; who waits at a gather, a barrier or for what rank 0
+    says waits on, and is told of each sign of life."""
+
+    def body(world, file, seconds, work, wait):
         from datetime import timedelta
 
         import torch.distributed as dist
 
-        dist.destroy_process_group()
-        dist.init_process_group(
-            "gloo", init_method=f"file://{file}", rank=world.rank, world_size=2, timeout=timedelta(seconds=5)
-        )
-        with world.apart() if is_apart else nullcontext():
-            time.sleep(9 * world.rank)
-        return world.sum(1.0)
+        from pretrain.watchdog import beat, heard_by
 
-    assert run_ranks(body, 2, str(tmp_path / "apart"), True) == [[2.0], [2.0]]
+        dist.destroy_process_group()
+        allowed = timedelta(seconds=seconds)
+        dist.init_process_group("gloo", init_method=f"file://{file}", rank=world.rank, world_size=2, timeout=allowed)
+        signs = []
+
+        def listen(place, arrived=False, waits=False):
+            signs.append(waits)
+
+        def slow():
+            for _ in range(8):
+                work(seconds / 4)
+                beat()
+            return "done"
+
+        ways = {
+            "gather": lambda: world.gather(slow() if world.rank else "waited"),
+            "main": lambda: world.main_says(slow),
+            "barrier": lambda: (slow() if world.rank else None, world.barrier())[1],
+            "sum": lambda: (slow() if world.rank else None, world.sum(1.0))[1],
+        }
+        with heard_by(listen):
+            return ways[wait](), sum(signs)
+
+    seconds = limit(1.5)
+    answers = {"gather": ["waited", "done"], "main": "done", "barrier": None}
+    for wait, answer in answers.items():
+        found = run_ranks(body, 2, str(tmp_path / wait), seconds, rest, wait)
+        assert [value for value, _ in found] == [answer] * 2
+        assert max(heard for _, heard in found) >= 2, "a waiting rank lives as long as the other one does"
     with pytest.raises(AssertionError, match="(?i)time[d ]*out"):
-        run_ranks(body, 2, str(tmp_path / "together"), False)
+        run_ranks(body, 2, str(tmp_path / "together"), seconds, rest, "sum")
+
+
+def test_ranks_that_give_no_sign_of_life_are_not_waited_for(run_ranks):
+    """A rank that is frozen ends the wait of the others, where no watchdog does."""
+
+    def body(world):
+        import pretrain.world
+
+        pretrain.world.SILENCE = 0.5
+        if world.rank:
+            return None
+        try:
+            world.barrier()
+        except RuntimeError as error:
+            return str(error)
+
+    assert "gave no sign of life" in run_ranks(body, 2)[0]
 
 
 def test_exchange_brings_every_part_to_its_rank_and_counts_bytes(run_ranks):
