@@ -31,6 +31,7 @@ from generated import Shape, generate
 
 from shards.build import build
 from shards.config import BuildConfig
+from shards.cores import cores
 from shards.database import Means
 from shards.members import DataSet
 from shards.stages import Stages
@@ -216,9 +217,7 @@ def main() -> None:
     finally:
         shutil.rmtree(folder)
     words = f"python benchmarks/build.py {arguments.command} --interactions {arguments.interactions}"
-    versions = (
-        f"{date.today()}, {psutil.cpu_count()} cores, Python {platform.python_version()}, polars {pl.__version__}"
-    )
+    versions = f"{date.today()}, {cores()} cores, Python {platform.python_version()}, polars {pl.__version__}"
     text = "\n".join([f"# Build: {arguments.command}", "", f"`{words}` ({versions})", "", *table]) + "\n"
     DOCS.mkdir(parents=True, exist_ok=True)
     (DOCS / f"build-{arguments.command}.md").write_text(text)

@@ -32,6 +32,7 @@ from launchers.pretrain_command import Pretrain
 from launchers.slurm_options import SlurmOptions
 from launchers.work import work_of
 from pretrain.config import PretrainConfig
+from shards.cores import cores
 
 IMPORTS = (
     "launchers.rank launchers.work launchers.console pretrain.config_dict pretrain.world pretrain.train transformers"
@@ -141,7 +142,7 @@ def main() -> None:
     lines = [
         "# The start of a job", "",
         f"`python tests/system/slurm_cluster.py python -m benchmarks.launch --repeats {options.repeats}`, "
-        f"{os.cpu_count()} cores ({platform.machine()}, load {load:.1f} when it began), Python "
+        f"{cores()} cores ({platform.machine()}, load {load:.1f} when it began), Python "
         f"{platform.python_version()}.",
         "",
         f"Seconds, medians of {options.repeats}. *imports*: as many processes that import what a rank imports. *to "

@@ -26,6 +26,7 @@ import numpy as np
 from launchers.local import HeldPort
 from pretrain.ids.assign import Candidate, Holders, Wishes, candidate_of, settle
 from pretrain.world import Traffic, joined_world
+from shards.cores import cores
 
 GROUPS, SHARED = 5, 1 << 30
 
@@ -142,7 +143,7 @@ def main() -> None:
     options = parser.parse_args()
     lines = [
         "# Reconciliation", "",
-        f"`python -m benchmarks.reconcile --millions {' '.join(map(str, options.millions))}` on {os.cpu_count()} cores "
+        f"`python -m benchmarks.reconcile --millions {' '.join(map(str, options.millions))}` on {cores()} cores "
         f"({platform.machine()}, load {os.getloadavg()[0]:.1f} when it began), Python {platform.python_version()}, "
         "gloo. No model: lists are drawn."
         " Every row gave the result of Algorithm 1 run serially over the same lists, and asked for exactly as many "

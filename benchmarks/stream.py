@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.cores import cores
 from shards.manifest import Manifest, Member, Tar, TokenizerInfo
 from shards.records import record_key
 from shards.stream import Stream, read_amplification
@@ -96,7 +97,7 @@ def header(manifest: Manifest, options: argparse.Namespace) -> list[str]:
     return [
         "# The stream",
         "",
-        f"`python -m benchmarks.stream {' '.join(sys.argv[1:])}` on {os.cpu_count()} cores ({platform.machine()}, load "
+        f"`python -m benchmarks.stream {' '.join(sys.argv[1:])}` on {cores()} cores ({platform.machine()}, load "
         f"{os.getloadavg()[0]:.1f} when it began), Python {platform.python_version()}, {versions}.",
         "",
         f"{options.records:,} records, {manifest.num_samples:,} samples, {len(tars):,} tars of "

@@ -10,7 +10,6 @@ sent is what the operating system saw leave the process.
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from benchmarks.traffic_paper import paper
 from benchmarks.traffic_ranks import LAYERS, Case, Found, run
 from pretrain.plan import traffic
+from shards.cores import cores
 
 PLAIN = [
     Case(stage, precision, micro)
@@ -116,7 +116,7 @@ def measure(ranks: list[int]) -> str:
         "where a micro-batch calls the generator another number of times than the one before.",
     ]  # fmt: skip
     head = HEAD.format(
-        cores=os.cpu_count(), machine=platform.machine(), torch=torch.__version__, deepspeed=deepspeed.__version__,
+        cores=cores(), machine=platform.machine(), torch=torch.__version__, deepspeed=deepspeed.__version__,
         layers=LAYERS, parameters=found[0][2].parameters, worst=max(gap(one) for _, _, one in found), rows=len(found),
     )  # fmt: skip
     return head + "\n".join(parts) + "\n"

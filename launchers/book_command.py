@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from shards.bounds import Natural, check
+
 if TYPE_CHECKING:
     from pretrain.ids import book as books
 
@@ -34,8 +36,11 @@ class Book:
     """Show the item that has this ID alone."""
     against: str | None = None
     """An older book: show the share of IDs that changed since, with examples."""
-    examples: int = 10
+    examples: Natural = 10
     """How many changed IDs are shown."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from launchers.console import Console

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import tyro
 
+from shards.bounds import Natural, check
+
 
 @dataclass(frozen=True)
 class Compare:
@@ -23,8 +25,11 @@ class Compare:
     """Folders with results.json and ranks.parquet, at least two."""
     out: str
     """Folder for compare.html, compare.md and compare.json."""
-    seed: int = 0
+    seed: Natural = 0
     """Of the bootstrap and the tests."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from launchers.console import Console

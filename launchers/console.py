@@ -28,6 +28,7 @@ class Console:
         self._begun: dict[str, tuple[float, int]] = {}
         self._last = 0.0
         self._bar = None
+        self._drawn: str | None = None
 
     def line(self, text: str) -> None:
         """Say one line."""
@@ -93,11 +94,15 @@ class Console:
             )  # fmt: skip
             self._bar.start()
             atexit.register(self._bar.stop)  # whatever ends the process, the cursor is seen again
-            self._bar.add_task(what, total=total, unit=unit, note=note, speed=speed)
-        self._bar.update(self._bar.task_ids[0], completed=done, note=note, speed=speed)
+            self._bar.add_task(what, unit=unit, note=note, speed=speed)
+        (task,) = self._bar.task_ids
+        if what != self._drawn:  # work that gives way to other work, such as a phase to a validation, ends no bar
+            self._bar.reset(task, total=total, description=what, unit=unit, note=note, speed=speed)
+            self._drawn = what
+        self._bar.update(task, completed=done, total=total, note=note, speed=speed)
         if done >= total:
             self._bar.stop()
-            self._bar = None
+            self._bar = self._drawn = None
             print(f"  {what}: {total:,} {unit}, {speed}{', ' + note if note else ''}", flush=True)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.bounds import Count, Natural, check
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -23,12 +25,15 @@ class Demo:
 
     out: str | None = None
     """Folder to write (must not exist); default: the next free runs/demo-NNN."""
-    seed: int = 0
+    seed: Natural = 0
     """Seed of the data, the models and the training."""
     transfer: bool = True
     """Off: item words say nothing about tastes, so nothing can transfer and the model must not win."""
-    processes: int = 2
+    processes: Count = 2
     """Local processes (ranks)."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from launchers.console import Console

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from launchers.slurm_options import SlurmOptions
+from shards.bounds import Count, check
 
 if TYPE_CHECKING:
     from launchers.doctor import Finding
@@ -38,12 +39,15 @@ class Doctor:
     """Shard folder: its lanes against the ranks, and memory at every ZeRO stage."""
     run_folder: Annotated[str, tyro.conf.arg(name="run")] = "runs"
     """Run, or the folder that runs will be in: speed and room of its disk; of a run also its longest step and save."""
-    processes: int = 1
+    processes: Count = 1
     """Ranks on this machine."""
     tracking_uri: str | None = None
     """MLflow store; none = MLFLOW_TRACKING_URI, or it is not looked at."""
     slurm: SlurmOptions = field(default_factory=SlurmOptions)
     """Where there is an sbatch it is asked whether it would take such a job; nothing is submitted."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from launchers.console import Console

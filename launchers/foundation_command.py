@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from launchers import recipes
 from pretrain.config import EngineConfig, Precision
@@ -17,6 +17,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
 from pretrain.prompt_config import PromptConfig
 from pretrain.soft_ids_config import SoftIdConfig
+from shards.bounds import Bounds, Count, Natural, NonNegative, Rate, Share, check
 from shards.config import Mixture
 from zeroshot.baseline_names import TRAINING_FREE
 from zeroshot.config import Control, Repeats
@@ -54,38 +55,38 @@ class Foundation:
     GPU."""
     train_models: recipes.Trained = "both"
     """Both models in turn, or one alone for as long as it trains there."""
-    users: int | None = None
+    users: Count | None = None
     """Users of a pretraining category at most; none = as the size says."""
-    total_users: int | None = None
+    total_users: Count | None = None
     """Users of all pretraining categories together; none = --users of each."""
     mixture: Mixture = "proportional"
     """How --total-users is shared among the categories: by their size, evenly, or by size to the power
     1/temperature."""
-    temperature: float = 2.0
+    temperature: Annotated[float, Bounds(least=1)] = 2.0
     """Only for --mixture temperature: 1 is proportional, large is uniform."""
-    steps: int | None = None
+    steps: Count | None = None
     """Optimiser steps of the recommender; none = as the size says."""
-    batch_size: int | None = None
+    batch_size: Count | None = None
     """Samples of an optimiser step; none = as the size says."""
-    dropout: float | None = None
+    dropout: Rate | None = None
     """Dropout of both models in training; none = as the size says."""
-    sample: int | None = None
+    sample: Count | None = None
     """Users of a data set that models judge; none = as the size says."""
-    judge_users: int | None = None
+    judge_users: Count | None = None
     """Users of a data set that everyone judges, baselines included, instead of a sample for models; none = the size
     says whom models judge, and baselines judge all."""
-    lr: float = recipes.FOUNDATION_LR
+    lr: NonNegative = recipes.FOUNDATION_LR
     """Peak learning rate of the recommender, and of teaching the generator."""
-    teaching_steps: int = 0
+    teaching_steps: Natural = 0
     """Optimiser steps that first teach the generator to write an item's informative words, for a T5 that was tuned to
     write something else than tags."""
-    generator_steps: int | None = None
+    generator_steps: Natural | None = None
     """Optimiser steps of the generator between those of the recommender; none = as the size says."""
-    generator_lr: float = recipes.GENERATOR_LR
+    generator_lr: NonNegative = recipes.GENERATOR_LR
     """Peak learning rate of the generator."""
-    history_dropout: float = 0.0
+    history_dropout: Rate = 0.0
     """Share of the recommender's samples whose prompt leaves the history out; goes with --search.prior-weight."""
-    trained_share: float = 1.0
+    trained_share: Share = 1.0
     """Judge a recommender that keeps so much of what training changed; see `idgenrec interpolate --help`."""
     from_scratch: bool = False
     """Let the recommender start from random weights, as wide and deep as a T5 small, whatever the T5 is."""
@@ -95,14 +96,14 @@ class Foundation:
     """What stands in a prompt; a user's ID (Table 6) by --prompt.user-id."""
     soft_ids: SoftIdConfig = field(default_factory=SoftIdConfig)
     """The path by which the recommender's loss reaches the generator."""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Natural, ...] = (0,)
     """One run each; their users are pooled in `compared`."""
     search: SearchConfig = field(default_factory=SearchConfig)
     repeats: Repeats = "free"
     """See `idgenrec zeroshot --help`."""
-    blend_weight: float = 0.0
+    blend_weight: NonNegative = 0.0
     """Judge the blend with text and popularity too; see `idgenrec zeroshot --help`."""
-    popularity_weight: float = 0.0
+    popularity_weight: NonNegative = 0.0
     """Judge the blend with popularity and repeats, without text; see `idgenrec zeroshot --help`."""
     judge_precision: Precision = "fp32"
     """Of the recommender when it is judged; in training it is that of the engine."""
@@ -111,10 +112,11 @@ class Foundation:
     baselines: tuple[str, ...] = TRAINING_FREE
     """See `idgenrec zeroshot --help`."""
     engine: EngineConfig = field(default_factory=EngineConfig)
-    processes: int = 1
+    processes: Count = 1
     """Local processes (ranks)."""
 
     def __post_init__(self) -> None:
+        check(self)
         if self.ids.form != "generated" and self.train_models != "recommender":
             raise ValueError(
                 f"IDs of the form {self.ids.form} are not the generator's, so it has nothing to learn; give "
@@ -129,20 +131,6 @@ class Foundation:
             raise ValueError(
                 "--sample (for models alone) and --judge-users (for everyone) exclude each other; give one"
             )
-        if not 0 <= self.trained_share <= 1:
-            raise ValueError(f"trained_share is {self.trained_share:g}; it must lie between 0 and 1")
-        for name, least in (
-            ("users", 1),
-            ("steps", 1),
-            ("sample", 1),
-            ("teaching_steps", 0),
-            ("generator_steps", 0),
-            ("batch_size", 1),
-            ("judge_users", 1),
-        ):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
 
     def scale(self) -> recipes.Scale:
         """That of the size, with what was asked for instead."""

@@ -13,6 +13,7 @@ import tyro
 
 from launchers.config_file import FromFile
 from launchers.ids_config import IdsConfig
+from shards.bounds import Count, check
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,11 @@ class Ids(FromFile):
     """
 
     config: Annotated[IdsConfig, tyro.conf.arg(name="")]
-    processes: int = 1
+    processes: Count = 1
     """Local processes (ranks)."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from launchers.local import launch

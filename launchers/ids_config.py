@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pretrain.ids.config import IdConfig
+from shards.bounds import Count, check
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,8 @@ class IdsConfig:
     extend: str | None = None
     """An older book of the same generator: its items keep their IDs, the others get one."""
     ids: IdConfig = field(default_factory=IdConfig)
-    threads: int = 1
+    threads: Count = 1
     """CPU threads per rank."""
 
     def __post_init__(self) -> None:
-        self.ids.check()
-        if self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; it must be at least 1")
+        check(self)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.bounds import Share, check
+
 
 @dataclass(frozen=True)
 class Interpolate:
@@ -23,8 +25,11 @@ class Interpolate:
 
     checkpoint: str
     """A checkpoint in its run folder, or the run folder (then its best checkpoint by validation)."""
-    share: float
+    share: Share
     """Between 0 (as before training) and 1 (as trained); to be chosen on a held-out category."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from transformers.utils.logging import disable_progress_bar

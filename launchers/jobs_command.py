@@ -19,6 +19,7 @@ import tyro
 from launchers.console import Console
 from launchers.launch_folder import log_files, newest
 from launchers.slurm_state import LIVE, job_state
+from shards.bounds import Natural, check
 
 SHOWN_LINES = 3
 PAUSE = 0.5
@@ -97,8 +98,11 @@ class Logs:
     """Run folder."""
     follow: Annotated[bool, tyro.conf.arg(aliases=["-f"])] = False
     """Go on until the job has ended, through every requeue."""
-    rank: int = 0
+    rank: Natural = 0
     """Whose."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         _, record = newest(Path(self.folder))

@@ -20,6 +20,8 @@ import tyro
 from launchers.console import Console
 from launchers.slurm_options import SlurmOptions
 from launchers.work import Work, work_of
+from shards.bounds import Count, check
+from shards.whole import write_whole
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,13 @@ class Local:
     Example: idgenrec launch local -n 4 -- pretrain --shards shards --out runs/first
     """
 
-    processes: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1
+    processes: Annotated[Count, tyro.conf.arg(aliases=["-n"])] = 1
     """Ranks."""
     dry_run: bool = False
     """Print the plan and start nothing."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def start(self, work: Work) -> None:
         plan = work.check(self.processes, here=True)
@@ -144,15 +149,18 @@ class Write:
 
     job: str
     """The file."""
-    ranks: int = 1
+    ranks: Count = 1
     """How many ranks there will be."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def start(self, work: Work) -> None:
         work.check(self.ranks, here=False)
         path = Path(self.job)
         if path.exists():
             raise ValueError(f"{path} exists; give another --job")
-        path.write_text(json.dumps(work.values(), indent=1) + "\n")
+        write_whole(path, json.dumps(work.values(), indent=1) + "\n")
         console = Console()
         console.result(f"{path}: torchrun ... -m launchers.rank {path}, or deepspeed --module launchers.rank {path}")
         for name in work.secrets():

@@ -6,16 +6,16 @@ launches never share a number; nothing secret is written; the code is that of th
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from shards import locks
 from shards.whole import write_whole
 
 PACKAGES = ("shards", "pretrain", "zeroshot", "launchers")
@@ -25,10 +25,9 @@ CODE, JOB, RECORD, LOGS = "code", "job.json", "launch.json", "logs"
 @contextmanager
 def locked(launches: Path) -> Iterator[None]:
     """Nobody else launches into these folders meanwhile. The lock goes with the process."""
-    launches.mkdir(parents=True, exist_ok=True)
-    with (launches / ".lock").open("w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locks.locked(launches / ".lock", wait=False))
         except BlockingIOError as error:
             raise ValueError(f"somebody is launching into {launches.parent} now; wait for it") from error
         yield

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.interrupt import STATUS
+from shards.cores import cores
 
 GRACE_SECONDS = 10.0
 """For ranks whose fellow has failed: they can save nothing any more."""
@@ -69,7 +70,7 @@ def environment(rank: int, processes: int, port: int) -> dict[str, str]:
 
     Threads of libraries are bounded; torch's own number comes from the configuration.
     """
-    threads = str(max(1, (os.cpu_count() or 1) // processes))
+    threads = str(max(1, cores() // processes))
     here = str(Path(__file__).parent.parent)
     return os.environ | {
         "RANK": str(rank),

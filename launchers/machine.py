@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from shards.cores import control_groups, cores
+
 PRODUCT_WIDTH, PRODUCTS = 768, 3
 
 
@@ -49,19 +51,10 @@ def memory_limit(root: Path = Path("/")) -> int:
     for line in (root / "proc/meminfo").read_text().splitlines():
         if line.startswith("MemTotal:"):
             limits.append(int(line.split()[1]) * 1024)
-    own = root / "proc/self/cgroup"
-    groups = [line.split(":", 2) for line in own.read_text().splitlines()] if own.is_file() else []
-    base = root / "sys/fs/cgroup"
-    for _, controllers, path in groups:
-        if "memory" in controllers.split(","):  # version 1
-            folder, file = base / "memory", "memory.limit_in_bytes"
-        else:
-            folder, file = base, "memory.max"
-        # A limit of any group above counts; inside a container the own path may not be there.
-        for part in (Path(), *reversed(Path(path.lstrip("/")).parents), Path(path.lstrip("/"))):
-            limit = folder / part / file
-            if limit.is_file() and (value := limit.read_text().strip()).isdigit():
-                limits.append(int(value))
+    for group, version in control_groups("memory", root):
+        limit = group / ("memory.limit_in_bytes" if version == 1 else "memory.max")
+        if limit.is_file() and (value := limit.read_text().strip()).isdigit():
+            limits.append(int(value))
     return min(limits)
 
 
@@ -95,10 +88,10 @@ def measured_flops(machine: Machine, threads: int) -> float:
     side = PRODUCT_WIDTH
     a = np.ones((side, side), dtype=np.float32)
     _seconds(lambda: a @ a)  # the first product starts the threads
-    cores = len(os.sched_getaffinity(0))
-    used = min(int(os.environ.get("OMP_NUM_THREADS") or cores), cores)
+    usable = cores()
+    used = min(int(os.environ.get("OMP_NUM_THREADS") or usable), usable)
     fastest = min(_seconds(lambda: a @ a) for _ in range(PRODUCTS))
-    return 2 * side**3 / fastest * min(threads, cores) / used
+    return 2 * side**3 / fastest * min(threads, usable) / used
 
 
 def _seconds(work: Callable[[], object]) -> float:

@@ -133,7 +133,8 @@ def look(config: PretrainConfig, ranks: int) -> Outlook:
     if "generator" in kinds and recommender.vocab_size != generator.vocab_size:
         raise ValueError(
             f"the generator has {generator.vocab_size:,} embedding rows, the recommender {recommender.vocab_size:,}: a "
-            "soft ID needs one vocabulary; start both from models of one vocabulary, or set generator_epochs 0"
+            "soft ID needs one vocabulary; start both from models of one vocabulary, or set "
+            f"schedule.{config.schedule.length_of('generator')} to 0"
         )
     check_resumed(config, manifest)
     data = read_data(config, manifest)

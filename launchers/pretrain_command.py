@@ -18,6 +18,7 @@ import tyro
 from launchers import recipes
 from launchers.config_file import FromFile, load
 from pretrain.config import PretrainConfig
+from shards.bounds import Count, Positive, check
 
 Recipe = Literal["foundation", "standard", "finetune"]
 
@@ -37,11 +38,11 @@ class Pretrain(FromFile):
     """
 
     config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
-    processes: int = 1
+    processes: Count = 1
     """Local processes (ranks)."""
     plan: bool = False
     """Print phases, tokens, memory, traffic, disk and time, start nothing; status 2 where it cannot fit."""
-    device_tflops: float | None = None
+    device_tflops: Positive | None = None
     """For the plan's hours: what a device reaches in training, in TFLOP/s; none = measured in matrix products."""
     recipe: Recipe | None = None
     """Defaults of a named run: foundation (all categories, one epoch), standard (one data set, three rounds),
@@ -52,6 +53,9 @@ class Pretrain(FromFile):
     """Of the recipe standard: both in turn, or one alone (the paper's Table 5)."""
     from_checkpoint: str | None = None
     """Of the recipe finetune: a checkpoint, or a run (then its best one)."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from launchers.local import launch

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+
+from shards.bounds import Count, NonNegative, Number, check
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,25 @@ class Recommend:
     """JSON lines, one user each: "user" and "history" (may end in .gz)."""
     out: str | None = None
     """File for the lists, one JSON line per user; none = standard output."""
-    top: int = 10
+    top: Count = 10
     """Items of a list."""
     new: bool = False
     """List only items that are not in the user's history; otherwise they compete with the others."""
-    prior_weight: float | None = None
+    prior_weight: Number | None = None
     """Share of an ID's log-probability without a history that is taken off its score; none = as the run searched. Once
     a call, each item's is computed."""
-    popularity_weight: float = 0.0
+    popularity_weight: NonNegative = 0.0
     """Weight of what the histories show of popularity and repeats, which is added to the score; see `idgenrec
     zeroshot --help`."""
     book: str | None = None
     """ID book of an earlier call: its items keep their IDs, the others get one."""
     save_book: str | None = None
     """File for the catalogue's ID book, for the next call's --book. A killed call given again goes on where it was."""
-    threads: int = 1
+    threads: Count = 1
     """CPU threads."""
+
+    def __post_init__(self) -> None:
+        check(self, lambda name: f"--{name.replace('_', '-')}")
 
     def run(self) -> None:
         from shards.whole import write_whole
@@ -91,9 +94,7 @@ class Recommend:
             book = book_of(models, items, Path(self.book) if self.book else None, journal, console)
             console.line(book.describe())
             if saved is not None and journal is not None:
-                draft = saved.with_name(f".{saved.name}.writing")
-                book.save(draft)
-                os.replace(draft, saved)
+                book.save(saved)
                 discard(journal)
                 console.line(f"ID book: {saved}")
             found = list(recommend(models, items, book, histories, self.top, self.new, console, self.popularity_weight))
@@ -105,14 +106,8 @@ class Recommend:
         Console().result(f"{len(found):,} lists: {self.out}", file=self.out)
 
     def _check(self, num_items: int) -> None:
-        if self.threads < 1:
-            raise ValueError(f"threads is {self.threads}; it must be at least 1")
-        if not 1 <= self.top <= num_items:
+        if self.top > num_items:
             raise ValueError(f"--top is {self.top}; the catalogue has {num_items:,} items, so give 1 to {num_items:,}")
-        if self.prior_weight is not None and not math.isfinite(self.prior_weight):
-            raise ValueError(f"--prior-weight is {self.prior_weight}; it must be a number")
-        if not (math.isfinite(self.popularity_weight) and self.popularity_weight >= 0):
-            raise ValueError(f"--popularity-weight is {self.popularity_weight}; it must be a number of at least 0")
         for option, name in (("--out", self.out), ("--save-book", self.save_book)):
             if name is not None and not Path(name).resolve().parent.is_dir():
                 raise ValueError(f"no folder {Path(name).resolve().parent} for {option} {name}; make it first")

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from types import FrameType
 
 from launchers.console import Console
-from launchers.slurm_state import job_state
+from launchers.slurm_state import NoAnswer, job_state, requeue
 from pretrain.interrupt import SIGNALS, STATUS, Interrupted
 
 REQUEUES = "IDGENREC_MAX_REQUEUES"
@@ -23,6 +22,8 @@ FIRST_PORT, PORTS = 20000, 12000
 """Below the ports that Linux gives out by itself, from 32768 on."""
 ENDED_WITHIN = 120.0
 """Seconds in which SLURM ends the ranks of a job that it has queued again."""
+PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""Seconds between questions to a controller that does not answer: one that restarts is back within two minutes."""
 
 
 class Asked(BaseException):
@@ -96,18 +97,37 @@ def rendezvous() -> None:
 
 
 def come_back(why: str) -> None:
-    """Queue the job again and wait to be ended; returns where it must not come back. Rank 0 does it; another rank only
-    where the job still runs after a while, because rank 0 has heard of nothing."""
+    """Queue the job again and wait to be ended; returns where it must not come back, or SLURM does not answer. Rank 0
+    does it; another rank only where the job still runs after a while, because rank 0 has heard of nothing."""
     rank, job = int(os.environ.get("RANK", "0")), os.environ["SLURM_JOB_ID"]
     if rank:
         time.sleep(ENDED_WITHIN)
+    for pause in (*PAUSES, None):
+        try:
+            if _queued_again(job, why):
+                time.sleep(ENDED_WITHIN)
+            return
+        except NoAnswer as silent:  # asked anew from the start: it may have done what it did not answer to
+            if pause is None:
+                _say(f"{silent} with the same launch: {why}")
+                return
+            _say(f"{silent} in {pause:.0f} s")
+            time.sleep(pause)
+
+
+def _queued_again(job: str, why: str) -> bool:
+    """Queue the job again, unless it must not come back. Raises NoAnswer."""
     state, restarts = job_state(job), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if state != "RUNNING":  # cancelled, or SLURM has queued it again itself
         Console().line(f"job {job} is {state}: not queued again by us")
-        return
+        return False
     if restarts >= int(os.environ[REQUEUES]):
-        print(f"job {job} was queued again {restarts} times, --max-requeues; it ends here", file=sys.stderr, flush=True)
-        return
+        _say(f"job {job} was queued again {restarts} times, --max-requeues; it ends here")
+        return False
     Console().line(f"{why}; job {job} goes back to the queue")
-    subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
-    time.sleep(ENDED_WITHIN)
+    requeue(job)
+    return True
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pretrain.secrets import is_secret, redacted
+from shards.bounds import Count, Natural, check
 
 OURS = (
     "nodes", "ntasks", "ntasks-per-node", "gpus-per-node", "partition", "time", "account", "qos", "constraint",
@@ -42,13 +43,13 @@ RESERVED = (
 class SlurmOptions:
     """The job on SLURM."""
 
-    nodes: int = 1
+    nodes: Count = 1
     """Nodes."""
-    gpus_per_node: int = 0
+    gpus_per_node: Natural = 0
     """GPUs of each node, one rank each; 0 = ranks on CPUs (see tasks_per_node)."""
-    tasks_per_node: int = 1
+    tasks_per_node: Count = 1
     """Ranks of each node without GPUs."""
-    minutes: int = 60
+    minutes: Count = 60
     """Time limit of one part of the job; at its end the job saves and is queued again."""
     partition: str | None = None
     """Partition; none = the cluster's default."""
@@ -62,7 +63,7 @@ class SlurmOptions:
     """Nodes to leave out, as gpu[03,07-09]."""
     mem: str | None = None
     """Memory of a node, as 64G."""
-    cpus_per_task: int | None = None
+    cpus_per_task: Count | None = None
     """Cores of a rank."""
     modules: tuple[str, ...] = ()
     """Environment modules to load, as cuda/12.4."""
@@ -76,9 +77,9 @@ class SlurmOptions:
     """Variables for the job, NAME=VALUE; values are shown and kept nowhere."""
     sbatch: tuple[str, ...] = ()
     """More options of sbatch, NAME=VALUE or NAME, as reservation=spring."""
-    signal_seconds: int = 120
+    signal_seconds: Count = 120
     """How long before the time limit the ranks are told to save: more than a step and a checkpoint take."""
-    max_requeues: int = 100
+    max_requeues: Natural = 100
     """How often the job may come back after it was preempted or has used up its time."""
 
     @property
@@ -90,13 +91,7 @@ class SlurmOptions:
         return self.nodes * self.ranks_per_node
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("nodes", 1), ("gpus_per_node", 0), ("tasks_per_node", 1), ("minutes", 1), ("signal_seconds", 1),
-            ("max_requeues", 0), ("cpus_per_task", 1),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{_option(name)} is {value}; it must be at least {least}")
+        check(self, _option)
         if self.gpus_per_node and self.tasks_per_node != 1:
             raise ValueError("each GPU has one rank: leave --tasks-per-node out where there is --gpus-per-node")
         if self.signal_seconds >= self.minutes * 60:

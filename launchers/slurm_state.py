@@ -10,6 +10,8 @@ import re
 import shutil
 import subprocess
 
+ANSWERS_WITHIN = 60.0
+"""Seconds after which a call of scontrol counts as not answered."""
 LIVE = (
     "PENDING",
     "RUNNING",
@@ -23,15 +25,35 @@ LIVE = (
 )
 
 
+class NoAnswer(ValueError):
+    """SLURM does not answer now, or not with what it was asked for; it may a little later."""
+
+
 def job_state(job: str) -> str | None:
-    """SLURM's word for the state of a job; None where it does not know the job any more."""
+    """SLURM's word for the state of a job; None where it does not know the job any more. Raises NoAnswer."""
     if shutil.which("scontrol") is None:
         raise ValueError(f"no scontrol here to ask about job {job}: this is no login node of a SLURM cluster")
-    found = subprocess.run(["scontrol", "show", "job", "-o", job], capture_output=True, text=True, timeout=60)
-    if found.returncode and "Invalid job id" in found.stderr:
+    status, output, errors = _scontrol("show", "job", "-o", job)
+    if status and "Invalid job id" in errors:
         return None
-    state = re.search(r"\bJobState=(\w+)", found.stdout)
-    if found.returncode or state is None:
-        why = found.stderr.strip() or f"scontrol ends with {found.returncode} and says {found.stdout.strip()!r}"
-        raise ValueError(f"SLURM does not say what job {job} does ({why}); try again")
+    state = re.search(r"\bJobState=(\w+)", output)
+    if status or state is None:
+        why = errors or f"scontrol ends with {status} and says {output!r}"
+        raise NoAnswer(f"SLURM does not say what job {job} does ({why}); try again")
     return state[1]
+
+
+def requeue(job: str) -> None:
+    """Put a job back into the queue. Raises NoAnswer."""
+    status, _, errors = _scontrol("requeue", job)
+    if status:
+        raise NoAnswer(f"SLURM does not queue job {job} again ({errors or f'scontrol ends with {status}'}); try again")
+
+
+def _scontrol(*words: str) -> tuple[int, str, str]:
+    """Status, output and errors of a call of scontrol."""
+    try:
+        done = subprocess.run(["scontrol", *words], capture_output=True, text=True, timeout=ANSWERS_WITHIN)
+    except subprocess.TimeoutExpired as error:
+        raise NoAnswer(f"scontrol {' '.join(words)} does not end within {ANSWERS_WITHIN:.0f} s; try again") from error
+    return done.returncode, done.stdout.strip(), done.stderr.strip()

@@ -15,6 +15,7 @@ from typing import Annotated
 import tyro
 
 from launchers.config_file import FromFile
+from shards.bounds import Count, check
 from zeroshot.config import AUDIT_FAILED, EvaluateConfig
 
 
@@ -33,8 +34,11 @@ class Zeroshot(FromFile):
     """
 
     config: Annotated[EvaluateConfig, tyro.conf.arg(name="")]
-    processes: int = 1
+    processes: Count = 1
     """Local processes (ranks)."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def run(self) -> None:
         from launchers.console import Console

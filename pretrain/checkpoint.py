@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.reporter import SILENT, Reporter
+from pretrain.watchdog import beat
 
 MARKER = "COMPLETE"
 DAMAGED = "DAMAGED"
@@ -148,4 +149,8 @@ def sha256(path: Path, sync: bool = False) -> str:
     with path.open("rb") as source:
         if sync:  # a hash in a list that survives a power cut must not belong to a file that does not
             os.fsync(source.fileno())
-        return hashlib.file_digest(source, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while part := source.read(1 << 24):
+            digest.update(part)
+            beat(f"hashing {path}")
+        return digest.hexdigest()

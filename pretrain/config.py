@@ -6,14 +6,14 @@ an impossible combination fails here, before any process starts, with a line tha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
 from pretrain.prompt_config import PromptConfig
 from pretrain.soft_ids_config import SoftIdConfig
+from shards.bounds import Bounds, Count, Natural, NonNegative, Positive, Rate, Share, check
 
 Precision = Literal["fp32", "bf16"]
 
@@ -24,16 +24,17 @@ class ModelConfig:
 
     start_from: str | None = None
     """Hugging Face folder or hub name; none = from scratch with the shape below."""
-    d_model: int = 128
+    d_model: Count = 128
     """Width of the residual stream."""
-    d_ff: int = 256
+    d_ff: Count = 256
     """Width of the gated feed-forward layers."""
-    num_layers: int = 2
+    num_layers: Count = 2
     """Layers of encoder and of decoder."""
-    num_heads: int = 4
+    num_heads: Count = 4
     """Attention heads."""
 
     def __post_init__(self) -> None:
+        check(self)
         if self.start_from is None and self.d_model % self.num_heads:
             raise ValueError(
                 f"d_model {self.d_model} is not divisible by num_heads {self.num_heads}; change one of them"
@@ -50,48 +51,45 @@ class ScheduleConfig:
     A number of steps, where given, takes the place of the epochs beside it; 0 leaves the phase out.
     """
 
-    teaching_epochs: float = 10.0
+    teaching_epochs: NonNegative = 10.0
     """Epochs over the items (a generator from scratch only; a pretrained one is taught by teaching_steps)."""
-    teaching_words: int = 3
+    teaching_words: Count = 3
     """Words of an item it is taught to write."""
-    warmup_epochs: float = 1.0
+    warmup_epochs: NonNegative = 1.0
     """Recommender epochs before the first round (0 = the paper's order)."""
-    rounds: int = 1
+    rounds: Count = 1
     """Alternations of generator and recommender."""
-    generator_epochs: float = 1.0
+    generator_epochs: NonNegative = 1.0
     """Epochs of the generator per round."""
-    recommender_epochs: float = 1.0
+    recommender_epochs: NonNegative = 1.0
     """Epochs of the recommender per round."""
-    teaching_steps: int | None = None
+    teaching_steps: Natural | None = None
     """Optimiser steps instead of teaching_epochs; they teach a pretrained generator too."""
-    warmup_steps: int | None = None
+    warmup_steps: Natural | None = None
     """Optimiser steps instead of warmup_epochs."""
-    generator_steps: int | None = None
+    generator_steps: Natural | None = None
     """Optimiser steps per round instead of generator_epochs."""
-    recommender_steps: int | None = None
+    recommender_steps: Natural | None = None
     """Optimiser steps per round instead of recommender_epochs."""
     refresh_ids: Literal["phase", "never"] = "phase"
     """"phase": the ID book is made anew after every phase that changed the generator. "never": the first book stays."""
-    validation_users: int = 256
+    validation_users: Count = 256
     """Users of the pretraining categories that pick the checkpoint."""
-    validation_steps: int | None = None
+    validation_steps: Count | None = None
     """Steps between validations inside a recommender phase; none = at its end only."""
-    patience: int | None = None
+    patience: Count | None = None
     """Validations in a row without a better NDCG@10 that end the run; none = it runs to its end."""
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f"rounds is {self.rounds}; at least one round is needed")
-        for kind in ("teaching", "warmup", "generator", "recommender"):
-            epochs, steps = getattr(self, f"{kind}_epochs"), getattr(self, f"{kind}_steps")
-            if not (math.isfinite(epochs) and epochs >= 0):
-                raise ValueError(f"{kind}_epochs is {epochs}; it must be a number of at least 0")
-            if steps is not None and steps < 0:
-                raise ValueError(f"{kind}_steps is {steps}; it must be at least 0")
-        for name in ("validation_users", "validation_steps", "patience"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+        check(self)
+
+    def trains(self, kind: str) -> bool:
+        """Whether the steps of a kind, or the epochs where no steps are given, leave it a phase."""
+        return bool(getattr(self, self.length_of(kind)))
+
+    def length_of(self, kind: str) -> str:
+        """The option that says how long phases of a kind are: steps, where given, take the place of epochs."""
+        return f"{kind}_epochs" if getattr(self, f"{kind}_steps") is None else f"{kind}_steps"
 
 
 @dataclass(frozen=True)
@@ -111,8 +109,7 @@ class EngineConfig:
     compile: bool = False
     """torch.compile encoder and decoder (pays on GPUs, in long phases)."""
 
-    def check(self) -> None:
-        """Raise ValueError for what DeepSpeed cannot do. Owners call it when built."""
+    def __post_init__(self) -> None:  # what DeepSpeed cannot do
         if self.offload and self.zero_stage == 0:
             raise ValueError("offload needs zero_stage 1, 2 or 3; stage 0 has nothing to offload")
         if self.precision == "bf16" and self.zero_stage == 0:
@@ -136,55 +133,55 @@ class PretrainConfig:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     soft_ids: SoftIdConfig = field(default_factory=SoftIdConfig)
-    batch_size: int = 64
+    batch_size: Count = 64
     """Samples per optimiser step, all ranks together."""
-    micro_batch_size: int = 32
+    micro_batch_size: Count = 32
     """Samples one rank computes at a time."""
-    recommender_lr: float = 1e-3
+    recommender_lr: NonNegative = 1e-3
     """Peak learning rate."""
-    generator_lr: float = 1e-5
+    generator_lr: NonNegative = 1e-5
     """Peak learning rate of the soft-ID phases."""
-    teaching_lr: float = 1e-3
+    teaching_lr: NonNegative = 1e-3
     """Peak learning rate of the teaching phase."""
-    weight_decay: float = 0.01
+    weight_decay: NonNegative = 0.01
     """Decoupled (AdamW)."""
-    clip_norm: float = 1.0
+    clip_norm: NonNegative = 1.0
     """Largest global gradient norm."""
-    dropout: float = 0.0
+    dropout: Rate = 0.0
     """Of the model in training, keyed by sample, attention weights left out (T5's own rate: 0.1)."""
-    history_dropout: float = 0.0
+    history_dropout: Rate = 0.0
     """Share of a recommender's samples whose prompt leaves the history out, so that it learns what the search takes
     away by search.prior_weight: an ID's probability without a history."""
-    warmup_share: float = 0.05
+    warmup_share: Share = 0.05
     """Share of a model's steps with rising learning rate."""
     engine: EngineConfig = field(default_factory=EngineConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
-    seed: int = 0
+    seed: Natural = 0
     """Of every draw."""
-    threads: int = 1
+    threads: Count = 1
     """CPU threads per rank."""
-    length_window: int = 0
+    length_window: Natural = 0
     """Samples of a lane sorted by history length together, so that batches are of like lengths (0 = not sorted)."""
-    prefix_run: int = 1
+    prefix_run: Count = 1
     """Prefixes of a history that stay together, so that a generator batch has fewer items to encode (1 = none do)."""
-    stream_workers: int = 0
+    stream_workers: Natural = 0
     """Processes per rank that read shards ahead (0 = the rank reads them itself); they change no batch."""
-    checkpoint_steps: int = 500
+    checkpoint_steps: Count = 500
     """Steps between checkpoints inside a phase."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """Newest checkpoints kept, beside the best."""
     checkpoint_in_background: bool = False
     """Copy to the host's memory, go on, and write meanwhile."""
     on_bad_step: Literal["stop", "skip", "rewind"] = "stop"
     """A step whose loss is not finite, or a spike: stop the run, give the step no weight, or go back to the last
     checkpoint and leave its batch out."""
-    spike_factor: float | None = None
+    spike_factor: Annotated[float, Bounds(above=1)] | None = None
     """A loss above this many times the median of the last 50 steps is a spike; none = no loss is."""
-    hang_minutes: float = 30.0
+    hang_minutes: NonNegative = 30.0
     """A rank without progress for so long is named, with its phase and stack, and the run ends (0 = never)."""
-    peak_tflops: float | None = None
+    peak_tflops: Positive | None = None
     """Peak TFLOP/s of one rank's device, to report model FLOPs utilisation; none = known GPUs only."""
-    log_steps: int = 10
+    log_steps: Count = 10
     """Steps between logged figures."""
     tracking_uri: str | None = None
     """MLflow store; none = mlflow.db beside the run folder."""
@@ -197,45 +194,30 @@ class PretrainConfig:
     """Values that may differ from those the run had, by the name its refusal shows, such as recommender_lr."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "micro_batch_size", "threads", "prefix_run", "checkpoint_steps", "log_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("length_window", "stream_workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
-        for name in ("recommender_lr", "generator_lr", "teaching_lr", "weight_decay", "clip_norm"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be a number of at least 0")
-        if not 0 <= self.warmup_share <= 1:
-            raise ValueError(f"warmup_share is {self.warmup_share}; it must be between 0 and 1")
+        check(self)
         if self.prefix_run > 1 and self.length_window:
             raise ValueError("prefix_run and length_window exclude each other; set one of them only")
-        for name in ("dropout", "history_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0 and below 1")
-        if self.prompt.history == "texts" and self.schedule.generator_epochs > 0:
+        trained, length = self.schedule.trains("generator"), f"schedule.{self.schedule.length_of('generator')}"
+        if self.prompt.history == "texts" and trained:
             raise ValueError(
-                "a history of texts shows the generator nothing of its IDs; set schedule.generator_epochs to 0, or "
-                "prompt.history to ids"
+                f"a history of texts shows the generator nothing of its IDs; set {length} to 0, or prompt.history to "
+                "ids"
             )
-        if self.prompt.user_id == "alone" and self.schedule.generator_epochs > 0:
+        if self.prompt.user_id == "alone" and trained:
             raise ValueError(
-                "a prompt with the user's ID alone shows the generator nothing of its items' IDs; set "
-                "schedule.generator_epochs to 0, or prompt.user_id to with-items"
+                f"a prompt with the user's ID alone shows the generator nothing of its items' IDs; set {length} to 0, "
+                "or prompt.user_id to with-items"
             )
-        if self.ids.form != "generated" and self.schedule.generator_epochs > 0:
+        if self.ids.form != "generated" and trained:
             raise ValueError(
-                f"IDs of the form {self.ids.form} are not the generator's, so it has nothing to learn; set "
-                "schedule.generator_epochs to 0, or ids.form to generated"
+                f"IDs of the form {self.ids.form} are not the generator's, so it has nothing to learn; set {length} "
+                "to 0, or ids.form to generated"
             )
         if self.ids.form != "generated" and self.prompt.user_id == "none" and self.schedule.teaching_steps:
             raise ValueError(
                 f"IDs of the form {self.ids.form} are not the generator's, so it need not be taught; set "
                 "schedule.teaching_steps to 0, or ids.form to generated, or let it name users by prompt.user_id"
             )
-        self.search.check()
-        self.ids.check()
-        self.engine.check()
 
     def micro_batches(self, world_size: int) -> int:
         """Micro-batches per rank and optimiser step.

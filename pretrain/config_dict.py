@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 C = TypeVar("C")
 
@@ -49,7 +49,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value not in options:
             raise ValueError(f"{where} is {value!r}; allowed: {', '.join(map(str, options))}")
         return value
-    kinds = tuple(get_origin(kind) or kind for kind in (options if isinstance(hint, UnionType) else (hint,)))
+    # `int | None` is a UnionType; with bounds on the int it is typing's own Union.
+    kinds = tuple(get_origin(kind) or kind for kind in (options if get_origin(hint) in (UnionType, Union) else (hint,)))
     if tuple in kinds and isinstance(value, list):
         return tuple(value)
     if float in kinds and isinstance(value, int) and not isinstance(value, bool):

@@ -9,7 +9,6 @@ MLflow has lost its store, everything is sent again to a new run.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import threading
@@ -23,6 +22,8 @@ from typing import Any
 
 from pretrain.mlflow_store import Lost, Refused, Store, said, unreachable
 from pretrain.secrets import redacted
+from pretrain.watchdog import beat
+from shards.locks import locked
 from shards.whole import write_whole
 
 METRICS, EVENTS, STATE, REFUSED = "metrics.jsonl", "events.jsonl", "tracking.json", "refused.jsonl"
@@ -30,6 +31,8 @@ BATCH = 500
 """Points of one request; MLflow takes 1,000."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds between attempts: doubled after each failure."""
+BEAT_PAUSE = 1.0
+"""Seconds between signs of life at the end."""
 Point = tuple[str, float, int, int]
 """Metric, value, time in ms, step."""
 
@@ -89,8 +92,7 @@ class Courier:
     def _alone(self) -> Iterator[None]:
         """No other courier sends meanwhile: `track sync` beside a job, or behind one that has given up in the middle of
         a request. What another one has sent is not ours to send."""
-        with (self.folder / EVENTS).open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.folder / EVENTS):
             self.address = Address.load(self.folder).at(self.address.uri)
             yield
 
@@ -181,7 +183,10 @@ class Delivery:
         """Wait until all is sent, at most so many seconds; why it is not, or None. Raises what is a fault of ours."""
         self._closing.set()
         self._wake.set()
-        self._thread.join(patience)
+        ends = time.monotonic() + patience
+        while self._thread.is_alive() and (left := ends - time.monotonic()) > 0:
+            self._thread.join(min(left, BEAT_PAUSE))
+            beat("waiting for MLflow")
         self._given_up = True
         if self._fault is not None:
             raise self._fault

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from pretrain.batches import GeneratorBatch, TextBatch
 from pretrain.config import PretrainConfig
 from pretrain.models import DTYPES
+from pretrain.watchdog import beat
 from pretrain.world import World
 
 os.environ.setdefault("DS_ACCELERATOR", "cuda" if torch.cuda.is_available() else "cpu")
@@ -132,6 +133,7 @@ class Engine:
             loss_sum, _ = self._engine(batch.to(self.world.device))
             self._engine.backward(loss_sum * scale)
             local_loss += loss_sum.item()
+            beat()
             if number < len(micro_batches):
                 self._engine.step()  # inside an accumulation this only counts
         return self.world.sum(local_loss)[0]

@@ -17,6 +17,7 @@ from pretrain.batches import BatchMaker, GeneratorBatch, TextBatch, text_batch
 from pretrain.config import PretrainConfig
 from pretrain.informative import InformativeWords
 from pretrain.schedule import Kind
+from pretrain.watchdog import beat
 from pretrain.world import World
 from shards.counters import generator as counter_generator
 from shards.counters import number as counter_number
@@ -56,11 +57,13 @@ def teaching_steps(
     tokenizer: T5Tokenizer, items: ItemTable, position: Position, config: PretrainConfig, world: World
 ) -> Iterator[Step]:
     """Batches of (item text, some of its informative words), each epoch in its own order, without end."""
+    beat("the most informative words of the items")
     informative = InformativeWords(items.texts)
     inputs = [[*items.tokens(row)[: config.ids.item_text_tokens - 1], EOS_ID] for row in range(len(items))]
     parts = config.micro_batches(world.size)
     while True:
         order = counter_generator(config.seed, "teaching", position.epoch).permutation(len(items))
+        beat(f"words that are taught in epoch {position.epoch + 1}")
         words = [
             informative.draw(row, config.schedule.teaching_words, config.seed, position.epoch)
             for row in range(len(items))

@@ -32,6 +32,7 @@ class Interrupt:
 
     def __init__(self, world: World) -> None:
         self.world, self.heard = world, 0
+        self._pressed = False  # apart from `heard`: a launcher passes a Ctrl-C on as a SIGTERM of its own
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -45,8 +46,9 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.heard == signal.SIGINT:
+        if number == signal.SIGINT and self._pressed:
             raise KeyboardInterrupt
+        self._pressed |= number == signal.SIGINT
         self.heard = number
 
     def agreed(self) -> int:

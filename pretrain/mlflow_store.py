@@ -7,7 +7,6 @@ time, a model by its name. What MLflow will never take is told from an MLflow th
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.secrets import redacted
+from shards.locks import locked
 
 KEY = "idgenrec.key"
 """Tag of the run that our folder is tracked in, unique to the folder."""
@@ -61,10 +61,7 @@ def _alone(uri: str) -> Iterator[None]:
     if not uri.startswith("sqlite:///"):
         yield
         return
-    lock = Path(uri.removeprefix("sqlite:///") + ".lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(Path(uri.removeprefix("sqlite:///") + ".lock")):
         yield
 
 

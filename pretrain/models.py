@@ -20,6 +20,7 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import EngineConfig, ModelConfig, Precision
+from pretrain.watchdog import beat
 from shards.tokenizer import EOS_ID, PAD_ID, padded_vocab_size
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -50,6 +51,7 @@ def build_model(config: ModelConfig, tokenizer: T5Tokenizer, seed: int) -> T5For
 
 def load_model(name: str, tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
     """A T5 from a Hugging Face folder or hub name, in float32, dropout off."""
+    beat(f"reading {name}")
     try:
         model = T5ForConditionalGeneration.from_pretrained(name, dropout_rate=0.0, dtype=torch.float32)
     except OSError as error:
@@ -96,6 +98,7 @@ def frozen_copy(model: T5ForConditionalGeneration) -> T5ForConditionalGeneration
 
 def save_model(model: T5ForConditionalGeneration, tokenizer: T5Tokenizer, folder: Path) -> None:
     """Write a Hugging Face folder that `from_pretrained` of transformers 4 and 5 loads to the same logits."""
+    beat(f"writing {folder}")
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     # transformers 5 writes `tie_word_embeddings: true` whatever the model does, which would scale an

@@ -12,11 +12,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pretrain.watchdog import beat
+
 
 def write(folder: Path, rank: int, ranks: int, tensors: dict[tuple[str, str], Tensor]) -> None:
     """Write this rank's share: `tensors[parameter name, exp_avg or exp_avg_sq]` on the CPU."""
     folder.mkdir(parents=True, exist_ok=True)
     named = {f"{name}/{key}": tensor.contiguous() for (name, key), tensor in tensors.items()}
+    beat(f"writing {folder}")
     save_file(named, folder / f"moments-{rank:02d}-of-{ranks:02d}.safetensors")
 
 
@@ -29,6 +32,7 @@ class Moments:
 
     def tensor(self, name: str, key: str) -> Tensor:
         """One whole tensor. Raises ValueError for a parameter that the checkpoint has none of."""
+        beat(f"reading optimiser state of {name}")
         file = self._file_of.get(f"{name}/{key}")
         if file is None:
             raise ValueError(f"the checkpoint holds no optimiser state of {name}; it is one of another model")

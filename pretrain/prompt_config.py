@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from shards.bounds import Count, check
+
 UserId = Literal["none", "with-items", "alone"]
 
 
@@ -15,21 +17,19 @@ UserId = Literal["none", "with-items", "alone"]
 class PromptConfig:
     """What a history becomes: its last `max_history` items, cut by whole oldest items to `max_tokens` tokens."""
 
-    max_history: int = 20
+    max_history: Count = 20
     """Most recent items of a history that are read."""
-    max_tokens: int = 512
+    max_tokens: Count = 512
     """Longest prompt; whole oldest items are dropped to fit."""
     history: Literal["ids", "texts"] = "ids"
     """What stands for an item of the history: its ID (the paper), or its text. The target is an ID in either case."""
-    item_tokens: int = 32
+    item_tokens: Count = 32
     """Tokens of an item's text in a history of texts, and in what a user ID is written from."""
     user_id: UserId = "none"
     """An ID of the user, which the ID generator writes from the texts of the history (Table 6): none, before the items
     ("with-items"), or in their stead ("alone")."""
-    user_tokens: int = 9
+    user_tokens: Count = 9
     """Tokens of a user's ID at most."""
 
     def __post_init__(self) -> None:
-        for name in ("item_tokens", "user_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"prompt.{name} is {getattr(self, name)}; it must be at least 1")
+        check(self, lambda name: f"prompt.{name}")

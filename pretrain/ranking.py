@@ -30,6 +30,7 @@ from pretrain.models import content_hash
 from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import PromptBuilder, told_items
 from pretrain.user_ids import UserIds
+from pretrain.watchdog import beat
 from pretrain.world import World
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
@@ -148,6 +149,7 @@ class GenerativeRecommender:
             items_NK[chosen] = lists.items_BK.cpu().numpy()
             scores_NK[chosen] = lists.scores_BK.cpu().numpy()
             self.progress(start + len(chosen))
+            beat(f"{self.name}, {start + len(chosen):,} of {len(order):,} users ranked")
         return Ranking(scores_NK, items_NK)
 
     def _encoded(self, batch: TextBatch) -> torch.Tensor:

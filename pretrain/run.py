@@ -48,6 +48,7 @@ from pretrain.saver import Saver
 from pretrain.schedule import Kind, Phase, State, advance, global_step, make_plan
 from pretrain.tracking import Tracker
 from pretrain.user_ids import UserIds
+from pretrain.watchdog import beat
 from pretrain.world import Agreed, World
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.records import Position
@@ -68,6 +69,7 @@ class Run:
         self.folder, self.identity = Path(config.out), identity(config)
         self.manifest = Manifest.load(config.shards)
         self.tokenizer: Any = load_tokenizer(local_copy(config.shards, TOKENIZER_FOLDER))
+        beat("reading the items")
         self.items = load_items(config.shards, self.manifest)
         self.stream = Stream(
             config.shards,
@@ -176,7 +178,9 @@ class Run:
             objective = RecommenderObjective(model, self.config.dropout)
         prepare(model, self.config.engine)
         objective.train()
-        self.engine, self.engine_kind = Engine(objective, self.config, self.world, self._weights_before()), kind
+        before = self._weights_before()
+        self.world.barrier()  # rank 0 may have read a model alone
+        self.engine, self.engine_kind = Engine(objective, self.config, self.world, before), kind
         if self.last_checkpoint and (self.last_checkpoint / "engines" / kind).is_dir():
             saved = Moments(self.last_checkpoint / "engines" / kind)
             self.engine.load(saved.tensor, self.engine_steps[kind], self._filler(kind))

@@ -24,6 +24,7 @@ from pretrain.models import content_hash
 from pretrain.prompt_config import PromptConfig
 from pretrain.prompts import ItemTexts, first_that_fits
 from pretrain.templates import SEPARATOR
+from pretrain.watchdog import beat
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID, UNK_ID
 
@@ -50,6 +51,7 @@ class UserIds:
         asked = [index for index, history in enumerate(histories) if len(history)]
         found = [NOBODY] * len(histories)
         for first in range(0, len(asked), self.rows_per_call):
+            beat(f"users' IDs, {first:,} of {len(asked):,} written")
             chosen = asked[first : first + self.rows_per_call]
             for index, tokens in zip(chosen, self._write([histories[index] for index in chosen]), strict=True):
                 found[index] = tokens

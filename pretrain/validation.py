@@ -15,6 +15,7 @@ from pretrain.config import PretrainConfig
 from pretrain.ids.book import Book
 from pretrain.metrics import mid_ranks, ndcg, summary
 from pretrain.ranking import GenerativeRecommender, prior_of
+from pretrain.watchdog import beat
 from pretrain.world import World
 from shards.counters import generator as counter_generator
 from shards.manifest import Manifest
@@ -39,6 +40,7 @@ def validate(
     quota = -(-config.schedule.validation_users // len(members))
     mine: list[tuple[int, list[float]]] = []
     for index, member in enumerate(members):
+        beat(f"validation, reading {member.name}")
         holdout = load_holdout(config.shards, member)
         order = counter_generator(config.seed, "validation", member.name).permutation(len(holdout))
         users = np.sort(order[:quota])

@@ -1,8 +1,8 @@
-"""A thread that ends a rank which makes no progress, and says which rank hangs, where.
+"""Signs of life, and a thread that ends a rank which gives none, and says which rank hangs, where.
 
-Enters: what a rank is doing, whenever it changes. Leaves: on a hang, one file per rank with its host, place and stack,
-one line on rank 0 that names who is behind, one on every other host, and exit status 3. Must hold: nothing is written
-or sent while all is well.
+Enters: what a rank is doing, whenever it changes (`beat`, in everything that takes long). Leaves: on a hang, one file
+per rank with its host, place and stack, one line on rank 0 that names who is behind, one on every other host, and exit
+status 3. Must hold: whatever works, beats; nothing is written or sent while all is well.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from pretrain.reporter import Reporter
 
@@ -25,6 +27,32 @@ GATHER_SECONDS = 15.0
 """How long rank 0 waits for the words of the others, whose clocks run out at nearly the same time."""
 
 
+class Listener(Protocol):
+    """Hears signs of life. `place`: what is done, where it has changed. `arrived`: this rank has come to a place where
+    ranks wait for each other. `waits`: it stands there, and lives as long as one of the others does."""
+
+    def __call__(self, place: str | None, arrived: bool = False, waits: bool = False) -> None: ...
+
+
+_listeners: list[Listener] = []
+
+
+def beat(place: str | None = None, arrived: bool = False, waits: bool = False) -> None:
+    """A sign of life of this rank, from any thread; nothing where nobody listens."""
+    for listener in _listeners:
+        listener(place, arrived, waits)
+
+
+@contextmanager
+def heard_by(listener: Listener) -> Iterator[None]:
+    """Inside signs of life reach `listener` too."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
 class Watchdog:
     """Also a Reporter: passes everything on, and takes it as a sign of life. Used as a context manager."""
 
@@ -32,10 +60,18 @@ class Watchdog:
         self.folder, self.rank, self.ranks, self.limit, self.reporter = folder, rank, ranks, limit, reporter
         self.place, self.count, self.seen = "starting", 0, time.monotonic()
         self._stop = threading.Event()
+        self._listening = heard_by(self._hear)
 
     def at(self, place: str) -> None:
-        """A sign of life: what this rank does from now on."""
-        self.place, self.count, self.seen = place, self.count + 1, time.monotonic()
+        """A sign of life that all ranks give alike: what this rank does from now on."""
+        self.count += 1
+        beat(place)
+
+    def _hear(self, place: str | None, arrived: bool = False, waits: bool = False) -> None:
+        # Ranks are compared by what they do alike: how often one beats inside its work says nothing of the others.
+        self.count, self.seen = self.count + arrived, time.monotonic()
+        if place is not None and threading.current_thread() is threading.main_thread():
+            self.place = place  # a checkpoint that is written meanwhile is not where this rank stands
 
     def line(self, text: str) -> None:
         self.at(self.place)
@@ -46,12 +82,14 @@ class Watchdog:
         self.reporter.progress(what, done, total, unit, note)
 
     def __enter__(self) -> Watchdog:
+        self._listening.__enter__()
         if self.limit > 0:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
+        self._listening.__exit__(None, None, None)
 
     def _watch(self) -> None:
         while not self._stop.wait(min(1.0, self.limit / 4)):

@@ -10,17 +10,23 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from pretrain.watchdog import beat, heard_by
+
 T = TypeVar("T")
+SIGNS = "signs"
+SIGN_PAUSE, LONGEST_PAUSE, SILENCE = 1.0, 0.25, 12 * 3600.0
+"""Seconds between two signs of life for other ranks, between two looks of a rank that waits, and after which nobody
+lives any more for whom it waits."""
 
 
 class Agreed(ValueError):
@@ -55,9 +61,10 @@ class World:
         return int(largest)
 
     def gather(self, value: T) -> list[T]:
-        """The value of every rank, in rank order, on every rank."""
+        """The value of every rank, in rank order, on every rank, once all have come to it."""
         if self.size == 1:
             return [value]
+        self._meet()
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
@@ -84,21 +91,52 @@ class World:
         return numbers[(numbers // block) % self.size == self.rank]
 
     def barrier(self) -> None:
-        """Wait for all ranks."""
+        """Wait for all ranks, for as long as they work."""
         if self.size > 1:
+            self._meet()
             dist.barrier()
 
-    @contextmanager
-    def apart(self, patience: timedelta = timedelta(hours=12)) -> Iterator[None]:
-        """Inside each rank has work of its own; who ends first waits for the others, longer than a collective would.
-        Collective at both ends."""
-        if self.size == 1:
-            yield
+    def _meet(self) -> None:
+        """Wait in the store until all ranks are here: the time limit of the collective that follows is one of the
+        network, and no work has to be done in it. Raises RuntimeError where no rank gives a sign of life for `SILENCE`
+        seconds."""
+        beat(arrived=True)
+        store = _store()
+        number = store.add(f"meetings/{self.rank}", 1)
+        if store.add("arrivals", 1) == number * self.size:
+            store.delete_key(f"met/{number - 1}")  # who is here has read it
+            store.set(f"met/{number}", "")
             return
-        group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=patience))
-        yield
-        dist.barrier(group)
-        dist.destroy_process_group(group)
+        began = heard_at = time.monotonic()
+        signs = store.add(SIGNS, 0)
+        while not store.check([f"met/{number}"]):
+            now = time.monotonic()
+            time.sleep(min(max((now - began) / 20, 0.0005), LONGEST_PAUSE))
+            if (heard := store.add(SIGNS, 0)) != signs:
+                signs, heard_at = heard, now
+                beat(waits=True)
+            elif now - heard_at > SILENCE:
+                raise RuntimeError(f"rank {self.rank} waits for ranks that gave no sign of life for {SILENCE:.0f} s")
+
+
+def _store() -> Any:
+    """Where the ranks have met; a prefix keeps our keys apart from torch's."""
+    torch_store = dist.distributed_c10d._get_default_store()
+    return dist.PrefixStore("idgenrec", torch_store)  # pyright: ignore[reportPrivateImportUsage]
+
+
+class Signs:
+    """Tells the ranks that wait, now and then, that this one works."""
+
+    def __init__(self) -> None:
+        self._told = time.monotonic()
+
+    def __call__(self, place: str | None, arrived: bool = False, waits: bool = False) -> None:
+        now = time.monotonic()
+        if not waits and now - self._told >= SIGN_PAUSE:
+            self._told = now
+            with suppress(dist.DistError):  # rank 0 has ended, with the store: nobody waits any more
+                _store().add(SIGNS, 1)
 
 
 class Traffic:
@@ -109,6 +147,7 @@ class Traffic:
 
     def exchange(self, parts: list[T]) -> list[T]:
         """Send `parts[r]` to rank r; returns what every rank sent here, in rank order. Collective."""
+        beat()
         world = self.world
         assert len(parts) == world.size, "one part for every rank"
         if world.size == 1:
@@ -162,6 +201,7 @@ def joined_world(threads: int = 1) -> Iterator[World]:
                 "MASTER_ADDR to the host of rank 0"
             ) from error
     try:
-        yield World(rank, size, device)
+        with heard_by(Signs()) if size > 1 else nullcontext():
+            yield World(rank, size, device)
     finally:
         dist.destroy_process_group()

@@ -8,24 +8,26 @@ Data fall through five stages: ingest (any format to Parquet) -> clean (order, k
 rows) -> write (tables, tars) -> manifest and card. Test sets are cleaned first: what they hold is kept out of training.
 """
 
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from shards import assembly, card, fusion, members
 from shards.config import AddConfig, BuildConfig
+from shards.cores import cores
 from shards.database import Means
 from shards.ingest import REJECTS
+from shards.locks import locked
 from shards.manifest import TOKENIZER_FOLDER, Manifest, TokenizerInfo
 from shards.members import DataSet
 from shards.overlap import Ids, Overlap
 from shards.stages import RESULT, Advance, Stage, Stages, unheard
+from shards.whole import write_whole
 from shards.write import deal
 
 Progress = Callable[[str], None]
@@ -47,7 +49,7 @@ def build(config: BuildConfig, progress: Progress = lambda line: None, advance: 
                 "no user of the train categories has four items, so there is no training sample; add users"
             )
         manifest.save(work / "out")
-        (work / "out" / card.FILE).write_text(card.data_card(manifest), encoding="utf-8")
+        write_whole(work / "out" / card.FILE, card.data_card(manifest))
         (work / "out").rename(out)
     progress(f"{out}: {manifest.num_items:,} items, {manifest.num_samples:,} samples in {manifest.lanes} lanes")
     return manifest
@@ -77,7 +79,7 @@ def add(config: AddConfig, progress: Progress = lambda line: None, advance: Adva
         for member in manifest.members[len(base.members) :]:
             _link(work / "out" / member.name, folder / member.name)
         manifest.save(folder)
-        (folder / card.FILE).write_text(card.data_card(manifest), encoding="utf-8")
+        write_whole(folder / card.FILE, card.data_card(manifest))
     progress(f"{folder}: {manifest.num_items:,} items, {manifest.num_samples:,} samples in {manifest.lanes} lanes")
     return manifest
 
@@ -96,9 +98,9 @@ def _workshop(out: Path, config: BuildConfig, progress: Progress) -> Iterator[Pa
     """The folder of a build under way: of this very build, or empty; removed when all is done."""
     work = out.absolute().with_name(f".{out.name}.building")
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / "lock", "w") as lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(work / "lock", wait=False))
         except BlockingIOError as error:
             raise ValueError(
                 f"another process is building {out}; wait for it, or name another output folder"
@@ -110,7 +112,7 @@ def _workshop(out: Path, config: BuildConfig, progress: Progress) -> Iterator[Pa
             for path in work.iterdir():
                 if path.name != "lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            found.write_text(plan)
+            write_whole(found, plan)
         try:
             yield work
         except ValueError:
@@ -136,7 +138,7 @@ def _plan(config: BuildConfig) -> str:
 def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Progress, advance: Advance) -> Manifest:
     """Runs all stages into `work/out`; returns the manifest of the base and the new members together."""
     (work / "out").mkdir(exist_ok=True)
-    means = Means(config.memory_gb / config.workers, max(1, members.cores() // config.workers))
+    means = Means(config.memory_gb / config.workers, max(1, cores() // config.workers))
     with Stages(work / "stages", config.workers, advance) as stages:
         sets = [DataSet(Path(folder).resolve().name, role, folder, config) for role, folder in config.folders]
         train = [data for data in sets if data.role == "train"]

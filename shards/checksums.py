@@ -7,6 +7,8 @@ folders before a name do not count.
 import re
 from pathlib import Path
 
+from shards.whole import write_whole
+
 SUMS_FILE = "SHA256SUMS"
 SUMS_LINE = re.compile(r"([0-9a-fA-F]{64}) [ *](.+)")
 
@@ -31,6 +33,4 @@ def record_sum(folder: Path, name: str, digest: str) -> None:
     """Enters one checksum into the folder's `SHA256SUMS`, whole or not at all."""
     path = folder / SUMS_FILE
     sums = {**(read_sums(path) if path.exists() else {}), name: digest}
-    temporary = path.with_name(f".{SUMS_FILE}.new")
-    temporary.write_text("".join(f"{sums[each]}  {each}\n" for each in sorted(sums)))
-    temporary.replace(path)
+    write_whole(path, "".join(f"{sums[each]}  {each}\n" for each in sorted(sums)))

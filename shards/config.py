@@ -4,7 +4,9 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from shards.bounds import Bounds, Count, Natural, Positive, Share, check
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 RESERVED_NAMES = {"train", "tokenizer"}
@@ -24,28 +26,28 @@ class BuildConfig:
     """Folders of unseen data sets."""
     tokenizer: str | None = None
     """Folder of a tokenizer; without one, one of vocab_size pieces is trained on the text of the train items."""
-    vocab_size: int = 1024
+    vocab_size: Count = 1024
     """Pieces of a tokenizer trained here."""
-    lanes: int = 8
+    lanes: Annotated[int, Bounds(least=1, most=9999)] = 8
     """Canonical lanes of the stream: a multiple of the number of ranks, so that no rank reads another's tars."""
-    records_per_tar: int = 256
+    records_per_tar: Count = 256
     """Users in a tar."""
-    shuffle_tars: int = 8
+    shuffle_tars: Count = 8
     """Tars of a lane shuffled together when read."""
-    seed: int = 0
+    seed: Natural = 0
     """Seed of the users drawn and of the stream's order."""
-    max_users: int | None = PAPER_MAX_USERS
+    max_users: Count | None = PAPER_MAX_USERS
     """Users of a train category at most (the paper's cap is 30,000); more are drawn at random."""
-    max_test_users: int | None = None
+    max_test_users: Count | None = None
     """The same for each test set; its catalogue stays whole."""
     mixture: Mixture = "proportional"
     """How total_users is shared among the train categories: by their size, evenly, or by size to the power
     1/temperature."""
-    temperature: float = 2.0
+    temperature: Annotated[float, Bounds(least=1)] = 2.0
     """Only for mixture temperature: 1 is proportional, large is uniform."""
-    total_users: int | None = None
+    total_users: Count | None = None
     """Users of all train categories together; nothing is ever repeated, so a small category gives what it has."""
-    k_core: int = 5
+    k_core: Count = 5
     """Every user and every item keeps at least this many interactions; plain folders count as cleaned already."""
     clean_plain: bool = False
     """Clean plain folders too."""
@@ -55,7 +57,7 @@ class BuildConfig:
     """Order of a history: by time, or by item id, as the reference's Sports and Toys were released (for comparison)."""
     split: Literal["leave-one-out", "time"] = "leave-one-out"
     """Held out: the last two items of each user, or what comes after one moment in time."""
-    split_share: float = 0.1
+    split_share: Annotated[float, Bounds(above=0, below=1)] = 0.1
     """Only for split time: the share of a data set's interactions that come after its moment."""
     since: str | None = None
     """Keep interactions from this moment (UTC), such as 2019-01-01 or "2019-01-01 00:00:00"; Yelp: the paper's 2019."""
@@ -65,29 +67,19 @@ class BuildConfig:
     """Items of a test set that a train category has too: drop them from training, or only count them."""
     overlap_users: Literal["drop", "count"] = "drop"
     """The same for users."""
-    max_reject_share: float = 0.01
+    max_reject_share: Share = 0.01
     """Share of malformed lines of a raw file at which the build stops; all are counted, some kept in rejects.jsonl."""
     allow_sorted_by_id: bool = False
     """Accept sequences that are in the order of the item ids."""
     tokenizer_text: tuple[str, ...] = ()
     """Further lines to train the tokenizer on, repeated until they are as many as the item texts."""
-    workers: int = 1
+    workers: Count = 1
     """Processes; the bytes written do not depend on it."""
-    memory_gb: float = 4.0
+    memory_gb: Positive = 4.0
     """Memory that sorts and joins may use, all processes together; beyond it they go to disk."""
 
     def __post_init__(self) -> None:
-        for name in ("lanes", "records_per_tar", "shuffle_tars", "k_core", "workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("max_users", "max_test_users", "total_users"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if self.lanes > 9999:
-            raise ValueError(f"lanes is {self.lanes}; it must be at most 9999")
-        if not 0 < self.split_share < 1 or not 0 <= self.max_reject_share <= 1 or self.temperature < 1:
-            raise ValueError("split_share and max_reject_share are shares below 1, temperature is at least 1")
+        check(self)
         if self.memory_gb / self.workers < 0.25:
             raise ValueError(f"memory_gb {self.memory_gb} is under 0.25 for each of {self.workers} workers; give more")
         if self.mixture != "proportional" and self.total_users is None:
@@ -129,10 +121,13 @@ class AddConfig:
     """Folders of raw data to add to the Fusion, behind its present rows."""
     test: tuple[str, ...] = ()
     """Folders of unseen data sets to add."""
-    workers: int = 1
+    workers: Count = 1
     """Processes."""
-    memory_gb: float = 4.0
+    memory_gb: Positive = 4.0
     """Memory that sorts and joins may use, all processes together."""
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 def moment(text: str | None) -> int | None:

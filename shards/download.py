@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from shards import registry
+from shards.bounds import Natural, NonNegative, Positive, check
 from shards.registry import Row
 
 
@@ -29,18 +30,15 @@ class DownloadConfig:
     """Base URLs to try first: BASE/<raw file>."""
     checksums: str | None = None
     """A file as sha256sum writes it; it wins over the registry and over what the first download found."""
-    retries: int = 4
+    retries: Natural = 4
     """Attempts in a row without a new byte before the next mirror."""
-    timeout_s: float = 60.0
+    timeout_s: Positive = 60.0
     """Seconds to wait for a connection and for bytes."""
-    wait_s: float = 1.0
+    wait_s: NonNegative = 1.0
     """Seconds before the first retry; then doubled."""
 
     def __post_init__(self) -> None:
-        if self.retries < 0:
-            raise ValueError(f"retries is {self.retries}; it must be at least 0")
-        if self.timeout_s <= 0 or self.wait_s < 0:
-            raise ValueError(f"timeout_s is {self.timeout_s}, wait_s is {self.wait_s}; give seconds above 0")
+        check(self)
         for mirror in self.mirrors:
             if not mirror.startswith(("http://", "https://")):
                 raise ValueError(f"mirror {mirror!r} must start with http:// or https://")

@@ -18,6 +18,8 @@ from dataclasses import asdict, dataclass
 from email.message import Message
 from pathlib import Path
 
+from shards.whole import write_whole
+
 BLOCK = 1 << 18
 PROGRESS_S = 10.0
 GZIP_MAGIC = b"\x1f\x8b"
@@ -129,9 +131,7 @@ def _receive(
         # Old bytes are gone before the new origin is written: killed in between, the next attempt starts at 0.
         file.truncate(offset)
         origin = Origin(url, _validator(response.headers), length)
-        temporary = origin_file(part).with_suffix(".json.new")
-        temporary.write_text(json.dumps(asdict(origin)))
-        temporary.replace(origin_file(part))
+        write_whole(origin_file(part), json.dumps(asdict(origin)))
         file.seek(offset)
         told = time.monotonic()
         while block:

@@ -5,7 +5,6 @@ its arguments. It must hold that a stage's result depends on its arguments and o
 else.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -190,10 +189,6 @@ def base_ids(folder: str, base: Manifest | None, role: str, work: Path) -> list[
 def audit_old(old: Ids, tests: Sequence[Ids], work: Path, means: Means) -> list[Overlap]:
     """New test sets against a train category that is not written again: nothing can be dropped there."""
     return overlap.find_overlap(old, tests, work / "base" / old.name, {"user": False, "item": False}, means)[0]
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def line(stage: str, result: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ result has been written whole, and that a piece that was cut short starts again 
 
 import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -15,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from shards.whole import write_whole
 
 RESULT = "result.json"
 Advance = Callable[[int, int, str], None]
@@ -103,8 +104,6 @@ def _run(folder: Path, stage: Stage) -> Any:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         value = stage.function(folder, *stage.arguments)
-        unfinished = result.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(value))
-        os.replace(unfinished, result)
+        write_whole(result, json.dumps(value))
     # Read back even when it was just computed: a result is the same before and after a kill.
     return json.loads(result.read_text())

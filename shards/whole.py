@@ -6,17 +6,27 @@ two writers of one file do not share a draft.
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write or replace a file. It is on the disk when this returns."""
-    draft = path.with_name(f".{path.name}.{threading.get_native_id()}.writing")
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which stands at `path`, on the disk, when the context ends well; else nothing changes."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.writing")
     try:
         with draft.open("wb") as sink:
-            sink.write(content)
+            yield sink
             sink.flush()
             os.fsync(sink.fileno())
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)  # of a full disk; after a replacement there is none
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write or replace a file, of text in UTF-8. It is on the disk when this returns."""
+    with whole(path) as sink:
+        sink.write(content.encode() if isinstance(content, str) else content)

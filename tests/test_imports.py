@@ -61,6 +61,7 @@ def test_imports_run_one_way(path):
     [
         ("deepspeed", {"pretrain/engine.py"}),
         ("mlflow", {"pretrain/mlflow_store.py"}),
+        ("fcntl", {"shards/locks.py"}),
         ("submitit", {"launchers/slurm.py", "launchers/slurm_job.py"}),
     ],
 )

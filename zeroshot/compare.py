@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from pretrain.reporter import SILENT, Reporter
+from shards.whole import write_whole
 from zeroshot import ranks as ranks_file
 from zeroshot import results
 from zeroshot.pooled import against_peers, pooled
@@ -215,4 +216,4 @@ def best_baselines(judged: list[Judged]) -> list[dict[str, Any]]:
 def save(comparison: dict[str, Any], path: Path) -> None:
     """Writes compare.json."""
     text = json.dumps(comparison, indent=1, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")

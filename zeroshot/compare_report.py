@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from shards.whole import write_whole
 from zeroshot import claims, figures
 from zeroshot.compare import save
 from zeroshot.report import environment
@@ -23,8 +24,8 @@ def write_comparison(comparison: dict[str, Any], out_folder: str | Path) -> list
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"compare.{ending}" for ending in ("json", "html", "md")]
     save(comparison, paths[0])
-    paths[1].write_text(render_html(comparison), encoding="utf-8")
-    paths[2].write_text(render_markdown(comparison), encoding="utf-8")
+    write_whole(paths[1], render_html(comparison))
+    write_whole(paths[2], render_markdown(comparison))
     return paths
 
 

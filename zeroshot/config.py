@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pretrain.config import Precision
 from pretrain.decoding.config import SearchConfig
+from shards.bounds import Count, Natural, NonNegative, check
 from zeroshot.baseline_names import TRAINING_FREE, check_names
 
 AUDIT_FAILED = 3
@@ -31,10 +31,10 @@ class EvaluateConfig:
     """Folder for results, ranks, ID books and report."""
     tasks: tuple[str, ...] = ()
     """Test sets by name, NAME@released (a user's items sorted by item id), or TOML files; none = all of the shards."""
-    sample: int | None = None
+    sample: Count | None = None
     """Models judge the published sample of so many users per task (2000: the one of docs/zeroshot.md), whatever the
     seed; classic baselines judge everyone; pairs are compared on common users."""
-    max_users: int | None = None
+    max_users: Count | None = None
     """Everyone, baselines included, judges a sample of so many users per task, drawn by the seed; none = all users."""
     search: SearchConfig = field(default_factory=SearchConfig)
     candidates: str | None = None
@@ -47,10 +47,10 @@ class EvaluateConfig:
     repeats: Repeats = "free"
     """observed: where no training history of an unseen set holds an item twice, the model lists none of the user's
     history, under either protocol."""
-    blend_weight: float = 0.0
+    blend_weight: NonNegative = 0.0
     """Judge a blend too, `idgenrec+text+popularity`: so many times an item's log-probability by the baseline
     `text+popularity` is added to the model's scores, and the search looks ahead to it; 0 = no blend."""
-    popularity_weight: float = 0.0
+    popularity_weight: NonNegative = 0.0
     """Judge a blend without text too, `idgenrec+popularity`: so many times an item's log-probability before anything is
     read (an item of the history with the share of repeats, else any by its count in training histories of the unseen
     set) is added to the model's scores; 0 = no such blend."""
@@ -62,31 +62,23 @@ class EvaluateConfig:
     """Hugging Face name or folder of a sentence encoder for the baselines that need one; a T5 serves too."""
     pretraining_shards: str | None = None
     """Shard folder that the checkpoint was trained on, where it is not `shards`: the audit looks users and texts up."""
-    sweep_users: int = 0
+    sweep_users: Natural = 0
     """Seeded sample of users for other beams (10, 20, 50) and templates (1 to 10); 0 = no sweeps, 500 is plenty."""
     books: str | None = None
     """Folder of ID books that evaluations and runs share (all ranks must see it): what the same generator wrote with
     the same options for the same texts is not made again; none = nothing is shared."""
-    seed: int = 0
+    seed: Natural = 0
     """Of max_users, the sweeps' sample and the bootstrap."""
-    threads: int = 1
+    threads: Count = 1
     """CPU threads per rank."""
     tracking_uri: str | None = None
-    """MLflow store of the run; none = mlflow.db beside the run folder."""
+    """MLflow store of the run; none = the one that it was trained with, or mlflow.db beside a run without one."""
 
     def __post_init__(self) -> None:
-        self.search.check()
+        check(self)
         check_names(self.baselines, self.encoder)
         if self.search.length < 10:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")
-        if self.sweep_users < 0:
-            raise ValueError(f"sweep_users is {self.sweep_users}; give a number of users, or 0 for no sweeps")
-        for name in ("blend_weight", "popularity_weight"):
-            weight = getattr(self, name)
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"{name} is {weight}; it must be a number of at least 0")
-        if self.max_users is not None and self.max_users < 1:
-            raise ValueError(f"max_users is {self.max_users}; it must be at least 1")
         if self.sample is not None and self.sample < 1:
             raise ValueError(f"sample is {self.sample}; it must be at least 1 (2000 is the published one)")
         if self.sample is not None and self.max_users is not None:

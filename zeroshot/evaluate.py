@@ -8,7 +8,6 @@ ranks, and ends with the same bytes.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +70,7 @@ def task_book(
     )  # fmt: skip
     reporter.line(f"  {book.describe()}{'' if report else ': made before'}")
     if world.is_main:
-        draft = path.with_name(f".{path.name}.writing")
-        book.save(draft)
-        os.replace(draft, path)
+        book.save(path)
         discard(progress)
     return book
 

@@ -33,7 +33,7 @@ from zeroshot.ids import id_section
 from zeroshot.judging import Bench, TaskResult
 from zeroshot.loading import load_checkpoint
 from zeroshot.provenance import provenance
-from zeroshot.publish import publish, training_section
+from zeroshot.publish import publish, store_of, training_section
 from zeroshot.ranks import save_ranks
 from zeroshot.report import write_report
 from zeroshot.rows import comparisons_from_ranks, rows_from_ranks
@@ -54,6 +54,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     run, out = folder.parent.parent, Path(config.out)
     if out.resolve() in (Path(config.shards).resolve(), folder.resolve()):
         raise ValueError(f"--out {out} holds the shards or the checkpoint; give the report a folder of its own")
+    store_of(run, config.tracking_uri)  # one that nobody can reach without its password is refused before any work
     specs = resolve(config.tasks, manifest)  # an unknown name is refused before any work
     judged = load_checkpoint(folder, run, state, config, world)
     tasks = [load_task(config.shards, spec, config.max_users, config.seed, config.sample) for spec in specs]

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from pretrain.metrics import mid_ranks
+from pretrain.watchdog import beat
 from zeroshot.blocks import Blocks, Kept
 from zeroshot.interface import TOP, Judged, Ranking, Recommender
 from zeroshot.tasks import Task
@@ -96,6 +97,7 @@ def judge_blocks(
     for number in reversed(numbers):  # the longest inputs first: what is too much for the memory is seen at once
         judged = kept.read(number) if kept is not None else None
         if judged is None:
+            beat(f"{task.name}, {recommender.name}")
             judged = in_halves(task, recommender, protocol, blocks.users(number), note)
             if kept is not None:
                 kept.write(number, judged)

@@ -136,16 +136,16 @@ class Bench:
             self.out / "cache", self.reporter,
         )  # fmt: skip
         baselines = build(config.baselines, task, context)
-        with world.apart():  # what is trained is trained when it is first asked
-            for baseline in baselines[world.rank :: world.size]:
-                name = baseline.name
+        # What is trained is trained when it is first asked, for as long as that takes: the others wait at a gather.
+        for baseline in baselines[world.rank :: world.size]:
+            name = baseline.name
 
-                def again(other: Task, name: str = name) -> Recommender:
-                    return build((name,), other, context)[0]
+            def again(other: Task, name: str = name) -> Recommender:
+                return build((name,), other, context)[0]
 
-                # To train a baseline a second time for the audit would double its cost.
-                rebuild = again if name in TRAINING_FREE else None
-                result.checks.append(permutation_check(task, baseline, rebuild))
+            # To train a baseline a second time for the audit would double its cost.
+            rebuild = again if name in TRAINING_FREE else None
+            result.checks.append(permutation_check(task, baseline, rebuild))
         result.kinds |= {baseline.name: kind(baseline.name) for baseline in baselines}
         judged = judge_baselines(task, baselines, world)
         return {baseline.name: judged[baseline.name] for baseline in baselines}  # in one order on any number of ranks

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from typing import Any
 
 import torch
 
+from shards.cores import cores
 from zeroshot.config import EvaluateConfig
 from zeroshot.versions import git_state, versions
 
@@ -34,7 +34,7 @@ def provenance(
         "versions": versions(),
         "hardware": {
             "machine": platform.machine(),
-            "cores": os.cpu_count(),
+            "cores": cores(),
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
             "ranks": world_size,
         },

@@ -6,13 +6,16 @@ hold: lines go to the evaluation's own folder first, so that a tracker that is a
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from pretrain.reporter import Reporter
+from pretrain.secrets import HIDDEN
 from pretrain.tracking import Tracker, default_uri, read_lines, tracked_at
 from zeroshot.config import EvaluateConfig
 
+SQLITE = "sqlite:///"
 LIST_NUMBERS = ("coverage@10", "novelty@10")
 
 
@@ -31,12 +34,34 @@ def training_section(run: Path) -> dict[str, list[dict[str, Any]]]:
     return {"losses": losses, "validation": validation}
 
 
+def store_of(run: Path, given: str | None) -> str:
+    """The MLflow store that results of a run go to: the one `given`, or that of the training.
+
+    A local store moves along with the folder that holds it and the run. Raises ValueError where the training's URI was
+    written without its password and nobody gives it.
+    """
+    trained = tracked_at(run)
+    if given or trained is None:
+        return given or default_uri(run.parent)
+    uri = trained.uri if HIDDEN not in trained.uri else os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        raise ValueError(
+            f"{run} is tracked at {trained.uri}; give the whole URI with --tracking-uri, or in MLFLOW_TRACKING_URI"
+        )
+    if uri.startswith(SQLITE):
+        recorded = Path(uri.removeprefix(SQLITE))
+        beside = run.resolve().parent / recorded.name
+        if not recorded.is_file() and (beside.is_file() or not recorded.parent.is_dir()):
+            return f"{SQLITE}{beside}"
+    return uri
+
+
 def publish(
     built: dict[str, Any], files: list[Path], config: EvaluateConfig, run: Path, state: dict[str, Any],
     reporter: Reporter,
 ) -> None:  # fmt: skip
     """Metrics per data set and the report into the MLflow run that trained the checkpoint."""
-    uri, trained = config.tracking_uri or default_uri(run.parent), tracked_at(run)
+    uri, trained = store_of(run, config.tracking_uri), tracked_at(run)
     experiment, key = (trained.experiment, trained.key) if trained else ("idgenrec", None)
     run_id = (trained.run_id if trained else None) or state["run_id"]
     out = Path(config.out)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from shards.whole import whole
 from zeroshot.tasks import Task
 
 SCHEMA = {
@@ -128,7 +129,8 @@ def check(ranks: pl.DataFrame) -> None:
 def save_ranks(ranks: pl.DataFrame, path: str | Path) -> None:
     """Writes a checked ranks.parquet."""
     check(ranks)
-    ranks.write_parquet(path)
+    with whole(Path(path)) as sink:
+        ranks.write_parquet(sink)
 
 
 def load_ranks(path: str | Path) -> pl.DataFrame:

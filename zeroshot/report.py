@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from pretrain.reporter import SILENT, Reporter
+from shards.whole import write_whole
 from zeroshot import claims, id_tables, results, wording
 from zeroshot.headline import METRICS, headline_rows
 from zeroshot.markdown import render_markdown
@@ -44,8 +45,8 @@ def write_report(
     folder = Path(out_folder)
     folder.mkdir(parents=True, exist_ok=True)
     html, markdown = folder / "report.html", folder / "report.md"
-    html.write_text(render_html(found, frame, reporter), encoding="utf-8")
-    markdown.write_text(render_markdown(found), encoding="utf-8")
+    write_whole(html, render_html(found, frame, reporter))
+    write_whole(markdown, render_markdown(found))
     return html, markdown
 
 

@@ -10,6 +10,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from shards.whole import write_whole
 from zeroshot.rows import COMPARISON_KEYS, KINDS, ROW_KEYS, SWEEP_KEYS, USERS
 from zeroshot.segments import SEGMENT_KEYS
 
@@ -145,7 +146,7 @@ def need(entry: Any, keys: tuple[str, ...], what: str) -> None:
 def save(results: dict[str, Any], path: str | Path) -> None:
     """Writes a checked results.json; ValueError for what JSON cannot hold, such as an infinite number."""
     validate(results)
-    Path(path).write_text(json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    write_whole(Path(path), json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def load(path: str | Path) -> dict[str, Any]:

@@ -5,33 +5,27 @@ Enters: keyword arguments. Leaves: values that cannot change. Must hold: light, 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+
+from shards.bounds import Count, Number, check
 
 
 @dataclass(frozen=True)
 class SearchConfig:
     """Beam search over the trie of IDs (section 2.4)."""
 
-    beam: int = 20
+    beam: Count = 20
     """Hypotheses kept per user."""
-    list_length: int | None = None
+    list_length: Count | None = None
     """Items of a list; none = as many as the beam is wide. A shorter list is found sooner."""
-    length_penalty: float = 0.0
+    length_penalty: Number = 0.0
     """A score is the sum of log-probabilities over length ** this (0 = the sum, equation 3)."""
-    prior_weight: float = 0.0
+    prior_weight: Number = 0.0
     """Share of an ID's log-probability without a history that is taken off its score (0 = equation 3): what is probable
     after any history no longer crowds the lists."""
 
-    def check(self) -> None:
-        """Raise ValueError for a beam or list without items. Owners call it when built, searches when they start."""
-        for name in ("beam", "list_length"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        for name in ("length_penalty", "prior_weight"):
-            if not math.isfinite(getattr(self, name)):
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be a number")
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def is_probability(self) -> bool:

@@ -46,7 +46,6 @@ def beam_search(
 
     Raises ValueError for a config or a trie that does not fit and FloatingPointError for logits that are not finite.
     """
-    config.check()
     if trie.vocab_size > decoder.vocab_size:
         raise ValueError(
             f"the trie's tokens reach to {trie.vocab_size:,}, the model's vocabulary to {decoder.vocab_size:,}; "

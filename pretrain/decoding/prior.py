@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from pretrain.decoding.decoder import T5Decoder
+from pretrain.watchdog import beat
 from pretrain.world import World
 
 BLOCK = 64
@@ -56,6 +57,7 @@ def prior_blocks(
 def _block(
     decoder: T5Decoder, encoded_1SE: torch.Tensor, token_ids: Sequence[np.ndarray], eos: int
 ) -> list[np.ndarray]:
+    beat("log-probabilities of IDs without a history")
     lengths = np.array([len(ids) for ids in token_ids])
     batch, width, device = len(lengths), int(lengths.max()) + 1, encoded_1SE.device
     target_BT = np.full((batch, width), eos)

@@ -50,7 +50,7 @@ def attempt_of(index: int, config: IdConfig) -> Attempt:
     steps = config.num_penalties
     tier, step = divmod(index, steps)
     if tier < config.max_tiers:
-        return Attempt(tier, round(config.penalty_start + step * config.penalty_step, 6))
+        return Attempt(tier, config.penalty(step))
     return Attempt(config.max_tiers - 1, 0.0, 2 + (index - config.num_attempts) * SUFFIXES_PER_ATTEMPT)
 
 

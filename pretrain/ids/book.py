@@ -20,7 +20,9 @@ import numpy as np
 import pyarrow as pa
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
+from pretrain.watchdog import beat
 from shards.tokenizer import UNK_ID, fingerprint
+from shards.whole import whole
 
 VERSION = "2"
 SCHEMA = pa.schema(
@@ -160,7 +162,7 @@ class Book:
         )
 
     def save(self, path: Path) -> None:
-        """Write the book as one Arrow IPC file."""
+        """Write the book as one Arrow IPC file, whole or not at all."""
         metadata = {
             "version": VERSION,
             "generator_hash": self.generator_hash,
@@ -170,12 +172,13 @@ class Book:
         columns = [self.items, self.texts, self.token_ids, self.attempt, self.tier, self.suffixed]
         arrays = [pa.array(column, type=field.type) for column, field in zip(columns, SCHEMA, strict=True)]
         table = pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata))
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        with whole(path) as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
 
     @classmethod
     def load(cls, path: Path, tokenizer: T5Tokenizer) -> Book:
         """Read and verify a book. Raises ValueError for another version or a broken book."""
+        beat(f"reading {path}")
         if not path.is_file():
             raise ValueError(f"no ID book at {path}; make one with `idgenrec ids`")
         try:

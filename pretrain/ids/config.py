@@ -6,8 +6,11 @@ Enters: keyword arguments. Leaves: values that cannot change. Must hold: what ch
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from shards.bounds import Bounds, Count, NonNegative, Positive, check
 
 Form = Literal["generated", "titles", "random-words"]
 
@@ -19,43 +22,35 @@ class IdConfig:
     form: Form = "generated"
     """Who writes: the generator (the paper), or as controls the first words of an item's text, or words that say
     nothing of it."""
-    groups: int = 5
+    groups: Count = 5
     """k, the groups of diverse beam search; one candidate ID each."""
-    penalty_start: float = 0.1
+    penalty_start: NonNegative = 0.1
     """First diversity penalty lambda."""
-    penalty_step: float = 0.1
-    """Added to lambda for each further attempt."""
-    penalty_max: float = 1.0
+    penalty_step: Positive = 0.1
+    """Added to lambda for each further attempt, as far as penalty_max."""
+    penalty_max: NonNegative = 1.0
     """Last lambda before the next length tier."""
-    tier_tokens: int = 10
+    tier_tokens: Annotated[int, Bounds(least=2)] = 10
     """Width of a length tier: 10 gives 1-9, 10-19, 20-29 new tokens."""
-    max_tiers: int = 3
+    max_tiers: Count = 3
     """Tiers before numeric suffixes."""
-    item_text_tokens: int = 256
+    item_text_tokens: Annotated[int, Bounds(least=2)] = 256
     """Item texts are cut to this many tokens, EOS included."""
-    block_size: int = 32
+    block_size: Count = 32
     """Items decoded at once, a fixed shape; a quarter of it for further attempts."""
-    blocks_per_wave: int = 32
+    blocks_per_wave: Count = 32
     """Blocks a rank decodes between two reconciliations; a killed job loses at most these. Changes no ID."""
-    encoder_cache_gb: float = 1.0
+    encoder_cache_gb: NonNegative = 1.0
     """Memory per rank for encoded texts of items that may need another attempt. Changes no ID."""
 
     FREE: ClassVar[tuple[str, ...]] = ("blocks_per_wave", "encoder_cache_gb")
 
-    def check(self) -> None:
-        """Raise ValueError for values no schedule of attempts can be made of. Owners call it when built."""
-        for name in ("groups", "max_tiers", "block_size", "blocks_per_wave"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("tier_tokens", "item_text_tokens"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 2")
-        if not self.penalty_step > 0:
-            raise ValueError(f"penalty_step is {self.penalty_step}; it must be above 0")
-        if not 0 <= self.penalty_start <= self.penalty_max:
+    def __post_init__(self) -> None:
+        check(self)
+        if self.penalty_start > self.penalty_max:
             raise ValueError(
                 f"penalties go from {self.penalty_start} to {self.penalty_max}; penalty_max must not be below "
-                "penalty_start, nor that below 0"
+                "penalty_start"
             )
 
     def options(self) -> dict[str, Any]:
@@ -65,7 +60,11 @@ class IdConfig:
     @property
     def num_penalties(self) -> int:
         """Attempts per length tier."""
-        return round((self.penalty_max - self.penalty_start) / self.penalty_step) + 1
+        return math.ceil(round((self.penalty_max - self.penalty_start) / self.penalty_step, 6)) + 1
+
+    def penalty(self, step: int) -> float:
+        """The diversity penalty of an attempt of a length tier; the last one is `penalty_max`, whatever the step."""
+        return round(min(self.penalty_start + step * self.penalty_step, self.penalty_max), 6)
 
     @property
     def num_attempts(self) -> int:

@@ -28,6 +28,7 @@ from pretrain.ids.maker import Maker
 from pretrain.ids.write import Writer
 from pretrain.interrupt import Interrupted
 from pretrain.reporter import SILENT, Reporter
+from pretrain.watchdog import beat
 from pretrain.world import Traffic, World
 from shards.tables import ItemTable
 
@@ -95,11 +96,10 @@ class Job:
         active = wishes.exhausted()
         writer.keep_only(active)
         calls = blocks.next_blocks(active, wishes.attempts, writer.layout, writer.config)
-        found = [
-            Written(row, wishes.attempts(row), candidates)
-            for block in calls[: writer.config.blocks_per_wave]
-            for row, candidates in writer.write(block)
-        ]
+        found: list[Written] = []
+        for number, block in enumerate(calls[: writer.config.blocks_per_wave]):
+            beat(f"IDs, wave {self.waves}, {number} blocks written")
+            found += [Written(row, wishes.attempts(row), candidates) for row, candidates in writer.write(block)]
         if self.journal is not None:
             self.journal.write(found)
         for row in active:
@@ -146,7 +146,9 @@ def make_book(
     writer = writer_of(config)(generator, tokenizer, items, layout, config, wishes.attempts)
     diary = Journal(journal, maker.identity(items), world.rank) if journal is not None else None
     job = Job(writer, wishes, holders, home_N, diary, world)
-    taken_up = int(world.sum(job.take_up())[0])
+    mine = job.take_up()
+    world.barrier()  # whatever rank 0 did alone before, such as saving models, is no part of a collective's time
+    taken_up = int(world.sum(mine)[0])
     while True:
         active, collisions = job.settle()
         done, seconds = len(items) - active, time.monotonic() - started

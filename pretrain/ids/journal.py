@@ -10,7 +10,6 @@ settled anew, which takes seconds.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pretrain.ids.assign import Candidate
+from shards.whole import whole
 
 SCHEMA = pa.schema([("row", pa.int64()), ("attempt", pa.int32()), ("candidates", pa.list_(pa.binary()))])
 
@@ -54,16 +54,11 @@ class Journal:
         self.wave += 1
         if not entries:
             return
-        draft = final.with_suffix(".writing")
         columns = (
             pa.array(column, field.type) for column, field in zip(zip(*entries, strict=True), SCHEMA, strict=True)
         )
-        with draft.open("wb") as sink:
-            with pa.ipc.new_file(sink, SCHEMA) as writer:
-                writer.write_table(pa.Table.from_arrays(list(columns), schema=SCHEMA))
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(draft, final)
+        with whole(final) as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+            writer.write_table(pa.Table.from_arrays(list(columns), schema=SCHEMA))
 
 
 def discard(folder: Path) -> None:

@@ -19,6 +19,7 @@ from pretrain.ids.config import IdConfig
 from pretrain.ids.job import JobReport, make_book
 from pretrain.ids.maker import Maker
 from pretrain.reporter import Reporter
+from pretrain.watchdog import beat
 from pretrain.world import World
 from shards.manifest import file_sha256
 from shards.tables import ItemTable
@@ -35,6 +36,7 @@ class Shelf:
     def find(self, identity: str) -> Path | None:
         """The file of a book that is there whole."""
         for file in sorted(self.folder.glob(f"{identity[:DIGITS]}-*.arrow")):
+            beat(f"hashing {file}")
             if file.stem.endswith(file_sha256(file)[:DIGITS]):
                 return file
         return None

@@ -100,6 +100,22 @@ def test_a_terminal_gets_a_bar_that_ends(capsys, monkeypatch):
     assert console._bar is None, "no bar is left open"
 
 
+def test_work_that_gives_way_to_other_work_gives_its_bar_away(monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    console = Console()
+    console.progress("warm-up recommender", 40, 100, "steps")
+    console.progress("IDs", 10, 5000, "items", "wave 1")
+    assert console._bar is not None
+    (task,) = console._bar.tasks
+    assert (task.description, task.completed, task.total) == ("IDs", 10, 5000)
+    assert task.fields["unit"] == "items" and task.fields["note"] == "wave 1"
+    console.progress("warm-up recommender", 41, 100, "steps")
+    assert (task.description, task.completed, task.total) == ("warm-up recommender", 41, 100)
+    console.progress("warm-up recommender", 100, 100, "steps")
+    assert console._bar is None
+
+
 @pytest.mark.parametrize("total", [0, 1])
 def test_work_without_steps_ends(capsys, total):
     Console().progress("nothing", total, total, "items")

@@ -79,7 +79,7 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--steps", 0)
     assert status == 2 and "steps is 0; it must be at least 1" in wrong
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, "--trained-share", 1.5)
-    assert status == 2 and "trained_share is 1.5; it must lie between 0 and 1" in wrong
+    assert status == 2 and "trained_share is 1.5; it must be between 0 and 1" in wrong
     words = ("--ids.form", "titles", "--train-models", "recommender", "--teaching-steps", 5, "--prompt.user-id", "none")
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, *words)
     assert status == 2 and "it need not be taught; leave --teaching-steps or --ids.form out" in wrong

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from launchers import console, launch_folder
 from launchers.jobs_command import lines_behind
 from launchers.launch_command import split
 from launchers.slurm_options import SlurmOptions
+from pretrain.interrupt import STATUS, Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -341,6 +343,48 @@ def test_a_job_comes_back_while_it_runs_and_not_for_ever(
     assert said in shown.out + shown.err
     assert (f"scontrol requeue {job}" in (tmp_path / "called").read_text()) == requeued
     assert len(waited) == int(rank) + requeued, "another rank waits for rank 0 first, all wait for their end"
+
+
+UNREACHABLE = """#!/bin/sh
+cd {folder}
+echo "$*" >> called
+case $(wc -l < called) in {silent}) echo "Unable to contact slurm controller" >&2; exit 1;; esac
+[ $1 = requeue ] || echo "JobId=7 JobState=RUNNING Reason=None"
+"""
+
+
+@pytest.mark.parametrize(
+    ("silent", "asked", "said"),
+    [
+        ("1", ["show", "show", "requeue"], "does not say what job 7 does (Unable to contact"),
+        ("2|4", ["show", "requeue", "show", "requeue", "show", "requeue"], "does not queue job 7 again (Unable to"),
+        ("*", ["show"] * 8, "try again with the same launch: stopped by SIGUSR2; step-5 is saved"),
+    ],
+)
+def test_a_controller_that_does_not_answer_is_asked_again(launched, monkeypatch, capsys, tmp_path, silent, asked, said):
+    """The job has saved what it has: it comes back, and where it cannot, it does not end as a mistake."""
+    from launchers import rank, slurm_job
+
+    launched("7")
+    (tmp_path / "bin" / "scontrol").write_text(UNREACHABLE.format(folder=tmp_path, silent=silent))
+    waited, pause = [], time.sleep
+    waits = lambda seconds: waited.append(seconds) if seconds >= 1 else pause(seconds)  # noqa: E731 - subprocess waits too
+    monkeypatch.setattr(slurm_job.time, "sleep", waits)
+    monkeypatch.setattr(slurm_job, "rendezvous", lambda: None)
+    monkeypatch.setattr(slurm_job, "_be_deaf", lambda: None, raising=False)
+    for name, value in {"SLURM_JOB_ID": "7", slurm_job.REQUEUES: "5", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+
+    def taken_away(job_file):
+        raise Interrupted(signal.SIGUSR2, "step-5 is saved")
+
+    monkeypatch.setattr(rank, "main", taken_away)
+    with pytest.raises(SystemExit) as end:
+        rank.ending(lambda: slurm_job._perform("job.json"))
+    assert end.value.code == STATUS and said in capsys.readouterr().err
+    assert [line.split()[0] for line in (tmp_path / "called").read_text().splitlines()] == asked
+    ended = [slurm_job.ENDED_WITHIN] if asked[-1] == "requeue" else []
+    assert waited == [*slurm_job.PAUSES[: asked.count("show") - 1], *ended]
 
 
 def slow_run(run):

@@ -15,6 +15,7 @@ import pytest
 from patience import HANG, until
 
 from launchers import local
+from shards.cores import cores
 
 RANK = """#!{python} -S
 import json, os, signal, sys
@@ -71,7 +72,7 @@ def test_each_rank_gets_its_place_and_the_job(ranks):
     assert {rank["env"]["WORLD_SIZE"] for rank in seen} == {"3"}
     assert {rank["env"]["MASTER_ADDR"] for rank in seen} == {"127.0.0.1"}
     assert len({rank["env"]["MASTER_PORT"] for rank in seen}) == 1
-    share = str(max(1, (os.cpu_count() or 1) // 3))
+    share = str(max(1, cores() // 3))
     assert {rank["env"]["OMP_NUM_THREADS"] for rank in seen} == {share}, "each its share of the cores"
     assert all(rank["argv"][:2] == ["-m", "launchers.rank"] for rank in seen)
     assert all(rank["job"] == {"task": "ids", "config": {"a": 1, "b": {"c": [2]}}} for rank in seen)

@@ -170,7 +170,7 @@ PRETRAIN = "pretrain --shards s --out o"
         ("pretrain --shards s", "idgenrec pretrain needs --out; idgenrec pretrain --help tells more"),
         (f"{PRETRAIN} --rounds 2", "unknown option --rounds of idgenrec pretrain; did you mean --schedule.rounds?"),
         (f"{PRETRAIN} --schedule.ronds 2", "did you mean --schedule.rounds?"),
-        (f"{PRETRAIN} --schedule.rounds 0", "rounds is 0; at least one round is needed"),
+        (f"{PRETRAIN} --schedule.rounds 0", "rounds is 0; it must be at least 1"),
         (f"{PRETRAIN} --schedule.rounds two", "--schedule.rounds is 'two'; it must be a whole number"),
         (f"{PRETRAIN} --schedule.patience=x", "--schedule.patience is 'x'; it must be None or a whole number"),
         (f"{PRETRAIN} --engine.zero-stage 4", "--engine.zero-stage is '4'; allowed: 0, 1, 2, 3"),

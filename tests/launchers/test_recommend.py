@@ -38,9 +38,9 @@ def test_a_share_of_the_prior_can_be_taken_off(idgenrec, trained_run, shop):
     shared = set(best[0]) & set(best[1])
     assert shared and all(best[1][item] > best[0][item] for item in shared), "a logarithm below 0 was taken off"
     status, _, wrong = idgenrec(*words(trained_run[1], shop, "--prior-weight", "nan"))
-    assert status == 2 and "--prior-weight is nan; it must be a number" in wrong
+    assert status == 2 and "--prior-weight is nan; it must be finite" in wrong
     status, _, wrong = idgenrec(*words(trained_run[1], shop, "--popularity-weight", -1))
-    assert status == 2 and "--popularity-weight is -1.0; it must be a number of at least 0" in wrong
+    assert status == 2 and "--popularity-weight is -1.0; it must be at least 0" in wrong
 
 
 def test_a_book_is_saved_and_extended(idgenrec, trained_run, shop, tmp_path):

@@ -1,12 +1,14 @@
 """The ID book: what is refused, what comes back from the file, what changed between two books."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from pretrain.ids.book import Book, canonical, normalise
+from shards import whole
 from shards.tokenizer import fingerprint
 
 
@@ -132,3 +134,22 @@ def test_difference_and_hash(book, book_of):
 def test_look_up_by_id(book):
     assert book.row_of["velvet tide 2"] == 2 and "velvet" not in book.row_of and len(book.row_of) == 4
     assert [book.row_of[text] for text in book.texts] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("fault", ["full", "killed"])
+def test_an_id_book_that_is_cut_off_is_none(tmp_path, monkeypatch, fault):
+    """What is left must not refuse the command that is given again."""
+    path, ids = tmp_path / "book.arrow", [np.array([number], dtype=np.int32) for number in range(9)]
+    names, zeros = [f"i{number}" for number in range(9)], np.zeros(9, np.int32)
+    book = Book(names, names, ids, zeros, zeros, zeros.astype(bool), "generator", "tokenizer")
+
+    def cut(number):
+        raise OSError(28, "No space left on device") if fault == "full" else KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(whole.os, "fsync", cut)
+        with pytest.raises(OSError if fault == "full" else KeyboardInterrupt):
+            book.save(path)
+    assert os.listdir(tmp_path) == []
+    book.save(path)
+    assert os.listdir(tmp_path) == ["book.arrow"]

@@ -70,20 +70,27 @@ def test_asked_on_one_rank_all_save_and_stop(never_asked, train_config, run_rank
     assert hashes(results[0][1]) == hashes(never_asked)
 
 
-def hear(world):
+def hear(world, numbers):
     from pretrain.interrupt import Interrupt
 
     with Interrupt(world) as interrupt:
-        quiet = interrupt.agreed()
-        os.kill(os.getpid(), signal.SIGINT)
-        once = interrupt.agreed()
+        heard = [interrupt.agreed()]
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            for number in numbers:
+                os.kill(os.getpid(), number)
+                heard.append(interrupt.agreed())
         except KeyboardInterrupt:
-            return quiet, once, "ended"
-    return quiet, once, "went on"
+            return [*heard, "ended"]
+    return heard
 
 
 def test_a_second_ctrl_c_ends_at_once(run_ranks):
-    [found] = run_ranks(hear, 1)
-    assert found == (0, signal.SIGINT, "ended")
+    assert run_ranks(hear, 1, [signal.SIGINT, signal.SIGINT]) == [[0, signal.SIGINT, "ended"]]
+
+
+@pytest.mark.parametrize("others", [[signal.SIGTERM], [signal.SIGTERM, signal.SIGTERM], [signal.SIGUSR2]])
+def test_what_a_launcher_sends_meanwhile_makes_no_rank_deaf(run_ranks, others):
+    """Ctrl-C reaches the ranks and their launcher, which asks them to end by a signal of its own."""
+    numbers = [signal.SIGINT, *others, signal.SIGINT]
+    assert run_ranks(hear, 1, numbers) == [[0, signal.SIGINT, *others, "ended"]]
+    assert run_ranks(hear, 1, [*others, signal.SIGINT])[0][-1] == signal.SIGINT, "it is the first Ctrl-C"

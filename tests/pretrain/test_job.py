@@ -257,6 +257,18 @@ def test_the_order_of_attempts():
     assert [attempt_of(index, reference).penalty for index in range(9)] == [float(n) for n in range(1, 10)]
 
 
+@pytest.mark.parametrize(
+    ("step", "tried"),
+    [(0.35, [0.1, 0.45, 0.8, 1.0]), (0.4, [0.1, 0.5, 0.9, 1.0]), (0.3, [0.1, 0.4, 0.7, 1.0]), (5, [0.1, 1.0])],
+)
+def test_no_penalty_is_above_the_largest_and_that_one_is_tried(step, tried):
+    config = IdConfig(penalty_step=step)
+    count = config.num_penalties
+    assert [attempt_of(index, config).penalty for index in range(2 * count)] == tried * 2
+    assert attempt_of(count, config).tier == 1
+    assert IdConfig(penalty_start=0.5, penalty_max=0.5).num_penalties == 1
+
+
 def test_cut_to_word():
     eos, starts = 1, np.array([False, True, True, False, True])  # 1 is EOS, 2 and 4 start a word, 3 goes on with one
     assert cut_to_word(np.array([2, 3, 1, 1, 1]), eos, starts) == [2, 3]

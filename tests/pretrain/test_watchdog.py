@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from patience import until
 
 from pretrain import watchdog as watchdog_module
-from pretrain.watchdog import STATUS, Watchdog, behind
+from pretrain.watchdog import STATUS, Watchdog, beat, behind, heard_by
 
 module: Any = watchdog_module
 LIMIT = 0.2
@@ -97,3 +98,102 @@ def test_no_limit_no_thread(tmp_path, limit):
     with Watchdog(tmp_path, 0, 1, limit, Quiet()):
         assert not any(thread.name == "watchdog" for thread in threading.enumerate())
     assert os.listdir(tmp_path) == []
+
+
+def test_signs_of_life_of_long_work_are_heard_and_compare_no_ranks(tmp_path):
+    with Watchdog(tmp_path, 0, 2, 0.0, Quiet()) as watchdog:
+        watchdog.progress("phase", 1, 2, "steps")
+        count, watchdog.seen = watchdog.count, 0.0
+        beat("hashing a file")
+        assert watchdog.seen > 0 and watchdog.place == "hashing a file" and watchdog.count == count
+        watchdog.seen = 0.0
+        writer = threading.Thread(target=beat, args=("writing a checkpoint",))
+        writer.start()
+        writer.join()
+        assert watchdog.seen > 0 and watchdog.place == "hashing a file", "where the main thread stands"
+        beat(arrived=True)
+        assert watchdog.count == count + 1, "who waits for others is ahead of them"
+    watchdog.seen = 0.0
+    beat()
+    assert watchdog.seen == 0
+
+
+def test_whatever_works_beats(trained_run, shard_folder, tmp_path):
+    """Each long piece of work under the watchdog, and how often it beats at least: with a limit between two beats it
+    would be taken for a hang, or hold up a rank that waits for it."""
+    import dataclasses
+
+    import torch
+
+    from pretrain import checkpoint
+    from pretrain.ids.book import Book
+    from pretrain.ids.job import make_book
+    from pretrain.models import load_model, save_model
+    from pretrain.moments import Moments
+    from pretrain.validation import validate
+    from pretrain.world import World
+    from shards.manifest import Manifest
+    from shards.tables import load_items
+    from shards.tokenizer import load_tokenizer
+
+    config, run = trained_run
+    config = dataclasses.replace(config, search=dataclasses.replace(config.search, prior_weight=0.5))
+    folder, tokenizer = checkpoint.newest(Path(run)), load_tokenizer(shard_folder / "tokenizer")
+    world, manifest = World(0, 1, torch.device("cpu")), Manifest.load(shard_folder)
+    places = []
+    watched = {}
+    assert folder is not None
+
+    def count(name, work):
+        places.clear()
+        found = work()
+        watched[name] = list(places)
+        return found
+
+    def listen(place, arrived=False, waits=False):
+        places.append(place)
+
+    with heard_by(listen):
+        count("taking up: hashes", lambda: checkpoint.verify(folder))
+        recommender = count("taking up: a model", lambda: load_model(str(folder / "recommender"), tokenizer))
+        book = count("taking up: a book", lambda: Book.load(folder / "book.arrow", tokenizer))
+        moments = Moments(next((folder / "engines").iterdir()))
+        count("taking up: moments", lambda: moments.tensor(*next(iter(moments._file_of)).rsplit("/", 1)))
+        count("writing a model", lambda: save_model(recommender, tokenizer, tmp_path / "model"))
+        count("validation", lambda: validate(recommender, tokenizer, book, manifest, config, world))
+        generator = load_model(str(folder / "generator"), tokenizer)
+        ids = dataclasses.replace(config.ids, block_size=8)
+        items = load_items(str(shard_folder), manifest, manifest.train_members[0].name)
+        count("ID job", lambda: make_book(generator, tokenizer, items, ids, world))
+    assert all(watched.values()), {name for name, heard in watched.items() if not heard}
+    assert len(watched["taking up: hashes"]) >= len(list((folder / "recommender").iterdir()))
+    ranked = [place for place in watched["validation"] if "users ranked" in place]
+    assert len(ranked) >= len(manifest.train_members) and any("reading" in place for place in watched["validation"])
+    assert any("log-probabilities" in place for place in watched["validation"])
+    assert sum(bool(place) and "blocks written" in place for place in watched["ID job"]) >= len(items) // 8
+
+
+def test_an_end_that_waits_for_mlflow_is_no_hang(tmp_path):
+    """A job waits two minutes for it at its end, whatever the limit of the watchdog is."""
+    import pretrain.delivery as module
+
+    heard = []
+
+    class Away:
+        address = None
+
+        def send(self):
+            if len(heard) < 2:
+                raise OSError("MLflow is away")
+
+    def listen(place, arrived=False, waits=False):
+        heard.append(place)
+
+    pauses = module.BEAT_PAUSE, module.FIRST_PAUSE
+    module.BEAT_PAUSE = module.FIRST_PAUSE = 0.01
+    try:
+        with heard_by(listen):
+            assert module.Delivery(Away()).close(HANG) is None  # type: ignore[arg-type]
+    finally:
+        module.BEAT_PAUSE, module.FIRST_PAUSE = pauses
+    assert set(heard) == {"waiting for MLflow"} and len(heard) >= 2

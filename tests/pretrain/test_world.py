@@ -1,6 +1,7 @@
 """Ranks: the collectives, and the helper that runs a test body on several of them."""
 
 import pytest
+from patience import rest
 
 
 def test_collectives_on_three_ranks(run_ranks):
@@ -48,26 +49,52 @@ def test_a_mistake_of_rank_0_is_one_that_all_ranks_know(run_ranks):
     assert run_ranks(body, 2) == ["rank 0 has found nothing"] * 2
 
 
-def test_who_ends_work_of_its_own_early_waits_longer_than_a_collective_would(run_ranks, tmp_path):
-    """No collective has to meet a limit: it is short only while rank 0 waits for a rank that it knows to be late."""
+def test_no_wait_for_work_meets_the_time_limit_of_collectives(run_ranks, tmp_path):
+    """One rank works alone for longer than a collective may take; who waits at a gather, a barrier or for what rank 0
+    says waits on, and is told of each sign of life. Collectives have a tiny limit only until all ranks have met."""
 
-    def body(world, waits):
+    def body(world, waits, way):
         from datetime import timedelta
 
-        from patience import HANG, rest, until
+        from patience import HANG, until
         from torch.distributed import distributed_c10d
 
-        with world.apart():
-            if world.is_main:
-                distributed_c10d._set_pg_timeout(timedelta(milliseconds=50))
-                waits.touch()
-            else:
-                until(waits.exists)
-                rest(1.0)
-        distributed_c10d._set_pg_timeout(timedelta(seconds=HANG))
-        return world.sum(1.0)
+        import pretrain.world
+        from pretrain.watchdog import beat, heard_by
 
-    assert run_ranks(body, 2, tmp_path / "rank 0 waits") == [[2.0], [2.0]]
+        pretrain.world.SIGN_PAUSE = 0.01
+        meet, heard = pretrain.world.World._meet, []
+
+        def met(self):
+            waits.with_name(f"{waits.name}-{self.rank}").touch()
+            meet(self)
+            distributed_c10d._set_pg_timeout(timedelta(seconds=HANG))
+
+        def slow():
+            other = waits.with_name(f"{waits.name}-{1 - world.rank}")
+            until(other.exists)
+            for _ in range(5):
+                rest(0.2)
+                beat()
+            return "done"
+
+        def listen(place, arrived=False, waits=False):
+            heard.append(waits)
+
+        pretrain.world.World._meet = met
+        distributed_c10d._set_pg_timeout(timedelta(milliseconds=50))
+        ways = {
+            "gather": lambda: world.gather(slow() if world.rank else "waited"),
+            "main": lambda: world.main_says(slow),
+            "barrier": lambda: (slow() if world.rank else None, world.barrier())[1],
+        }
+        with heard_by(listen):
+            return ways[way](), sum(heard)
+
+    for way, answer in {"gather": ["waited", "done"], "main": "done", "barrier": None}.items():
+        results = run_ranks(body, 2, tmp_path / way, way)
+        assert [value for value, _ in results] == [answer] * 2
+        assert max(heard for _, heard in results) >= 2, "a waiting rank lives as long as the other one does"
 
 
 def test_a_collective_waits_no_longer_than_its_limit(run_ranks):
@@ -84,6 +111,27 @@ def test_a_collective_waits_no_longer_than_its_limit(run_ranks):
 
     with pytest.raises(AssertionError, match="(?i)time[d ]*out"):
         run_ranks(body, 2)
+
+
+def test_ranks_that_give_no_sign_of_life_are_not_waited_for(run_ranks, tmp_path):
+    """A rank that is frozen ends the wait of the others, where no watchdog does."""
+
+    def body(world, gave_up):
+        from patience import until
+
+        import pretrain.world
+
+        pretrain.world.SILENCE = 0.5
+        if world.rank:
+            until(gave_up.exists)
+            return None
+        try:
+            world.barrier()
+        except RuntimeError as error:
+            gave_up.touch()
+            return str(error)
+
+    assert "gave no sign of life" in run_ranks(body, 2, tmp_path / "gave up")[0]
 
 
 def test_exchange_brings_every_part_to_its_rank_and_counts_bytes(run_ranks):

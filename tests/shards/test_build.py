@@ -225,7 +225,7 @@ def test_a_split_in_time(tmp_path):
         ({"mixture": "uniform"}, "give total_users"),
         ({"since": "yesterday"}, "'yesterday' is not a date"),
         ({"workers": 100}, "memory_gb 4.0 is under 0.25"),
-        ({"max_reject_share": 1.5}, "are shares below 1"),
+        ({"max_reject_share": 1.5}, "max_reject_share is 1.5; it must be between 0 and 1"),
     ],
 )
 def test_impossible_options_are_refused(raw, tmp_path, changes, message):

@@ -99,5 +99,5 @@ def test_the_blends_that_are_asked_for():
 @pytest.mark.parametrize("name", ["blend_weight", "popularity_weight"])
 def test_a_weight_that_makes_no_sense_is_refused(name, weight):
     values: dict[str, Any] = {name: weight}
-    with pytest.raises(ValueError, match=rf"{name} is .*; it must be a number of at least 0"):
+    with pytest.raises(ValueError, match=rf"{name} is .*; it must be at least 0"):
         EvaluateConfig("run", "shards", "out", **values)

@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from pretrain.watchdog import beat
 from shards import counters
 
 JUDGED_BY = "NDCG@10"
@@ -78,6 +79,7 @@ def fit(
         with torch.random.fork_rng():
             torch.manual_seed(counters.number(seed, "baseline-epoch", number))
             for batch in batches(number):
+                beat()
                 loss, count = loss_of(batch)
                 optimiser.zero_grad()
                 (loss / count).backward()
