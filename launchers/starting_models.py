@@ -1,7 +1,8 @@
 """The models that a run starts from, looked at without loading them.
 
 Enters: a ModelConfig and what the shards' tokenizer is like. Leaves: the shape of the T5. Must hold: a folder that
-cannot be used is refused with one line; its weights are not read, and the hub is asked only for what is no folder.
+cannot be used is refused with one line; of its weights only the headers are read, and the hub is asked only for what
+is no folder.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from pretrain.config import ModelConfig
 from pretrain.shape import Shape, from_config_json
+from pretrain.weights import Misfit, misfit_of, stored_weights
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.store import local_copy
 from shards.tokenizer import FAST_FILE, SPIECE_FILE
@@ -37,7 +39,21 @@ def shape_of(role: str, config: ModelConfig, shards: str, manifest: Manifest) ->
             f"{role}.start_from {name}: no T5 there ({error}); give a folder or hub name of one"
         ) from error
     check_tokenizer(role, name, shape, shards, manifest)
+    if _is_path(name):
+        check_weights(f"{role}.start_from", folder, shape)
     return shape
+
+
+def check_weights(option: str, folder: Path, shape: Shape) -> None:
+    """Raise ValueError where the headers of a folder's weights do not fit its configuration. A pickled file has none:
+    that is checked as it is loaded."""
+    try:
+        stored = stored_weights(folder)
+    except ValueError as error:
+        raise ValueError(f"{option} {folder}: {error}; give a folder that is whole") from error
+    misfit = Misfit() if stored is None else misfit_of(shape, stored)
+    if misfit:
+        raise ValueError(f"{option} {folder}: {misfit.words()}; give a folder that is whole")
 
 
 def check_tokenizer(role: str, name: str, shape: Shape, shards: str, manifest: Manifest) -> None:

@@ -21,6 +21,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config import EngineConfig, ModelConfig, Precision
 from pretrain.watchdog import beat
+from pretrain.weights import load_whole
 from shards.tokenizer import EOS_ID, PAD_ID, padded_vocab_size
 
 DTYPES: dict[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -50,12 +51,14 @@ def build_model(config: ModelConfig, tokenizer: T5Tokenizer, seed: int) -> T5For
 
 
 def load_model(name: str, tokenizer: T5Tokenizer) -> T5ForConditionalGeneration:
-    """A T5 from a Hugging Face folder or hub name, in float32, dropout off."""
+    """A T5 from a Hugging Face folder or hub name, in float32, dropout off. ValueError where weights are lacking."""
     beat(f"reading {name}")
-    try:
-        model = T5ForConditionalGeneration.from_pretrained(name, dropout_rate=0.0, dtype=torch.float32)
-    except OSError as error:
-        raise ValueError(f"cannot load a T5 from '{name}': {str(error).splitlines()[0]}") from error
+    model = load_whole(T5ForConditionalGeneration, name, "a T5", dropout_rate=0.0, dtype=torch.float32)
+    # A head is scaled where it is the embedding; a folder that says one thing and holds the other is of neither kind.
+    if (model.lm_head.weight is model.shared.weight) != model.config.scale_decoder_outputs:
+        tied = model.config.scale_decoder_outputs
+        whose = "the embedding, and the weights have another" if tied else "not the embedding, and it is lacking"
+        raise ValueError(f"cannot load a T5 from '{name}': by its config.json lm_head.weight is {whose}")
     if model.config.vocab_size < len(tokenizer):
         raise ValueError(
             f"'{name}' has {model.config.vocab_size:,} embedding rows, the tokenizer {len(tokenizer):,} pieces; "

@@ -6,6 +6,7 @@ Must hold: no torch and no files; `num_parameters` is exactly that of the model,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,16 +38,6 @@ class Shape:
         return self.num_heads * self.d_kv
 
     @property
-    def attention_weights(self) -> int:
-        """Weights of one attention."""
-        return 4 * self.d_model * self.inner
-
-    @property
-    def feed_forward_weights(self) -> int:
-        """Weights of one feed-forward layer."""
-        return (3 if self.is_gated_act else 2) * self.d_model * self.d_ff
-
-    @property
     def head_weights(self) -> int:
         """Weights that predict a token, and as many that embed one."""
         return self.vocab_size * self.d_model
@@ -54,11 +45,31 @@ class Shape:
     @property
     def num_parameters(self) -> int:
         """Parameters, a tied head counted once."""
-        encoder_layer = self.attention_weights + self.feed_forward_weights + 2 * self.d_model
-        decoder_layer = 2 * self.attention_weights + self.feed_forward_weights + 3 * self.d_model
-        once = 2 * (self.relative_attention_num_buckets * self.num_heads + self.d_model)  # position biases, last norms
-        embeddings = self.head_weights * (1 if self.tied else 2)
-        return self.num_layers * encoder_layer + self.num_decoder_layers * decoder_layer + once + embeddings
+        return sum(math.prod(shape) for shape in weight_shapes(self).values())
+
+
+def weight_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every weight, as Hugging Face's T5 has them; a tied head is the embedding."""
+    width, inner = (shape.d_model,), shape.inner
+    weights: dict[str, tuple[int, ...]] = {"shared.weight": (shape.vocab_size, shape.d_model)}
+    for stack, layers in (("encoder", shape.num_layers), ("decoder", shape.num_decoder_layers)):
+        attentions = ["SelfAttention"] if stack == "encoder" else ["SelfAttention", "EncDecAttention"]
+        for layer in range(layers):
+            block = f"{stack}.block.{layer}.layer"
+            for place, attention in enumerate(attentions):
+                weights |= {f"{block}.{place}.{attention}.{one}.weight": (inner, shape.d_model) for one in "qkv"}
+                weights[f"{block}.{place}.{attention}.o.weight"] = (shape.d_model, inner)
+            feed_forward = f"{block}.{len(attentions)}.DenseReluDense"
+            for one in ("wi_0", "wi_1") if shape.is_gated_act else ("wi",):
+                weights[f"{feed_forward}.{one}.weight"] = (shape.d_ff, shape.d_model)
+            weights[f"{feed_forward}.wo.weight"] = (shape.d_model, shape.d_ff)
+            weights |= {f"{block}.{place}.layer_norm.weight": width for place in range(len(attentions) + 1)}
+        positions = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        weights[positions] = (shape.relative_attention_num_buckets, shape.num_heads)
+        weights[f"{stack}.final_layer_norm.weight"] = width
+    if not shape.tied:
+        weights["lm_head.weight"] = weights["shared.weight"]
+    return weights
 
 
 def from_config_json(values: Mapping[str, Any]) -> Shape:
@@ -74,8 +85,9 @@ def from_config_json(values: Mapping[str, Any]) -> Shape:
             num_layers=values["num_layers"],
             num_decoder_layers=values.get("num_decoder_layers") or values["num_layers"],
             num_heads=values["num_heads"],
-            is_gated_act=str(values.get("feed_forward_proj", "relu")).startswith("gated"),
-            tied=values.get("tie_word_embeddings") is not False,
+            is_gated_act=values.get("is_gated_act", str(values.get("feed_forward_proj", "relu")).startswith("gated")),
+            # transformers 5 writes `tie_word_embeddings: true` whatever the model does.
+            tied=values.get("scale_decoder_outputs", values.get("tie_word_embeddings") is not False),
             relative_attention_num_buckets=values.get("relative_attention_num_buckets", 32),
         )
     except KeyError as error:

@@ -3,9 +3,11 @@
 Enters a cleaned data set and the number of users it may give; leaves `catalogue.parquet` (item, text: one line a row),
 `rows.npy` (item code -> row, -1 outside), `chosen.npy` (user code -> goes in), `lengths.npy` (history length of each
 record) and the facts. It must hold that rows follow the item file in data taken as cleaned, and first appearance in
-all others.
+all others; and that drawing users takes no item out of a test set's catalogue: who cannot be recommended is decided by
+the data, not by who is asked.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ NO_TEXT = "na"
 class Selection:
     """What goes in. users: at most so many, drawn by `seed`. file_order: rows as in the item file, else by appearance.
 
-    whole: items that no chosen user touched stay in. split_share: None is leave-one-out, else the share of interactions
+    every_user: the items of users who were not drawn stay in (a test set). every_line: so do those of the item file
+    that nobody touched (one taken as cleaned). split_share: None is leave-one-out, else the share of interactions
     behind the moment of a split in time.
     """
 
@@ -34,7 +37,8 @@ class Selection:
     seed: int
     users: int | None
     file_order: bool
-    whole: bool
+    every_user: bool
+    every_line: bool
     split_share: float | None
 
 
@@ -54,12 +58,11 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
     moment = _moment(cleaned, selection)
     ranks = _number_ranks(items["item"])
     first = np.full(items.height, -1, dtype=np.int64)
+    if selection.every_user and not chosen.all():
+        _note_first(first, read_sequences(cleaned / EVENTS, np.ones(num_users, dtype=bool)))
     lengths, seen, telling, by_text, by_number = [], 0, 0, 0, 0
     for batch in read_sequences(cleaned / EVENTS, chosen):
-        new = first[batch.items] < 0
-        # Assigned backwards, so that of an item's places in this batch the first one stays.
-        places = np.flatnonzero(new)[::-1]
-        first[batch.items[places]] = places + seen
+        _note_first(first, [batch], seen)
         seen += len(batch.items)
         parts = parts_of(batch, moment)
         ends = np.concatenate([[0], np.cumsum(parts == split.HISTORY)])[batch.offsets]
@@ -68,7 +71,7 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
         by_text, telling = by_text + int(in_order.sum()), telling + int(says.sum())
         if ranks is not None:
             by_number += int(split.ascending(batch.offsets, ranks[batch.items])[0].sum())
-    catalogue, rows = _rows(items, first, pl.read_parquet(raw / TEXTS) if selection.whole else None, selection)
+    catalogue, rows = _rows(items, first, pl.read_parquet(raw / TEXTS) if selection.every_line else None, selection)
     if catalogue.height < 2:
         raise ValueError(f"{selection.name}: all users have the same one item; a catalogue needs two")
     bare = catalogue["text"].null_count()
@@ -84,6 +87,15 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
         "items_without_text": bare,
         "split_moment": moment,
     }
+
+
+def _note_first(first: np.ndarray, batches: Iterable[Sequences], seen: int = 0) -> None:
+    """Into `first`, by item code, the place of an item's first interaction; those that have one keep it."""
+    for batch in batches:
+        # Assigned backwards, so that of an item's places in this batch the first one stays.
+        places = np.flatnonzero(first[batch.items] < 0)[::-1]
+        first[batch.items[places]] = places + seen
+        seen += len(batch.items)
 
 
 def parts_of(batch: Sequences, moment: int | None) -> np.ndarray:

@@ -37,9 +37,11 @@ class BuildConfig:
     seed: Natural = 0
     """Seed of the users drawn and of the stream's order."""
     max_users: Count | None = PAPER_MAX_USERS
-    """Users of a train category at most (the paper's cap is 30,000); more are drawn at random."""
+    """Users of a train category at most (the paper's cap is 30,000); more are drawn at random after cleaning, and the
+    category's items are those of the users drawn."""
     max_test_users: Count | None = None
-    """The same for each test set; its catalogue stays whole."""
+    """The same for each test set, whose catalogue stays whole: every item that is left after cleaning can be
+    recommended, whoever is drawn."""
     mixture: Mixture = "proportional"
     """How total_users is shared among the train categories: by their size, evenly, or by size to the power
     1/temperature."""

@@ -68,7 +68,8 @@ class DataSet:
             seed=config.seed,
             users=users,
             file_order=facts["format"] == "plain",
-            whole=self.role == "test" and self.cleaned(facts),
+            every_user=self.role == "test",
+            every_line=self.role == "test" and self.cleaned(facts),
             split_share=config.split_share if config.split == "time" else None,
         )
         released = config.order == "released" or config.allow_sorted_by_id

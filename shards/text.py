@@ -2,7 +2,7 @@
 
 Enter fields by name with values as the raw files hold them (text, numbers, nested lists, null); leaves one line in the
 layout of the reference's `item_plain_text.txt`. It must hold that the line is UTF-8 without control characters, that
-`;` only parts fields, that a missing value reads `na`, and that time and size stay linear in the input.
+`;` only parts fields, that a missing value reads `na` (a dash or another lone symbol is one), and that time and size stay linear in the input.
 """
 
 import html
@@ -38,7 +38,7 @@ def item_text(fields: Mapping[str, object]) -> str:
 
 
 def clean_text(value: str) -> str:
-    """Lower case, entities unescaped, tags and control characters removed, one space between words; may be empty."""
+    """Lower case, entities unescaped, tags and control characters removed, one space between words; empty where nothing is said."""
     value = value[:RAW_CHARACTERS]
     if CRAWLED_SCRIPT in value:
         return ""
@@ -50,7 +50,12 @@ def clean_text(value: str) -> str:
         value = _INVISIBLE.sub("", _CONTROL.sub(" ", value))
     value = value.replace(";", ",").lower()
     text = " ".join(value.split())[:FIELD_CHARACTERS].strip()
-    return "" if text in MISSING_WORDS else text
+    return "" if is_missing(text) else text
+
+
+def is_missing(value: str) -> bool:
+    """Whether a value says nothing: a word for that, or neither a letter nor a digit (`-`, `--`, `?`, an emoji)."""
+    return value in MISSING_WORDS or not any(map(str.isalnum, value))
 
 
 def field_values(text: str) -> list[str]:

@@ -15,6 +15,8 @@ ENCODER = ("encoder-last", "encoder-decayed")
 """Training-free too, but a sentence encoder has to be given."""
 TRAINED = ("frozen-text",)
 """Trained on the Fusion, as the model is, and never on the unseen set; needs a sentence encoder."""
+READS_VECTORS = (*ENCODER, *TRAINED)
+"""Those that need a sentence encoder."""
 SUPERVISED = ("sasrec",)
 """Trained on the unseen set itself: a ceiling, not a peer."""
 KNOWN = (*TRAINING_FREE, *ENCODER, *TRAINED, *SUPERVISED)
@@ -28,7 +30,7 @@ def check_names(names: Sequence[str], encoder: str | None) -> None:
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
         raise ValueError(f"baseline {', '.join(twice)} is named twice")
-    wanting = [name for name in names if name in (*ENCODER, *TRAINED)]
+    wanting = [name for name in names if name in READS_VECTORS]
     if wanting and encoder is None:
         raise ValueError(f"{', '.join(wanting)}: a sentence encoder is needed; give its name or folder with --encoder")
 

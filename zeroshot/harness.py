@@ -23,6 +23,8 @@ from shards.manifest import Manifest
 from shards.tables import load_items
 from zeroshot import results
 from zeroshot.audit import AuditFailed, Check, failed
+from zeroshot.baseline_names import READS_VECTORS
+from zeroshot.baselines.encoder import SentenceEncoder
 from zeroshot.blocks import FOLDER
 from zeroshot.browse import titles
 from zeroshot.config import EvaluateConfig
@@ -56,6 +58,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         raise ValueError(f"--out {out} holds the shards or the checkpoint; give the report a folder of its own")
     store_of(run, config.tracking_uri)  # one that nobody can reach without its password is refused before any work
     specs = resolve(config.tasks, manifest)  # an unknown name is refused before any work
+    world.main_says(lambda: check_encoder(config))
     judged = load_checkpoint(folder, run, state, config, world)
     tasks = [load_task(config.shards, spec, config.max_users, config.seed, config.sample) for spec in specs]
     if config.candidates is not None:
@@ -113,6 +116,13 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     if guilty:
         raise AuditFailed(guilty)
     return out / "report.html"
+
+
+def check_encoder(config: EvaluateConfig) -> None:
+    """Load the sentence encoder that a baseline needs, and drop it: ValueError where it is not whole, hours before that
+    baseline's turn."""
+    if not set(READS_VECTORS).isdisjoint(config.baselines):
+        SentenceEncoder(config.encoder or "").load()
 
 
 def joined(one: TaskResult, other: TaskResult) -> TaskResult:

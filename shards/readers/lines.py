@@ -17,6 +17,8 @@ MAX_LINE_BYTES = 4 << 20
 TOO_LONG = f"longer than {MAX_LINE_BYTES >> 20} MiB"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
 TooLong = Callable[[int, bytes], None]
 
 
@@ -39,7 +41,7 @@ def read_batches(path: Path, too_long: TooLong) -> Iterator[Batch]:
     """Batches in the order of the file; those of a gzip file (of one member or more) as it is decompressed.
 
     too_long: called with number and beginning of each line above MAX_LINE_BYTES, which is in no batch.
-    ValueError when the file is empty, truncated or damaged.
+    ValueError when the file is empty, truncated or damaged, or UTF-16.
     """
     empty = True
     for batch in _cut(_chunks(path), too_long):
@@ -59,6 +61,8 @@ def _chunks(path: Path) -> Iterator[bytes]:
     try:
         with cast(IO[bytes], gzip.open(path) if path.suffix == ".gz" else open(path, "rb")) as file:
             chunk = file.read(CHUNK_BYTES).removeprefix(BYTE_ORDER_MARK)
+            if is_utf_16(chunk):
+                raise ValueError(f"{path} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
             while chunk:
                 yield chunk
                 chunk = file.read(CHUNK_BYTES)
@@ -66,6 +70,13 @@ def _chunks(path: Path) -> Iterator[bytes]:
         raise ValueError(f"{path} is truncated or damaged ({error}); fetch it again") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror or error}); look at the file") from error
+
+
+def is_utf_16(begin: bytes) -> bool:
+    """Whether a file that begins so is UTF-16: by its mark, or, without one, as every other byte of ASCII is 0 then."""
+    head = begin[:1000]
+    zeros = head[::2].count(0), head[1::2].count(0)
+    return begin.startswith(UTF_16_MARKS) or (len(head) > 3 and max(zeros) > 0.4 * len(head) and min(zeros) == 0)
 
 
 def _cut(chunks: Iterator[bytes], too_long: TooLong) -> Iterator[Batch]:

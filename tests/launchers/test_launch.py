@@ -367,9 +367,8 @@ def test_a_controller_that_does_not_answer_is_asked_again(launched, monkeypatch,
 
     launched("7")
     (tmp_path / "bin" / "scontrol").write_text(UNREACHABLE.format(folder=tmp_path, silent=silent))
-    waited, pause = [], time.sleep
-    waits = lambda seconds: waited.append(seconds) if seconds >= 1 else pause(seconds)  # noqa: E731 - subprocess waits too
-    monkeypatch.setattr(slurm_job.time, "sleep", waits)
+    waited = []
+    monkeypatch.setattr(slurm_job, "time", SimpleNamespace(sleep=waited.append))
     monkeypatch.setattr(slurm_job, "rendezvous", lambda: None)
     monkeypatch.setattr(slurm_job, "_be_deaf", lambda: None, raising=False)
     for name, value in {"SLURM_JOB_ID": "7", slurm_job.REQUEUES: "5", "RANK": "0"}.items():

@@ -196,6 +196,19 @@ def test_a_folder_without_a_t5(refused, words, model_folder, tmp_path):
     assert "no T5 there" in refused(*words, "--recommender.start-from", "nobody/nothing-of-that-name")
 
 
+def test_a_model_whose_weights_are_not_whole(refused, words, model_folder):
+    folder = model_folder("relu")
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"feed_forward_proj": "relu", "is_gated_act": False}))
+    said = refused(*words, "--recommender.start-from", folder)
+    assert said.count("\n") <= 1 and f"recommender.start_from {folder}" in said
+    assert "lacks encoder.block.0.layer.1.DenseReluDense.wi.weight" in said and "has too many" in said
+    folder = model_folder("cut")
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "model.safetensors is missing or damaged" in refused(*words, "--generator.start-from", folder)
+
+
 def test_another_tokenizer(refused, words, model_folder, tokenizer, tmp_path):
     from shards.tokenizer import train_tokenizer
 
@@ -210,16 +223,16 @@ def test_another_tokenizer(refused, words, model_folder, tokenizer, tmp_path):
     assert "has another tokenizer than" in refused(*words, "--generator.start-from", folder)
 
 
-def test_two_vocabularies(refused, words, model_folder):
-    folder = model_folder("wide")
-    values = json.loads((folder / "config.json").read_text())
-    rows = values["vocab_size"]
-    (folder / "config.json").write_text(json.dumps(values | {"vocab_size": rows + 128}))
+def test_two_vocabularies(refused, words, small_model, tmp_path):
+    model = small_model(1)
+    rows, folder = model.config.vocab_size, tmp_path / "wide"
+    model.resize_token_embeddings(rows + 128)
+    model.save_pretrained(folder)
     said = refused(*words, "--recommender.start-from", folder)
     assert f"{rows:,}" in said and f"{rows + 128:,}" in said and "one vocabulary" in said
 
 
-def test_models_of_the_shards_own_tokenizer_are_taken(config, model_folder, on_machine):
+def test_models_of_the_shards_own_tokenizer_are_taken(config, model_folder, small_model, on_machine):
     """Widths may differ (soft IDs are the recommender's embeddings), and vocabularies where no soft ID is made."""
     folder = model_folder("fitting")
     started = dataclasses.replace(
@@ -228,8 +241,9 @@ def test_models_of_the_shards_own_tokenizer_are_taken(config, model_folder, on_m
     outlook = look(started, 2)
     assert outlook.recommender.d_model == 16 and outlook.generator.d_model == 24
     assert [phase.kind for phase in outlook.phases][0] == "teaching"
-    values = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(values | {"vocab_size": values["vocab_size"] + 128}))
+    model = small_model(1)
+    model.resize_token_embeddings(model.config.vocab_size + 128)
+    model.save_pretrained(folder)
     alone = dataclasses.replace(started, schedule=ScheduleConfig(generator_epochs=0.0))
     assert "generator" not in {phase.kind for phase in look(alone, 2).phases}
 

@@ -10,7 +10,16 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from pretrain.config import ModelConfig
 from pretrain.models import build_model, save_model, with_fused_activation
 from pretrain.objectives import head_inputs
-from pretrain.shape import FROZEN, TRAIN, Shape, from_config_json, kept_elements, passes, token_weights
+from pretrain.shape import (
+    FROZEN,
+    TRAIN,
+    Shape,
+    from_config_json,
+    kept_elements,
+    passes,
+    token_weights,
+    weight_shapes,
+)
 
 T5_SMALL = {
     "model_type": "t5", "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8,
@@ -36,7 +45,11 @@ def test_parameters_of_any_shape(gated, tied):
     model = T5ForConditionalGeneration(config)
     if not tied:
         model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
-    shape = from_config_json(config.to_dict() | {"tie_word_embeddings": tied})
+    values = config.to_dict() | {"tie_word_embeddings": tied}
+    # transformers 4 wrote no `scale_decoder_outputs`.
+    shape = from_config_json({key: value for key, value in values.items() if key != "scale_decoder_outputs"})
+    assert shape == from_config_json(values | {"tie_word_embeddings": True, "scale_decoder_outputs": tied})
+    assert weight_shapes(shape) == {name: tuple(one.shape) for name, one in model.named_parameters()}
     assert shape.num_parameters == sum(parameter.numel() for parameter in model.parameters())
 
 

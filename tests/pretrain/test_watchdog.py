@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from patience import until
+from patience import HANG, until
 
 from pretrain import watchdog as watchdog_module
 from pretrain.watchdog import STATUS, Watchdog, beat, behind, heard_by

@@ -70,6 +70,18 @@ def test_empty_files(tmp_path, name, data):
         read(write(tmp_path / name, data))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-16-le"])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_utf_16_is_named(tmp_path, name, encoding):
+    marked = "\ufeff" if encoding == "utf-16-be" else ""
+    for text in (marked + '{"asin": "b1"}\r\n' * 900, marked + "abc\n"):
+        with pytest.raises(ValueError, match=rf"{name} is UTF-16; convert it to UTF-8") as error:
+            read(write(tmp_path / name, text.encode(encoding)))
+        assert "\n" not in str(error.value)
+    for data in (b"a\0b\0\0c\n", b"\0\0\0\0\n", "日本語\n".encode()):
+        read(write(tmp_path / name, data))
+
+
 def test_damaged_gzip(tmp_path):
     path = tmp_path / "reviews.json.gz"
     whole = gzip.compress(b"".join(b"line %d\n" % n for n in range(5000)))

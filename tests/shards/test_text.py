@@ -21,7 +21,11 @@ def test_the_layout_is_that_of_the_reference():
 
 
 @pytest.mark.parametrize(
-    "missing", [None, "", "  ", "N/A", "nan", "None", "null", [], [[]], [None, ""], {}, True, {"a": 1}]
+    "missing",
+    [
+        *(None, "", "  ", "N/A", "nan", "None", "null", [], [[]], [None, ""], {}, True, {"a": 1}),
+        *("-", " -- ", "—", "?", "...", "*", "N/A ", "&ndash;", "<b>-</b>", ["-", "--"], "❤"),
+    ],
 )
 def test_missing_values_read_na(missing):
     assert text(missing) == "na" and text(missing, "description") == "na"
@@ -46,6 +50,9 @@ def test_missing_values_read_na(missing):
         ("i <3 you, 1 < 2 > 0", "i <3 you, 1 < 2 > 0"),
         ("ÉCLAIR Straße", "éclair straße"),
         ("日本 語", "日本 語"),
+        ("-5", "-5"),
+        ("c++", "c++"),
+        (["Tea", "-", "Green"], "tea, green"),
         ("var aPageStart = (new Date()).getTime();\nvar ue_t0=1", "na"),
         (12, "12"),
         (9.99, "9.99"),

@@ -1,5 +1,7 @@
 """Baselines that read texts with a model: encoders by hand, the frozen encoder's sequence model, blocks of users."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,9 @@ import numpy as np
 import pytest
 import torch
 from rings import RING, SMALL, scores
+from safetensors.torch import load_file, save_file
+from transformers.models.bert.configuration_bert import BertConfig
+from transformers.models.bert.modeling_bert import BertForMaskedLM
 
 from pretrain.models import save_model
 from zeroshot import baselines
@@ -16,6 +21,8 @@ from zeroshot.baselines.fit import FitConfig, best_epoch
 from zeroshot.baselines.frozen_text import FrozenTextConfig, train_frozen_text
 from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
 from zeroshot.baselines.sasrec import Sasrec
+from zeroshot.config import EvaluateConfig
+from zeroshot.harness import check_encoder
 from zeroshot.interface import Ranking
 from zeroshot.judge import judge
 
@@ -39,6 +46,34 @@ def test_vectors_are_unit_means_over_the_real_tokens(encoder_folder: Path, small
     assert found[1].equal(found[3])
     with pytest.raises(ValueError, match="cannot load a sentence encoder from '/nowhere'"):
         SentenceEncoder("/nowhere").vectors(texts)
+
+
+def bert(layers: int) -> BertForMaskedLM:
+    return BertForMaskedLM(
+        BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=32)
+    )
+
+
+def test_an_encoder_is_whole_or_refused(encoder_folder: Path, tokenizer, tmp_path: Path) -> None:
+    texts = ["title: red garden hose"]
+    expected = SentenceEncoder(str(encoder_folder)).vectors(texts)
+    path, alone = encoder_folder / "model.safetensors", tmp_path / "encoder alone"
+    shutil.copytree(encoder_folder, alone)
+    weights = {name: one for name, one in load_file(path).items() if not name.startswith("decoder.")}
+    save_file(weights, alone / path.name, {"format": "pt"})
+    assert SentenceEncoder(str(alone)).vectors(texts).equal(expected), "nobody asks a decoder"
+    del weights["encoder.final_layer_norm.weight"]
+    save_file(weights, alone / path.name, {"format": "pt"})
+    with pytest.raises(ValueError, match="cannot load a sentence encoder .* it lacks encoder.final_layer_norm.weight"):
+        SentenceEncoder(str(alone)).vectors(texts)
+    with pytest.raises(ValueError, match="it lacks encoder.final_layer_norm.weight"):
+        check_encoder(EvaluateConfig("run", "shards", "out", baselines=("encoder-last",), encoder=str(alone)))
+
+    bert(2).save_pretrained(tmp_path / "bert")  # with a head, without a pooler
+    assert SentenceEncoder(str(tmp_path / "bert")).load().config.num_hidden_layers == 2
+    (tmp_path / "bert" / "config.json").write_text(json.dumps(bert(1).config.to_dict()))
+    with pytest.raises(ValueError, match="it has too many: bert.encoder.layer.1"):
+        SentenceEncoder(str(tmp_path / "bert")).load()
 
 
 def test_encoder_baselines_by_hand(encoder_folder: Path) -> None:

@@ -15,10 +15,16 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.models.auto.modeling_auto import AutoModel, AutoModelForTextEncoding
+from transformers.models.auto.configuration_auto import AutoConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    AutoModel,
+    AutoModelForTextEncoding,
+)
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from pretrain.models import content_hash
+from pretrain.weights import load_whole
 from zeroshot.baselines.cache import hash_of, kept
 from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles
 from zeroshot.interface import Ranking
@@ -45,18 +51,22 @@ class SentenceEncoder:
 
     @cached_property
     def model(self) -> Any:
-        """The encoder in float32. ValueError where it cannot be loaded."""
+        """The encoder, on its device."""
+        return self.load().to(self.device)
+
+    def load(self) -> Any:
+        """The encoder in float32 on the CPU. ValueError where it cannot be loaded whole."""
         try:
-            try:
-                found: Any = AutoModelForTextEncoding.from_pretrained(self.name, dtype=torch.float32)
-            except ValueError:  # not among the text encoders that transformers lists; the plain model may be one
-                found = AutoModel.from_pretrained(self.name, dtype=torch.float32)
+            known = type(AutoConfig.from_pretrained(self.name)) in MODEL_FOR_TEXT_ENCODING_MAPPING
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"cannot load a sentence encoder from '{self.name}': {reason}") from error
+        # A model that is not among the text encoders that transformers lists may be one.
+        kind = AutoModelForTextEncoding if known else AutoModel
+        found = load_whole(kind, self.name, "a sentence encoder", part=True, dtype=torch.float32)
         if getattr(found.config, "is_encoder_decoder", False) and hasattr(found, "get_encoder"):
             found = found.get_encoder()
-        return found.to(self.device).eval()
+        return found.eval()
 
     @cached_property
     def tokenizer(self) -> Any:
