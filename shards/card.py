@@ -24,6 +24,7 @@ REMOVED = {
     "outside_dates": "outside the dates",
     "repeats_removed": "repeats",
     "overlap_removed": "shared with a test set",
+    "duplicates_removed": "the same review again (user, item and moment)",
     "interactions_outside_core": "outside the core",
 }
 
@@ -115,7 +116,7 @@ def _cap(rules: Mapping[str, Any]) -> str:
 
 def _cleaning_row(member: Member) -> list[str]:
     facts = member.cleaning
-    removed = [f"{facts[key]:,} {words}" for key, words in REMOVED.items() if facts[key]]
+    removed = [f"{facts[key]:,} {words}" for key, words in REMOVED.items() if facts.get(key)]
     drawn = facts["users_before_sampling"]
     malformed = sum(count for _, count in facts["lines"].values())
     return [

@@ -163,10 +163,18 @@ class _Cleaning:
                 f"CREATE TABLE {column}s AS SELECT {column}, (row_number() OVER (ORDER BY {order}) - 1)::INTEGER AS "
                 f"{code} FROM ({ids})"
             )
+        coded = "FROM sieved JOIN users USING (user) JOIN items USING (item)"
+        self.facts["duplicates_removed"] = 0
+        if not self.rules.k_core:  # data taken as cleaned have places for moments, none twice
+            self.database.execute(f"CREATE TABLE edges AS SELECT u, i, time, number {coded}")
+            return
+        # The same user, item and moment is the same review, however often a source holds it. The sieve may have counted
+        # both: it only lets more through.
         self.database.execute(
-            "CREATE TABLE edges AS "
-            "SELECT u, i, time, number FROM sieved JOIN users USING (user) JOIN items USING (item)"
+            f"CREATE TABLE edges AS SELECT u, i, time, min(number) AS number {coded} GROUP BY u, i, time"
         )
+        [different] = self._row("SELECT count(*) FROM (SELECT DISTINCT user, item, time FROM kept)")
+        self.facts["duplicates_removed"] = self.left - different
 
     def peel(self) -> None:
         """Tables `core_u`, `core_i`: who stays (`u`, `i`) and the new, dense codes."""
@@ -175,7 +183,7 @@ class _Cleaning:
             rows = np.flatnonzero(stay).astype(np.int32)
             self._table(f"core_{code}", {code: rows, f"new_{code}": np.arange(len(rows), dtype=np.int32)})
         self.facts["peels"] += core.peels
-        self.facts["interactions_outside_core"] = self.left - core.left
+        self.facts["interactions_outside_core"] = self.left - self.facts["duplicates_removed"] - core.left
 
     def write(self) -> None:
         """The three Parquet files, in order."""

@@ -206,10 +206,11 @@ def line(stage: str, result: dict[str, Any]) -> str:
             + (f", {malformed:,} malformed lines" if malformed else "")
         )
     if kind == "clean":
-        return f"{name}: {result['users']:,} users left" + (
-            f", {result['interactions_outside_core']:,} interactions fell in {result['peels']} peels"
-            if result["peels"]
-            else ""
+        again, fell = result["duplicates_removed"], result["interactions_outside_core"]
+        return (
+            f"{name}: {result['users']:,} users left"
+            + (f", {again:,} interactions were the same review again (user, item and moment)" if again else "")
+            + (f", {fell:,} interactions fell in {result['peels']} peels" if result["peels"] else "")
         )
     counts = {word: result[f"num_{word}"] for word in ("users", "items", "interactions")}
     return f"{name}: " + ", ".join(f"{count:,} {word}" for word, count in counts.items())

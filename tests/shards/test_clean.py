@@ -46,6 +46,8 @@ def by_hand(events, k, repeats, order, since, until):
                 seen.add(row[1:3])
                 once.append(row)
         kept = sorted(once)
+    once = {(user, item, time): number for number, user, item, time in reversed(kept)}
+    kept = [row for row in kept if once[row[1:]] == row[0]]
     while True:
         users, items = [row[1] for row in kept], [row[2] for row in kept]
         left = [row for row in kept if users.count(row[1]) >= k and items.count(row[2]) >= k]
@@ -91,6 +93,11 @@ def test_every_rule_against_plain_dictionaries(tmp_path_factory, events, k, repe
     assert sequences == expected
     assert all(texts[item] == f"text of {item}" for sequence in expected.values() for item, _ in sequence)
     assert facts["interactions_read"] == len(events)
+    removed = [count for name, count in facts.items() if name.endswith("_removed")]
+    poor = facts["without_positive_rating"] + facts["outside_dates"] + facts["users_too_short"]
+    assert facts["users_too_short"] or len(events) == poor + sum(removed) + facts["interactions_outside_core"] + sum(
+        map(len, sequences.values())
+    )
 
 
 def rows(*sequences):
@@ -99,8 +106,19 @@ def rows(*sequences):
 
 
 def test_ties_keep_the_order_of_the_source(tmp_path):
-    events = [("u", item, 5.0, 7) for item in ("c", "a", "b", "a")]
-    assert run(tmp_path, events, k_core=1)[0] == {"u": [("c", 7), ("a", 7), ("b", 7), ("a", 7)]}
+    events = [("u", item, 5.0, 7) for item in ("c", "a", "b")]
+    assert run(tmp_path, events, k_core=1)[0] == {"u": [("c", 7), ("a", 7), ("b", 7)]}
+
+
+def test_the_same_review_twice_is_one(tmp_path):
+    once = [(user, item, 5.0, time) for time, item in enumerate("abc") for user in ("u", "v", "w")]
+    sequences, _, facts = run(tmp_path, [*once, *once[::-1], ("u", "a", 5.0, 9)], k_core=3)
+    assert sequences["u"] == [("a", 0), ("b", 1), ("c", 2), ("a", 9)], "another moment is another purchase"
+    assert sequences["v"] == sequences["w"] == [("a", 0), ("b", 1), ("c", 2)]
+    assert facts["duplicates_removed"] == 9 and facts["interactions_outside_core"] == 0
+    (tmp_path / "core").mkdir()
+    with pytest.raises(ValueError, match="no user is left"):
+        run(tmp_path / "core", [*once, *once], k_core=4)
 
 
 def test_excluded_users_and_items_are_gone_before_the_core(tmp_path):

@@ -50,6 +50,20 @@ def test_events_later_than_the_test_period_are_told_where_the_moments_are_record
     assert any("in Garden" in check.words for check in audited(late))
 
 
+def test_interactions_that_were_written_twice_are_not_repeats_as_everywhere(tmp_path: Path) -> None:
+    doubled = {user: [row for row in rows for _ in range(2)] for user, rows in sequences(repeats=0).items()}
+    check = next(check for check in audited(case(tmp_path, doubled)) if check.check == "target in history")
+    assert check.verdict == "note" and "100.0% of the targets are the very item before them" in check.words
+
+
+def test_reviews_that_the_build_took_as_one_are_told(tmp_path: Path) -> None:
+    one = case(tmp_path)
+    [member] = one.manifest.members
+    one.manifest = replace(one.manifest, members=(replace(member, cleaning={"duplicates_removed": 180}),))
+    check = next(check for check in audited(one) if check.check == "target in history")
+    assert check.verdict == "passed" and "180 interactions that came twice were taken as one" in check.words
+
+
 def test_what_a_build_recorded_is_told(tmp_path: Path) -> None:
     pair = {
         "train": "Garden",
