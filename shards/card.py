@@ -77,7 +77,7 @@ def _counts(title: str, members: Sequence[Member], manifest: Manifest) -> str:
 def _cleaning(manifest: Manifest) -> str:
     rules = manifest.rules
     order = (
-        "by time; ties keep the order of the source"
+        f"by time; ties keep the order of the source{_drawn(manifest)}"
         if manifest.order == "chronological"
         else "by item id, as the reference released two of its sets; NOT chronological"
     )
@@ -101,6 +101,17 @@ def _cleaning(manifest: Manifest) -> str:
     rows = [_cleaning_row(member) for member in manifest.members]
     header = ["data set", "interactions read", "removed", "peels of the core", "users drawn", "items without text"]
     return "\n".join(lines) + _table([*header, "malformed lines"], rows)
+
+
+def _drawn(manifest: Manifest) -> str:
+    drawn = [
+        f"{member.name} ({member.cleaning['ties']:,})"
+        for member in manifest.members
+        if member.cleaning.get("ties_drawn")
+    ]
+    if not drawn:
+        return ""
+    return f", but in {', '.join(drawn)}: there it was that of the item ids, so it is drawn by the seed"
 
 
 def _repeats(rules: Mapping[str, Any]) -> str:

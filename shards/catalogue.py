@@ -27,7 +27,7 @@ class Selection:
     """What goes in. users: at most so many, drawn by `seed`. file_order: rows as in the item file, else by appearance.
 
     whole: items that no chosen user touched stay in. split_share: None is leave-one-out, else the share of interactions
-    behind the moment of a split in time.
+    behind the moment of a split in time. ties_drawn: the source had ties in the order of the ids, and is judged by it.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Selection:
     file_order: bool
     whole: bool
     split_share: float | None
+    ties_drawn: bool = False
 
 
 def draw_users(selection: Selection, num_users: int) -> np.ndarray:
@@ -64,10 +65,10 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
         parts = parts_of(batch, moment)
         ends = np.concatenate([[0], np.cumsum(parts == split.HISTORY)])[batch.offsets]
         lengths.append(np.diff(ends).astype(np.int32))
-        in_order, says = split.ascending(batch.offsets, batch.items)
+        in_order, says = _ascending(batch, batch.items, selection.ties_drawn)
         by_text, telling = by_text + int(in_order.sum()), telling + int(says.sum())
         if ranks is not None:
-            by_number += int(split.ascending(batch.offsets, ranks[batch.items])[0].sum())
+            by_number += int(_ascending(batch, ranks[batch.items], selection.ties_drawn)[0].sum())
     catalogue, rows = _rows(items, first, pl.read_parquet(raw / TEXTS) if selection.whole else None, selection)
     if catalogue.height < 2:
         raise ValueError(f"{selection.name}: all users have the same one item; a catalogue needs two")
@@ -89,6 +90,13 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
 def parts_of(batch: Sequences, moment: int | None) -> np.ndarray:
     """The part of each interaction: leave-one-out, or the split at `moment` (milliseconds since 1970)."""
     return split.leave_one_out(batch.offsets) if moment is None else split.split_at(batch.offsets, batch.times, moment)
+
+
+def _ascending(batch: Sequences, ranks: np.ndarray, ties_drawn: bool) -> tuple[np.ndarray, np.ndarray]:
+    """`split.ascending` of the order that the source had."""
+    return split.ascending(
+        batch.offsets, split.ties_by_rank(batch.offsets, batch.times, ranks) if ties_drawn else ranks
+    )
 
 
 def _moment(cleaned: Path, selection: Selection) -> int | None:

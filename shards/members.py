@@ -58,6 +58,7 @@ class DataSet:
             order=config.order,
             since=moment(since),
             until=moment(until),
+            seed=config.seed,
         )
         arguments = (stages.path(f"ingest.{self.name}"), rules, list(excluded), means)
         return Stage(f"clean.{self.name}", _clean, arguments)
@@ -71,6 +72,7 @@ class DataSet:
             file_order=facts["format"] == "plain",
             whole=self.role == "test" and self.cleaned(facts),
             split_share=config.split_share if config.split == "time" else None,
+            ties_drawn=facts["ties_drawn"],
         )
         released = config.order == "released" or config.allow_sorted_by_id
         folders = (stages.path(f"ingest.{self.name}"), stages.path(f"clean.{self.name}"))
@@ -206,10 +208,15 @@ def line(stage: str, result: dict[str, Any]) -> str:
             + (f", {malformed:,} malformed lines" if malformed else "")
         )
     if kind == "clean":
-        again, fell = result["duplicates_removed"], result["interactions_outside_core"]
+        again, fell, ties = (result[key] for key in ("duplicates_removed", "interactions_outside_core", "ties"))
         return (
             f"{name}: {result['users']:,} users left"
             + (f", {again:,} interactions were the same review again (user, item and moment)" if again else "")
+            + (
+                f", {ties:,} ties of time stood in the order of the item ids and are drawn"
+                if result["ties_drawn"]
+                else ""
+            )
             + (f", {fell:,} interactions fell in {result['peels']} peels" if result["peels"] else "")
         )
     counts = {word: result[f"num_{word}"] for word in ("users", "items", "interactions")}

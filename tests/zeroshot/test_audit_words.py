@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cases import CLEAN, Build, Case, audited, case, verdicts, with_known
@@ -62,6 +63,20 @@ def test_reviews_that_the_build_took_as_one_are_told(tmp_path: Path) -> None:
     one.manifest = replace(one.manifest, members=(replace(member, cleaning={"duplicates_removed": 180}),))
     check = next(check for check in audited(one) if check.check == "target in history")
     assert check.verdict == "passed" and "180 interactions that came twice were taken as one" in check.words
+
+
+def test_ties_of_the_source_are_told_and_judged_by_the_order_they_had(tmp_path: Path) -> None:
+    def order(share: float, **facts: Any) -> Check:
+        one = case(tmp_path)
+        [member] = one.manifest.members
+        member = replace(member, cleaning=facts, share_sorted_by_id=share)
+        one.manifest = replace(one.manifest, members=(member,))
+        return next(check for check in audited(one) if check.check == "order")
+
+    assert "12 neighbours of one moment stand as in the source" in order(0.1, ties=12, ties_drawn=False).words
+    drawn = order(0.1, ties=480, ties_drawn=True)
+    assert drawn.verdict == "note" and "480 neighbours of one moment stood in the order of the ids" in drawn.words
+    assert order(1.0, ties=480, ties_drawn=True).verdict == "failed", "drawn, but the source knew no order"
 
 
 def test_what_a_build_recorded_is_told(tmp_path: Path) -> None:
