@@ -25,7 +25,8 @@ def built(folder, reviews, progress=lambda line: None, **changes):
     write(folder / "Grocery", "Grocery.jsonl", reviews)
     write(folder / "Grocery", "meta_Grocery.jsonl", [{"parent_asin": item, "title": f"tin {item}"} for item in items])
     settings: dict[str, Any] = {"out": str(folder / "out"), "train": (str(folder / "Grocery"),), "vocab_size": 300}
-    return Path(settings["out"]), build(BuildConfig(**(settings | changes)), progress)
+    config = BuildConfig(**(settings | changes))
+    return Path(config.out), build(config, progress)
 
 
 def test_a_review_that_comes_twice_is_one_interaction(tmp_path):
