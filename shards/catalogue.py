@@ -16,6 +16,7 @@ import polars as pl
 from shards import split
 from shards.clean import EVENTS, ITEMS, TEXTS
 from shards.counters import generator
+from shards.database import read_parquet, scan_parquet
 from shards.sequences import Sequences, read_sequences
 
 CATALOGUE, ROWS, CHOSEN, LENGTHS = "catalogue.parquet", "rows.npy", "chosen.npy", "lengths.npy"
@@ -50,7 +51,7 @@ def draw_users(selection: Selection, num_users: int) -> np.ndarray:
 
 def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, num_users: int) -> dict[str, Any]:
     """Writes the four files into `out`. ValueError when a catalogue of under two items is left."""
-    items = pl.read_parquet(cleaned / ITEMS)
+    items = read_parquet(cleaned / ITEMS)
     chosen = draw_users(selection, num_users)
     moment = _moment(cleaned, selection)
     ranks = _number_ranks(items["item"])
@@ -69,7 +70,7 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
         by_text, telling = by_text + int(in_order.sum()), telling + int(says.sum())
         if ranks is not None:
             by_number += int(_ascending(batch, ranks[batch.items], selection.ties_drawn)[0].sum())
-    catalogue, rows = _rows(items, first, pl.read_parquet(raw / TEXTS) if selection.whole else None, selection)
+    catalogue, rows = _rows(items, first, read_parquet(raw / TEXTS) if selection.whole else None, selection)
     if catalogue.height < 2:
         raise ValueError(f"{selection.name}: all users have the same one item; a catalogue needs two")
     bare = catalogue["text"].null_count()
@@ -102,7 +103,7 @@ def _ascending(batch: Sequences, ranks: np.ndarray, ties_drawn: bool) -> tuple[n
 def _moment(cleaned: Path, selection: Selection) -> int | None:
     if selection.split_share is None:
         return None
-    times = pl.scan_parquet(cleaned / EVENTS).select(pl.col("time").quantile(1 - selection.split_share, "lower"))
+    times = scan_parquet(cleaned / EVENTS).select(pl.col("time").quantile(1 - selection.split_share, "lower"))
     return int(times.collect(engine="streaming").item())
 
 

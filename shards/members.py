@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from shards import catalogue, ingest, overlap, tokenizer, write
 from shards.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
 from shards.config import BuildConfig, moment
-from shards.database import Means
+from shards.database import Means, read_parquet
 from shards.manifest import TOKENIZER_FOLDER, Manifest, file_sha256
 from shards.overlap import Ids, Overlap
 from shards.split import check_not_sorted_by_id
@@ -153,7 +153,7 @@ def _tokenizer(
         tokens = tokenizer.load_tokenizer(given)
         tokenizer.save_tokenizer(tokens, folder, source=given)
     else:
-        texts = pl.concat([pl.read_parquet(path, columns=["text"]) for path in catalogues])["text"]
+        texts = pl.concat([read_parquet(path, columns=["text"]) for path in catalogues])["text"]
         texts = texts.gather_every(-(-len(texts) // TOKENIZER_LINES)).to_list()
         repeats = -(-len(texts) // len(more_text)) if more_text else 0
         tokens = tokenizer.train_tokenizer([*texts, *more_text * repeats], folder, vocab_size)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import shards.clean as cleaning
 from shards.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
-from shards.database import Means, connect
+from shards.database import Means, connect, read_parquet
 from shards.readers.folder import EVENT_SCHEMA, TEXT_SCHEMA
 
 RULES: dict[str, Any] = {"name": "Tiny", "k_core": 2, "repeats": "keep", "order": "time", "since": None, "until": None}
@@ -23,9 +23,9 @@ def run(folder, events, excluded=(), texts=None, **changes):
     lines = [(item, f"text of {item}") for item in sorted({row[1] for row in events})] if texts is None else texts
     pl.DataFrame(lines, schema=TEXT_SCHEMA, orient="row").write_parquet(raw / TEXTS)
     facts = clean(raw, out, Rules(**(RULES | changes)), excluded, Means(0.5, 1))
-    users, items = pl.read_parquet(out / USERS)["user"].to_list(), pl.read_parquet(out / ITEMS)
+    users, items = read_parquet(out / USERS)["user"].to_list(), read_parquet(out / ITEMS)
     sequences = {user: [] for user in users}
-    table = pl.read_parquet(out / EVENTS)
+    table = read_parquet(out / EVENTS)
     assert table["user"].is_sorted(), "users stand together, in their order"
     for user, item, time in table.rows():
         sequences[users[user]].append((items["item"][item], time))
@@ -148,9 +148,22 @@ def test_the_first_of_two_texts_counts_and_none_is_null(tmp_path):
     assert run(tmp_path, rows("ab" * 2), k_core=2, texts=texts)[1] == {"a": None, "b": "first"}
 
 
-def test_a_folder_may_have_a_quote_in_its_name(tmp_path):
-    (tmp_path / "it's").mkdir()
-    assert run(tmp_path / "it's", rows("abab"), k_core=2)[0]
+def test_the_path_of_a_folder_is_no_pattern_and_no_column(tmp_path):
+    """And no file of a neighbour is read, whose name the pattern would fit."""
+    expected = {f"u{number}": [("a", 0), ("b", 1), ("a", 2), ("b", 3)] for number in range(2)}
+    for name, neighbour in (
+        ("run?", "run1"),
+        ("run*", "runs"),
+        ("[v2]", "v"),
+        ('it\'s 100% "x"', "z"),
+        ("user=7", "y"),
+    ):
+        (tmp_path / neighbour / "raw").mkdir(parents=True)
+        pl.DataFrame(rows("xyxy", "xyxy"), schema=EVENT_SCHEMA, orient="row").write_parquet(
+            tmp_path / neighbour / "raw" / EVENTS
+        )
+        (tmp_path / name).mkdir()
+        assert run(tmp_path / name, rows("abab", "abab"))[0] == expected, name
 
 
 def test_little_memory_changes_nothing(tmp_path):
