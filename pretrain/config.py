@@ -14,6 +14,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
 from pretrain.prompt_config import PromptConfig
 from pretrain.soft_ids_config import SoftIdConfig
+from pretrain.tracking_uri import check_uri
 
 Precision = Literal["fp32", "bf16"]
 
@@ -233,6 +234,7 @@ class PretrainConfig:
                 f"IDs of the form {self.ids.form} are not the generator's, so it need not be taught; set "
                 "schedule.teaching_steps to 0, or ids.form to generated, or let it name users by prompt.user_id"
             )
+        check_uri(self.tracking_uri)
         self.search.check()
         self.ids.check()
         self.engine.check()

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pretrain.config import Precision
 from pretrain.decoding.config import SearchConfig
+from pretrain.tracking_uri import check_uri
 from zeroshot.baseline_names import TRAINING_FREE, check_names
 
 AUDIT_FAILED = 3
@@ -75,6 +76,7 @@ class EvaluateConfig:
     """MLflow store of the run; none = mlflow.db beside the run folder."""
 
     def __post_init__(self) -> None:
+        check_uri(self.tracking_uri)
         self.search.check()
         check_names(self.baselines, self.encoder)
         if self.search.length < 10:

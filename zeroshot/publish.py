@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.reporter import Reporter
-from pretrain.tracking import Tracker, default_uri, read_lines, tracked_at
+from pretrain.tracking import Tracker, read_lines, tracked_at
+from pretrain.tracking_uri import default_uri
 from zeroshot.config import EvaluateConfig
 
 LIST_NUMBERS = ("coverage@10", "novelty@10")
