@@ -18,7 +18,7 @@ from launchers.local import launch
 from launchers.shard_commands import stages_done
 from launchers.summary import headline_lines
 from pretrain.templates import tokenizer_lines
-from pretrain.tracking import default_uri
+from pretrain.tracking_uri import default_uri
 from shards.build import build
 from shards.config import BuildConfig
 from shards.readers.marketplace import write_marketplace

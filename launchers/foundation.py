@@ -27,7 +27,7 @@ from pretrain.ids.config import IdConfig
 from pretrain.interpolate import interpolate
 from pretrain.prompt_config import PromptConfig
 from pretrain.soft_ids_config import SoftIdConfig
-from pretrain.tracking import default_uri
+from pretrain.tracking_uri import default_uri
 from shards.config import BuildConfig, Mixture
 from shards.whole import write_whole
 from zeroshot.blocks import FOLDER

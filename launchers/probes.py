@@ -139,10 +139,14 @@ def saved_config(run: Path) -> Mapping[str, Any] | None:
 def mlflow(uri: str) -> Finding:
     """Whether an MLflow store answers."""
     from pretrain.secrets import redacted
+    from pretrain.tracking_uri import check_uri, sqlite_file
 
-    shown = redacted(uri)
-    if uri.startswith("sqlite:///"):
-        file = Path(uri.removeprefix("sqlite:///"))
+    shown, file = redacted(uri), sqlite_file(uri)
+    try:
+        check_uri(uri)
+    except ValueError as error:
+        return Finding("ERROR", str(error), "a run with this --tracking-uri would be refused")
+    if file is not None:
         there = file if file.exists() else _first_there(file)
         if os.access(there, os.W_OK):
             return Finding("OK", f"{shown} can be written")

@@ -40,9 +40,10 @@ class Track:
 
         from launchers.console import Console
         from pretrain.delivery import REFUSED, Courier
-        from pretrain.mlflow_store import said, unreachable
+        from pretrain.mlflow_store import Unusable, said, unreachable
         from pretrain.secrets import HIDDEN, redacted
         from pretrain.tracking import artifacts_at, tracked_at
+        from pretrain.tracking_uri import check_uri, present_uri
 
         if not self.folders:
             raise ValueError("name the folders of runs or reports, as: idgenrec track sync runs/first")
@@ -50,16 +51,22 @@ class Track:
             found = tracked_at(folder)
             if found is None:
                 raise ValueError(f"{folder} has no tracking.json; give the folder of a run or of a report")
-            uri = self.tracking_uri or (os.environ.get("MLFLOW_TRACKING_URI") if HIDDEN in found.uri else found.uri)
+            uri = self.tracking_uri or (
+                os.environ.get("MLFLOW_TRACKING_URI")
+                if HIDDEN in found.uri
+                else present_uri(folder, found.uri, found.run_id)
+            )
             if not uri:
                 raise ValueError(f"{folder} is tracked at {found.uri}; give the whole URI with --tracking-uri")
+            check_uri(uri)
             courier = Courier(folder, found.at(uri), artifacts_at(folder, uri))
             waiting = courier.waiting
             try:
                 courier.send()
             except unreachable() as error:
+                again = "" if isinstance(error, Unusable) else "; try again"
                 raise ValueError(
-                    f"{redacted(uri)} does not take the lines of {folder} ({said(error)}); try again"
+                    f"{redacted(uri)} does not take the lines of {folder} ({said(error)}){again}"
                 ) from error
             sent = f"{folder}: {waiting:,} lines sent to run {courier.address.run_id} at {redacted(uri)}"
             Console().result(sent, folder=str(folder), lines=waiting, run=courier.address.run_id)

@@ -13,6 +13,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.ids.config import IdConfig
 from pretrain.prompt_config import PromptConfig
 from pretrain.soft_ids_config import SoftIdConfig
+from pretrain.tracking_uri import check_uri
 from shards.bounds import Bounds, Count, Natural, NonNegative, Positive, Rate, Share, check
 
 Precision = Literal["fp32", "bf16"]
@@ -218,6 +219,7 @@ class PretrainConfig:
                 f"IDs of the form {self.ids.form} are not the generator's, so it need not be taught; set "
                 "schedule.teaching_steps to 0, or ids.form to generated, or let it name users by prompt.user_id"
             )
+        check_uri(self.tracking_uri)
 
     def micro_batches(self, world_size: int) -> int:
         """Micro-batches per rank and optimiser step.

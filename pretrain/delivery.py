@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pretrain.mlflow_store import Lost, Refused, Store, said, unreachable
+from pretrain.mlflow_store import Lost, Refused, Store, Unusable, said, unreachable
 from pretrain.secrets import redacted
 from pretrain.watchdog import beat
 from shards.locks import locked
@@ -190,7 +190,9 @@ class Delivery:
         self._given_up = True
         if self._fault is not None:
             raise self._fault
-        return None if not self._thread.is_alive() else self.problem or f"MLflow has not answered for {patience:.0f} s"
+        if self._thread.is_alive():
+            return self.problem or f"MLflow has not answered for {patience:.0f} s"
+        return self.problem
 
     def _work(self) -> None:
         pause = FIRST_PAUSE
@@ -202,6 +204,8 @@ class Delivery:
                     self.courier.send()
                 except unreachable() as error:  # a tracker that is down stops no training: the lines are kept
                     self.problem = said(error)
+                    if closing and isinstance(error, Unusable):
+                        return
                     if closing:
                         time.sleep(FIRST_PAUSE)
                     else:  # an end that comes meanwhile is no time to wait

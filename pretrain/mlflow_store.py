@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.secrets import redacted
+from pretrain.tracking_uri import sqlite_file
 from shards.locks import locked
 
 KEY = "idgenrec.key"
@@ -31,6 +32,9 @@ PARAMETERS = 100
 REFUSALS = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST", "ENDPOINT_NOT_FOUND")
 """Codes of answers that asking again does not change."""
 
+FINAL = ("INVALID_PARAMETER_VALUE", "ENDPOINT_NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED")
+"""Codes of answers to the first question that say the address is a wrong one."""
+
 
 class Refused(Exception):
     """MLflow is well and will never take this."""
@@ -38,6 +42,10 @@ class Refused(Exception):
 
 class Lost(Exception):
     """MLflow does not know the run: its store is another one."""
+
+
+class Unusable(ConnectionError):
+    """MLflow will never take this address, however long one waits."""
 
 
 class Deleted(ConnectionError):
@@ -58,11 +66,17 @@ def unreachable() -> tuple[type[BaseException], ...]:
 def _alone(uri: str) -> Iterator[None]:
     """Nobody else opens this SQLite file meanwhile: MLflow makes its tables without a lock, and two jobs of an array
     that begin together would be in each other's way."""
-    if not uri.startswith("sqlite:///"):
+    store = sqlite_file(uri)
+    if store is None:
         yield
         return
-    with locked(Path(uri.removeprefix("sqlite:///") + ".lock")):
+    with locked(store.with_name(f"{store.name}.lock")):
+        undecoded = Path(uri.removeprefix("sqlite:///")).parent
+        strays = [folder for folder in (undecoded, *undecoded.parents) if not folder.exists()]
         yield
+        for folder in strays:  # MLflow makes the folders of a URI as it is spelt, too, and keeps nothing in them
+            if folder.is_dir():
+                folder.rmdir()
 
 
 class Store:
@@ -82,14 +96,19 @@ class Store:
         from mlflow.tracking import MlflowClient
 
         mlflow.set_tracking_uri(uri)  # artefacts of a client of its own would go to the global one's
-        with _alone(uri):
-            self._client: Any = MlflowClient(tracking_uri=uri)
-            found = self._client.get_experiment_by_name(experiment)
-            self._experiment: str = (
-                self._client.create_experiment(experiment, artifact_location=artifacts)
-                if found is None
-                else found.experiment_id
-            )
+        try:
+            with _alone(uri):
+                self._client: Any = MlflowClient(tracking_uri=uri)
+                found = self._client.get_experiment_by_name(experiment)
+                self._experiment: str = (
+                    self._client.create_experiment(experiment, artifact_location=artifacts)
+                    if found is None
+                    else found.experiment_id
+                )
+        except (*unreachable(), ImportError) as error:
+            if _is_final(error):
+                raise Unusable(f"MLflow cannot use this address, give another --tracking-uri: {said(error)}") from error
+            raise
         self.run_id: str = run_id or self._find(key) or self._create(name, key, started_ms)
 
     def _find(self, key: str) -> str | None:
@@ -205,7 +224,20 @@ class Store:
                 self._client.delete_run(run.info.run_id)
 
 
+def _is_final(error: BaseException) -> bool:
+    """Whether opening the same address again fails again: it is malformed, the driver of its database is not installed,
+    nobody serves MLflow there, or not to us."""
+    from mlflow.exceptions import InvalidUrlException, MlflowException
+    from sqlalchemy.exc import ArgumentError
+
+    if isinstance(error, MlflowException):
+        return isinstance(error, InvalidUrlException) or error.error_code in FINAL
+    return isinstance(error, ImportError | ArgumentError)
+
+
 def said(error: BaseException) -> str:
     """An error in one short line without passwords."""
+    if isinstance(error, Unusable):
+        return str(error)
     words = str(error).strip().splitlines() or [""]
     return redacted(f"{type(error).__name__}: {words[0][:400]}")

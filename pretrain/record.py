@@ -11,7 +11,8 @@ import json
 from typing import TYPE_CHECKING
 
 from pretrain import checkpoint
-from pretrain.tracking import Tracker, default_uri
+from pretrain.tracking import Tracker
+from pretrain.tracking_uri import default_uri
 
 if TYPE_CHECKING:
     from pretrain.run import Run

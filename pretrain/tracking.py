@@ -25,11 +25,6 @@ PATIENCE, HURRY = 120.0, 10.0
 JOB_VARIABLES = {"SLURM_JOB_ID": "slurm.job_id", "SLURM_ARRAY_JOB_ID": "slurm.array_job_id"}
 
 
-def default_uri(folder: Path) -> str:
-    """SQLite beside the runs: `<folder>/mlflow.db`."""
-    return f"sqlite:///{folder.resolve() / 'mlflow.db'}"
-
-
 def tracked_at(folder: Path) -> Address | None:
     """Where a folder is tracked, if it is."""
     return Address.load(folder) if (folder / STATE).is_file() else None

@@ -24,6 +24,7 @@ REMOVED = {
     "outside_dates": "outside the dates",
     "repeats_removed": "repeats",
     "overlap_removed": "shared with a test set",
+    "duplicates_removed": "the same review again (user, item and moment)",
     "interactions_outside_core": "outside the core",
 }
 
@@ -76,7 +77,7 @@ def _counts(title: str, members: Sequence[Member], manifest: Manifest) -> str:
 def _cleaning(manifest: Manifest) -> str:
     rules = manifest.rules
     order = (
-        "by time; ties keep the order of the source"
+        f"by time; ties keep the order of the source{_drawn(manifest)}"
         if manifest.order == "chronological"
         else "by item id, as the reference released two of its sets; NOT chronological"
     )
@@ -102,6 +103,17 @@ def _cleaning(manifest: Manifest) -> str:
     return "\n".join(lines) + _table([*header, "malformed lines"], rows)
 
 
+def _drawn(manifest: Manifest) -> str:
+    drawn = [
+        f"{member.name} ({member.cleaning['ties']:,})"
+        for member in manifest.members
+        if member.cleaning.get("ties_drawn")
+    ]
+    if not drawn:
+        return ""
+    return f", but in {', '.join(drawn)}: there it was that of the item ids, so it is drawn by the seed"
+
+
 def _repeats(rules: Mapping[str, Any]) -> str:
     return "all kept" if rules["repeats"] == "keep" else f"the {rules['repeats']} one kept"
 
@@ -115,7 +127,7 @@ def _cap(rules: Mapping[str, Any]) -> str:
 
 def _cleaning_row(member: Member) -> list[str]:
     facts = member.cleaning
-    removed = [f"{facts[key]:,} {words}" for key, words in REMOVED.items() if facts[key]]
+    removed = [f"{facts[key]:,} {words}" for key, words in REMOVED.items() if facts.get(key)]
     drawn = facts["users_before_sampling"]
     malformed = sum(count for _, count in facts["lines"].values())
     return [

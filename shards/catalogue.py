@@ -18,6 +18,7 @@ import polars as pl
 from shards import split
 from shards.clean import EVENTS, ITEMS, TEXTS
 from shards.counters import generator
+from shards.database import read_parquet, scan_parquet
 from shards.sequences import Sequences, read_sequences
 
 CATALOGUE, ROWS, CHOSEN, LENGTHS = "catalogue.parquet", "rows.npy", "chosen.npy", "lengths.npy"
@@ -30,7 +31,7 @@ class Selection:
 
     every_user: the items of users who were not drawn stay in (a test set). every_line: so do those of the item file
     that nobody touched (one taken as cleaned). split_share: None is leave-one-out, else the share of interactions
-    behind the moment of a split in time.
+    behind the moment of a split in time. ties_drawn: the source had ties in the order of the ids, and is judged by it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Selection:
     every_user: bool
     every_line: bool
     split_share: float | None
+    ties_drawn: bool = False
 
 
 def draw_users(selection: Selection, num_users: int) -> np.ndarray:
@@ -53,7 +55,7 @@ def draw_users(selection: Selection, num_users: int) -> np.ndarray:
 
 def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, num_users: int) -> dict[str, Any]:
     """Writes the four files into `out`. ValueError when a catalogue of under two items is left."""
-    items = pl.read_parquet(cleaned / ITEMS)
+    items = read_parquet(cleaned / ITEMS)
     chosen = draw_users(selection, num_users)
     moment = _moment(cleaned, selection)
     ranks = _number_ranks(items["item"])
@@ -67,11 +69,11 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
         parts = parts_of(batch, moment)
         ends = np.concatenate([[0], np.cumsum(parts == split.HISTORY)])[batch.offsets]
         lengths.append(np.diff(ends).astype(np.int32))
-        in_order, says = split.ascending(batch.offsets, batch.items)
+        in_order, says = _ascending(batch, batch.items, selection.ties_drawn)
         by_text, telling = by_text + int(in_order.sum()), telling + int(says.sum())
         if ranks is not None:
-            by_number += int(split.ascending(batch.offsets, ranks[batch.items])[0].sum())
-    catalogue, rows = _rows(items, first, pl.read_parquet(raw / TEXTS) if selection.every_line else None, selection)
+            by_number += int(_ascending(batch, ranks[batch.items], selection.ties_drawn)[0].sum())
+    catalogue, rows = _rows(items, first, read_parquet(raw / TEXTS) if selection.every_line else None, selection)
     if catalogue.height < 2:
         raise ValueError(f"{selection.name}: all users have the same one item; a catalogue needs two")
     bare = catalogue["text"].null_count()
@@ -103,10 +105,17 @@ def parts_of(batch: Sequences, moment: int | None) -> np.ndarray:
     return split.leave_one_out(batch.offsets) if moment is None else split.split_at(batch.offsets, batch.times, moment)
 
 
+def _ascending(batch: Sequences, ranks: np.ndarray, ties_drawn: bool) -> tuple[np.ndarray, np.ndarray]:
+    """`split.ascending` of the order that the source had."""
+    return split.ascending(
+        batch.offsets, split.ties_by_rank(batch.offsets, batch.times, ranks) if ties_drawn else ranks
+    )
+
+
 def _moment(cleaned: Path, selection: Selection) -> int | None:
     if selection.split_share is None:
         return None
-    times = pl.scan_parquet(cleaned / EVENTS).select(pl.col("time").quantile(1 - selection.split_share, "lower"))
+    times = scan_parquet(cleaned / EVENTS).select(pl.col("time").quantile(1 - selection.split_share, "lower"))
     return int(times.collect(engine="streaming").item())
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from shards.database import Means, connect, parquet, quoted
 from shards.k_core import Core, k_core
-from shards.split import MIN_LENGTH
+from shards.split import MIN_LENGTH, follow_ids
 
 # Buckets of the sieve: one or two for each interaction, 64 million at most (half a GB to count them).
 MAX_SIEVE_BITS = 26
@@ -31,7 +31,8 @@ EVENTS, USERS, ITEMS, TEXTS = "events.parquet", "users.parquet", "items.parquet"
 
 @dataclass(frozen=True)
 class Rules:
-    """How one data set is cleaned. since, until: milliseconds since 1970, both included. k_core 0: cleaned already."""
+    """How one data set is cleaned. since, until: milliseconds since 1970, both included. k_core 0: cleaned already.
+    seed: of the order among ties, where the source has them in the order of the ids."""
 
     name: str
     k_core: int
@@ -39,6 +40,7 @@ class Rules:
     order: str
     since: int | None
     until: int | None
+    seed: int = 0
 
 
 def clean(raw: Path, out: Path, rules: Rules, excluded: Sequence[str], means: Means) -> dict[str, Any]:
@@ -163,10 +165,18 @@ class _Cleaning:
                 f"CREATE TABLE {column}s AS SELECT {column}, (row_number() OVER (ORDER BY {order}) - 1)::INTEGER AS "
                 f"{code} FROM ({ids})"
             )
+        coded = "FROM sieved JOIN users USING (user) JOIN items USING (item)"
+        self.facts["duplicates_removed"] = 0
+        if not self.rules.k_core:  # data taken as cleaned have places for moments, none twice
+            self.database.execute(f"CREATE TABLE edges AS SELECT u, i, time, number {coded}")
+            return
+        # The same user, item and moment is the same review, however often a source holds it. The sieve may have counted
+        # both: it only lets more through.
         self.database.execute(
-            "CREATE TABLE edges AS "
-            "SELECT u, i, time, number FROM sieved JOIN users USING (user) JOIN items USING (item)"
+            f"CREATE TABLE edges AS SELECT u, i, time, min(number) AS number {coded} GROUP BY u, i, time"
         )
+        [different] = self._row("SELECT count(*) FROM (SELECT DISTINCT user, item, time FROM kept)")
+        self.facts["duplicates_removed"] = self.left - different
 
     def peel(self) -> None:
         """Tables `core_u`, `core_i`: who stays (`u`, `i`) and the new, dense codes."""
@@ -175,11 +185,10 @@ class _Cleaning:
             rows = np.flatnonzero(stay).astype(np.int32)
             self._table(f"core_{code}", {code: rows, f"new_{code}": np.arange(len(rows), dtype=np.int32)})
         self.facts["peels"] += core.peels
-        self.facts["interactions_outside_core"] = self.left - core.left
+        self.facts["interactions_outside_core"] = self.left - self.facts["duplicates_removed"] - core.left
 
     def write(self) -> None:
         """The three Parquet files, in order."""
-        ordered = "e.time, e.number" if self.rules.order == "time" else "new_i, e.number"
         core = "edges e JOIN core_u USING (u) JOIN core_i USING (i)"
         enough = f"SEMI JOIN (SELECT u FROM {core} GROUP BY u HAVING count(*) >= {MIN_LENGTH}) USING (u)"
         short = 0
@@ -197,6 +206,11 @@ class _Cleaning:
                 f"{self.rules.name}: no user is left after cleaning ({self.facts}); lower k_core, widen the dates or "
                 "look at the raw files"
             )
+        self.ties(core)
+        ordered = "e.time, e.number" if self.rules.order == "time" else "new_i, e.number"
+        if self.facts["ties_drawn"]:
+            core += " JOIN users USING (u) JOIN items USING (i)"
+            ordered = f"e.time, md5(concat_ws(' ', '{self.rules.seed}', user, item))"
         self.database.execute("SET preserve_insertion_order = true")
         self._copy(f"SELECT new_u AS user, new_i AS item, e.time AS time FROM {core} ORDER BY new_u, {ordered}", EVENTS)
         self._copy("SELECT user FROM core_u JOIN users USING (u) ORDER BY new_u", USERS)
@@ -208,6 +222,22 @@ class _Cleaning:
             f"SELECT item, text, line FROM core_i JOIN items USING (i) LEFT JOIN ({texts}) USING (item) ORDER BY new_i",
             ITEMS,
         )
+
+    def ties(self, core: str) -> None:
+        """Facts: neighbours in a history at one moment, how many of them the source has in the order of the ids (as
+        text or as numbers, up or down), and whether their order is drawn: it would ask for the largest id."""
+        self.facts |= {"ties": 0, "ties_in_id_order": 0, "ties_drawn": False}
+        if not self.rules.k_core or self.rules.order != "time":
+            return
+        text, value = "new_i", "TRY_CAST(item AS BIGINT)"
+        steps = ", ".join(f"sign({key} - lag({key}) OVER w) AS {name}" for name, key in (("a", text), ("b", value)))
+        counts = ", ".join(f"count(*) FILTER (WHERE {name} = {way})" for name in "ab" for way in (1, -1))
+        ties, *in_order = self._row(
+            f"SELECT count(*), {counts} FROM (SELECT {steps} FROM {core} JOIN items USING (i) "
+            "WINDOW w AS (PARTITION BY u, e.time ORDER BY e.number)) WHERE a IS NOT NULL"
+        )
+        drawn = follow_ids(ties, max(in_order))
+        self.facts |= {"ties": ties, "ties_in_id_order": max(in_order), "ties_drawn": drawn}
 
     def _core(self, query: str, rows: int) -> Core:
         """The core of the pairs of int32 codes that `query` gives; eight bytes a pair."""

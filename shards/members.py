@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from shards import catalogue, ingest, overlap, tokenizer, write
 from shards.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
 from shards.config import BuildConfig, moment
-from shards.database import Means
+from shards.database import Means, read_parquet
 from shards.manifest import TOKENIZER_FOLDER, Manifest, file_sha256
 from shards.overlap import Ids, Overlap
 from shards.split import check_not_sorted_by_id
@@ -57,6 +57,7 @@ class DataSet:
             order=config.order,
             since=moment(since),
             until=moment(until),
+            seed=config.seed,
         )
         arguments = (stages.path(f"ingest.{self.name}"), rules, list(excluded), means)
         return Stage(f"clean.{self.name}", _clean, arguments)
@@ -71,6 +72,7 @@ class DataSet:
             every_user=self.role == "test",
             every_line=self.role == "test" and self.cleaned(facts),
             split_share=config.split_share if config.split == "time" else None,
+            ties_drawn=facts["ties_drawn"],
         )
         released = config.order == "released" or config.allow_sorted_by_id
         folders = (stages.path(f"ingest.{self.name}"), stages.path(f"clean.{self.name}"))
@@ -151,7 +153,7 @@ def _tokenizer(
         tokens = tokenizer.load_tokenizer(given)
         tokenizer.save_tokenizer(tokens, folder, source=given)
     else:
-        texts = pl.concat([pl.read_parquet(path, columns=["text"]) for path in catalogues])["text"]
+        texts = pl.concat([read_parquet(path, columns=["text"]) for path in catalogues])["text"]
         texts = texts.gather_every(-(-len(texts) // TOKENIZER_LINES)).to_list()
         repeats = -(-len(texts) // len(more_text)) if more_text else 0
         tokens = tokenizer.train_tokenizer([*texts, *more_text * repeats], folder, vocab_size)
@@ -202,10 +204,16 @@ def line(stage: str, result: dict[str, Any]) -> str:
             + (f", {malformed:,} malformed lines" if malformed else "")
         )
     if kind == "clean":
-        return f"{name}: {result['users']:,} users left" + (
-            f", {result['interactions_outside_core']:,} interactions fell in {result['peels']} peels"
-            if result["peels"]
-            else ""
+        again, fell, ties = (result[key] for key in ("duplicates_removed", "interactions_outside_core", "ties"))
+        return (
+            f"{name}: {result['users']:,} users left"
+            + (f", {again:,} interactions were the same review again (user, item and moment)" if again else "")
+            + (
+                f", {ties:,} ties of time stood in the order of the item ids and are drawn"
+                if result["ties_drawn"]
+                else ""
+            )
+            + (f", {fell:,} interactions fell in {result['peels']} peels" if result["peels"] else "")
         )
     counts = {word: result[f"num_{word}"] for word in ("users", "items", "interactions")}
     return f"{name}: " + ", ".join(f"{count:,} {word}" for word, count in counts.items())

@@ -69,6 +69,40 @@ def test_one_door_for_a_library(library, doors):
     assert {str(path.relative_to(ROOT)) for path in FILES if library in roots(path)} == doors
 
 
+def called(path: Path) -> set[str]:
+    """Names of everything that a file calls, as they are written before the bracket."""
+    return {ast.unparse(node.func) for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)}
+
+
+def test_a_path_is_never_a_pattern():
+    """DuckDB and polars take a path for a pattern: one door makes them read the file of that name. `Path.glob` has its
+    pattern apart from the folder, and no pattern is made of a name that a person gave."""
+    for path in FILES:
+        name = str(path.relative_to(ROOT))
+        if name != "shards/database.py":
+            outside = (
+                r"(pl|polars)\.(read|scan)_(?!csv|ndjson)\w+|pl\.scan_\w+|duckdb\.(read|sql|query|connect).*|glob\.\w+"
+            )
+            assert not [call for call in called(path) if re.fullmatch(outside, call)], name
+            for node in ast.walk(parsed(path)):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    assert not re.search(r"\b(read|scan)_(parquet|csv|json)\(|\bFROM '", node.value), name
+        for node in ast.walk(parsed(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            call = ast.unparse(node.func)
+            if call in ("pl.read_csv", "pl.read_ndjson"):
+                assert ast.unparse(node.args[0]).startswith("io.BytesIO("), f"{name}: {call} of a path"
+            if call.endswith((".glob", ".rglob")):
+                [pattern] = node.args
+                inserted = {
+                    ast.unparse(part.value) for part in ast.walk(pattern) if isinstance(part, ast.FormattedValue)
+                }
+                ours = re.compile(r"[A-Z]+|identity\[:DIGITS\]")
+                assert isinstance(pattern, ast.Constant | ast.JoinedStr), f"{name}: {call}({ast.unparse(pattern)})"
+                assert all(ours.fullmatch(part) for part in inserted), f"{name}: {call}({ast.unparse(pattern)})"
+
+
 def test_transformers_is_imported_by_its_modules():
     """Where the package itself is named, pyright reads the 400 families of models in it: a quarter of `make check`."""
     for folder in (*ROOMS, "tests", "benchmarks"):

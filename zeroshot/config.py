@@ -7,6 +7,7 @@ from typing import Literal
 
 from pretrain.config import Precision
 from pretrain.decoding.config import SearchConfig
+from pretrain.tracking_uri import check_uri
 from shards.bounds import Count, Natural, NonNegative, check
 from zeroshot.baseline_names import TRAINING_FREE, check_names
 
@@ -76,6 +77,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        check_uri(self.tracking_uri)
         check_names(self.baselines, self.encoder)
         if self.search.length < 10:
             raise ValueError(f"lists of {self.search.length} items (search.beam, search.list_length); HR@10 needs 10")

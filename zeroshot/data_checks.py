@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -24,6 +25,7 @@ from zeroshot.tasks import Task, read_data
 
 # In Toys 18% of the users have rising ids, as ids rise with time; sorted by id, all have.
 MOST_SORTED = 0.5
+MOST_AT_ONCE = 0.5
 NO_TEXT = frozenset({"", "na"})
 
 
@@ -32,7 +34,7 @@ def data_checks(task: Task, shards: str | Path, manifest: Manifest) -> list[Chec
     return [
         published_check(task),
         history_check(task, shards),
-        repeats_check(task),
+        repeats_check(task, manifest),
         names_check(task),
         order_check(task, manifest),
         texts_check(task),
@@ -91,11 +93,11 @@ def history_check(task: Task, shards: str | Path) -> Check:
     return Check(task.name, "history", "failed", "; ".join(said))
 
 
-def repeats_check(task: Task) -> Check:
+def repeats_check(task: Task, manifest: Manifest) -> Check:
     """Do targets stand in the histories more often than nature repeats itself?
 
     Nature is what the last training items do: they repeat one before them in nearly as long a history. A history that
-    was cut wrongly holds the target of nearly everyone.
+    was cut wrongly holds the target of nearly everyone. Where interactions were written twice both hold everyone's.
     """
     told = [history for history in task.histories if len(history) >= 3]
     natural = sum(history[-2] in history[:-2] for history in told)
@@ -111,7 +113,18 @@ def repeats_check(task: Task) -> Check:
                 f"{shares}: {hits / total:.1%} of the {what} are in what comes before them, far more than repeats give"
             )
             return Check(task.name, "target in history", "failed", words)
+    right_before = sum(target == history[-1] for history, target in zip(task.histories, task.targets, strict=True))
+    again = cleaning_of(task, manifest).get("duplicates_removed", 0)
+    shares += f"; {again:,} interactions that came twice were taken as one" if again else ""
+    if right_before > MOST_AT_ONCE * len(task.users):
+        share = f"{right_before / len(task.users):.1%} of the targets are the very item before them"
+        return Check(task.name, "target in history", "note", f"{shares}; {share}: was each interaction written twice?")
     return Check(task.name, "target in history", "passed", f"{shares}: repeats as everywhere in these sequences")
+
+
+def cleaning_of(task: Task, manifest: Manifest) -> Mapping[str, Any]:
+    """What the build found and removed in the task's data set; nothing where the manifest does not say."""
+    return next((member.cleaning for member in manifest.members if member.name == task.what.dataset), {})
 
 
 def names_check(task: Task) -> Check:
@@ -142,6 +155,9 @@ def order_check(task: Task, manifest: Manifest) -> Check:
     sequences = [np.append(history, target) for history, target in zip(task.histories, task.targets, strict=True)]
     share, telling = share_sorted([item.removeprefix(f"{task.what.dataset}/") for item in task.items], sequences)
     chance = float(np.mean([_chance_sorted(rows) for rows in sequences]))
+    facts = cleaning_of(task, manifest)
+    if facts.get("ties_drawn"):  # a draw hides nothing: the source is judged by the order that it had
+        share = max(share, manifest.member(task.what.dataset).share_sorted_by_id)
     words = f"{share:.1%} of the users have their items in the order of the item ids"
     if task.what.order == "released":
         sound = share == 1 or not telling
@@ -160,7 +176,12 @@ def order_check(task: Task, manifest: Manifest) -> Check:
     if found is not None and found.interactions == spec.interactions_sha256 and sequences_match(spec, found) is False:
         words = f"the same interactions as version {spec.version} of this task, but in another order; {words}"
         return Check(task.name, "order", "failed", words)
-    return Check(task.name, "order", "passed", f"{words} (by chance {chance:.1%})")
+    words, ties = f"{words} (by chance {chance:.1%})", facts.get("ties", 0)
+    if facts.get("ties_drawn"):
+        words += f"; {ties:,} neighbours of one moment stood in the order of the ids, and their order is drawn"
+        return Check(task.name, "order", "note", words)
+    words += f"; {ties:,} neighbours of one moment stand as in the source" if ties else ""
+    return Check(task.name, "order", "passed", words)
 
 
 def share_sorted(items: Sequence[str], sequences: Sequence[np.ndarray]) -> tuple[float, int]:

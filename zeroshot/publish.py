@@ -12,10 +12,10 @@ from typing import Any
 
 from pretrain.reporter import Reporter
 from pretrain.secrets import HIDDEN
-from pretrain.tracking import Tracker, default_uri, read_lines, tracked_at
+from pretrain.tracking import Tracker, read_lines, tracked_at
+from pretrain.tracking_uri import default_uri, present_uri
 from zeroshot.config import EvaluateConfig
 
-SQLITE = "sqlite:///"
 LIST_NUMBERS = ("coverage@10", "novelty@10")
 
 
@@ -38,7 +38,7 @@ def store_of(run: Path, given: str | None) -> str:
     """The MLflow store that results of a run go to: the one `given`, or that of the training.
 
     A local store moves along with the folder that holds it and the run. Raises ValueError where the training's URI was
-    written without its password and nobody gives it.
+    written without its password and nobody gives it, or its store is nowhere.
     """
     trained = tracked_at(run)
     if given or trained is None:
@@ -48,12 +48,7 @@ def store_of(run: Path, given: str | None) -> str:
         raise ValueError(
             f"{run} is tracked at {trained.uri}; give the whole URI with --tracking-uri, or in MLFLOW_TRACKING_URI"
         )
-    if uri.startswith(SQLITE):
-        recorded = Path(uri.removeprefix(SQLITE))
-        beside = run.resolve().parent / recorded.name
-        if not recorded.is_file() and (beside.is_file() or not recorded.parent.is_dir()):
-            return f"{SQLITE}{beside}"
-    return uri
+    return present_uri(run, uri, trained.run_id)
 
 
 def publish(

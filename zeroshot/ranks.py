@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from shards.database import read_parquet
 from shards.whole import whole
 from zeroshot.tasks import Task
 
@@ -137,6 +138,6 @@ def load_ranks(path: str | Path) -> pl.DataFrame:
     """Reads and checks ranks.parquet; ValueError when it is missing or of another form."""
     if not Path(path).is_file():
         raise ValueError(f"{path} is missing; make it with `idgenrec zeroshot`")
-    ranks = pl.read_parquet(path)
+    ranks = read_parquet(path)
     check(ranks)
     return ranks

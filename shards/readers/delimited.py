@@ -55,11 +55,16 @@ def split_fields(line: bytes, separator: str, count: int) -> list[str]:
 
 
 def without_header(
-    path: Path, rejects: Rejects, separator: str, required: Sequence[str]
+    path: Path,
+    rejects: Rejects,
+    separator: str,
+    required: Sequence[str],
+    holds_list: Callable[[str], bool] = lambda column: False,
 ) -> Iterator[tuple[tuple[str, ...], Batch]]:
     """(column names, batch) for each batch after the header; names lose a type such as `:token`.
 
-    ValueError when the first line that is not blank does not name the `required` columns.
+    ValueError when the first line that is not blank does not name the `required` columns, or names one that
+    `holds_list`: lists are not read, and what stands beside them is not all of the data.
     """
     names: tuple[str, ...] = ()
     for batch in read_batches(path, reject_too_long(path, rejects)):
@@ -73,6 +78,12 @@ def without_header(
                 shown, needed = separator.join(header)[:100], ", ".join(required)
                 raise ValueError(
                     f"{path}:{place}: the header is {shown!r}; it must name each column once, with {needed}"
+                )
+            lists = [column.strip() for column in header if holds_list(column.strip())]
+            if lists:
+                raise ValueError(
+                    f"{path}:{place}: {', '.join(lists)[:100]} holds lists, so a line is no interaction but a history; "
+                    "give the file that has one interaction a line"
                 )
             skipped = place - batch.first + 1
             begin = _after_newlines(batch.data, skipped)

@@ -1,7 +1,8 @@
 """RecBole's atomic files: `<name>.inter` and `<name>.item`, TSV with typed column names such as `user_id:token`.
 
 Enter the two files; leave frames of EVENT_SCHEMA and TEXT_SCHEMA in the order of the files. Columns come in any order;
-rating and timestamp (in seconds) may be absent, and without a timestamp the lines are in order.
+rating and timestamp (in seconds) may be absent, and without a timestamp the lines are in order. A file of histories
+(`item_id_list:token_seq`) is refused.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ def read_recbole_events(path: Path, rejects: Rejects) -> Iterator[pl.DataFrame]:
     """Interactions; a time is the number of the line where the file has no timestamps."""
     batches = (
         (Columns(names, "\t", USER, ITEM, _optional(RATING, names), _optional(TIME, names), "seconds"), batch)
-        for names, batch in without_header(path, rejects, "\t", (USER, ITEM))
+        for names, batch in without_header(path, rejects, "\t", (USER, ITEM), _holds_list)
     )
     return read_delimited_events(path, batches, rejects)
 
@@ -39,6 +40,13 @@ def _text_row(names: tuple[str, ...]) -> Callable[[int, bytes], tuple[str, str]]
         return identifier(found.pop(ITEM), ITEM), item_text(found)
 
     return row
+
+
+def _holds_list(column: str) -> bool:
+    """Whether a column of `.inter` makes histories of the lines, as RecBole's sequential data sets have it. Other
+    sequences, such as the words of a review, are no part of an interaction."""
+    name, _, kind = column.partition(":")
+    return kind.endswith("_seq") and (name.endswith("_list") or name in (USER, ITEM, RATING, TIME))
 
 
 def _optional(name: str, names: tuple[str, ...]) -> str | None:

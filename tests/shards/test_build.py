@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from raw_folders import build_config, plain, write_raw
 
 from shards.build import build
 from shards.config import BuildConfig
 from shards.manifest import Manifest
+from shards.readers.folder import EVENT_SCHEMA, TEXT_SCHEMA
 from shards.tables import load_holdout, load_items
 from shards.tokenizer import encode_texts, fingerprint, load_tokenizer
 from shards.verify import verify
@@ -29,6 +31,25 @@ def test_same_input_same_bytes(raw, built, tmp_path):
         assert (folder / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
     assert manifest.sha256() == again.sha256() == Manifest.load(folder).sha256()
     assert build(build_config(raw, tmp_path / "other", seed=1)).sha256() != manifest.sha256()
+
+
+def test_a_path_is_literal_and_no_file_of_a_neighbour_is_read(tmp_path):
+    sequences = "".join(
+        f"u{user} {' '.join(f'i{(user * 7 + step * 3) % 9}' for step in range(5))}\n" for user in range(9)
+    )
+    folder = write_raw(tmp_path / "raw", sequences, "".join(f"i{item} title: pot {item}\n" for item in range(9)))
+    odd = tmp_path / "user=7 it's 100% [v2]"
+    neighbour = odd / ".run1.building" / "stages" / "ingest.raw"
+    neighbour.mkdir(parents=True)
+    for file, schema in (("events.parquet", EVENT_SCHEMA), ("texts.parquet", TEXT_SCHEMA)):
+        pl.DataFrame(schema=schema).write_parquet(neighbour / file)
+    kept = [path.read_bytes() for path in sorted(neighbour.iterdir())]
+    manifests = [
+        build(BuildConfig(train=(str(folder),), out=str(out), vocab_size=300, clean_plain=True, k_core=2))
+        for out in (tmp_path / "plain", odd / "run?")
+    ]
+    assert manifests[0].sha256() == manifests[1].sha256() == Manifest.load(odd / "run?").sha256()
+    assert [path.read_bytes() for path in sorted(neighbour.iterdir())] == kept
 
 
 def test_tables_say_what_the_raw_files_say(raw, built):
@@ -192,7 +213,7 @@ def test_a_share_of_the_users_is_drawn_by_the_seed(raw, tmp_path):
 def test_a_split_in_time(tmp_path):
     """Every item from the moment on is a target or unused; what lies before it is history, of all users."""
     draw = np.random.default_rng(0)
-    times = {(user, n): int(draw.integers(0, 1_000)) for user in range(40) for n in range(8)}
+    times = {(user, n): int(time) for user in range(40) for n, time in enumerate(draw.permutation(1_000)[:8])}
     folder = tmp_path / "Timed"
     folder.mkdir()
     rows = [f"u{user}\ti{(user * 3 + n * n) % 20}\t{time}" for (user, n), time in times.items()]

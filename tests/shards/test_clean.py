@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import shards.clean as cleaning
 from shards.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
-from shards.database import Means, connect
+from shards.database import Means, connect, read_parquet
 from shards.readers.folder import EVENT_SCHEMA, TEXT_SCHEMA
 
 RULES: dict[str, Any] = {"name": "Tiny", "k_core": 2, "repeats": "keep", "order": "time", "since": None, "until": None}
@@ -23,9 +23,9 @@ def run(folder, events, excluded=(), texts=None, **changes):
     lines = [(item, f"text of {item}") for item in sorted({row[1] for row in events})] if texts is None else texts
     pl.DataFrame(lines, schema=TEXT_SCHEMA, orient="row").write_parquet(raw / TEXTS)
     facts = clean(raw, out, Rules(**(RULES | changes)), excluded, Means(0.5, 1))
-    users, items = pl.read_parquet(out / USERS)["user"].to_list(), pl.read_parquet(out / ITEMS)
+    users, items = read_parquet(out / USERS)["user"].to_list(), read_parquet(out / ITEMS)
     sequences = {user: [] for user in users}
-    table = pl.read_parquet(out / EVENTS)
+    table = read_parquet(out / EVENTS)
     assert table["user"].is_sorted(), "users stand together, in their order"
     for user, item, time in table.rows():
         sequences[users[user]].append((items["item"][item], time))
@@ -46,6 +46,8 @@ def by_hand(events, k, repeats, order, since, until):
                 seen.add(row[1:3])
                 once.append(row)
         kept = sorted(once)
+    once = {(user, item, time): number for number, user, item, time in reversed(kept)}
+    kept = [row for row in kept if once[row[1:]] == row[0]]
     while True:
         users, items = [row[1] for row in kept], [row[2] for row in kept]
         left = [row for row in kept if users.count(row[1]) >= k and items.count(row[2]) >= k]
@@ -91,6 +93,11 @@ def test_every_rule_against_plain_dictionaries(tmp_path_factory, events, k, repe
     assert sequences == expected
     assert all(texts[item] == f"text of {item}" for sequence in expected.values() for item, _ in sequence)
     assert facts["interactions_read"] == len(events)
+    removed = [count for name, count in facts.items() if name.endswith("_removed")]
+    poor = facts["without_positive_rating"] + facts["outside_dates"] + facts["users_too_short"]
+    assert facts["users_too_short"] or len(events) == poor + sum(removed) + facts["interactions_outside_core"] + sum(
+        map(len, sequences.values())
+    )
 
 
 def rows(*sequences):
@@ -99,8 +106,19 @@ def rows(*sequences):
 
 
 def test_ties_keep_the_order_of_the_source(tmp_path):
-    events = [("u", item, 5.0, 7) for item in ("c", "a", "b", "a")]
-    assert run(tmp_path, events, k_core=1)[0] == {"u": [("c", 7), ("a", 7), ("b", 7), ("a", 7)]}
+    events = [("u", item, 5.0, 7) for item in ("c", "a", "b")]
+    assert run(tmp_path, events, k_core=1)[0] == {"u": [("c", 7), ("a", 7), ("b", 7)]}
+
+
+def test_the_same_review_twice_is_one(tmp_path):
+    once = [(user, item, 5.0, time) for time, item in enumerate("abc") for user in ("u", "v", "w")]
+    sequences, _, facts = run(tmp_path, [*once, *once[::-1], ("u", "a", 5.0, 9)], k_core=3)
+    assert sequences["u"] == [("a", 0), ("b", 1), ("c", 2), ("a", 9)], "another moment is another purchase"
+    assert sequences["v"] == sequences["w"] == [("a", 0), ("b", 1), ("c", 2)]
+    assert facts["duplicates_removed"] == 9 and facts["interactions_outside_core"] == 0
+    (tmp_path / "core").mkdir()
+    with pytest.raises(ValueError, match="no user is left"):
+        run(tmp_path / "core", [*once, *once], k_core=4)
 
 
 def test_excluded_users_and_items_are_gone_before_the_core(tmp_path):
@@ -130,9 +148,22 @@ def test_the_first_of_two_texts_counts_and_none_is_null(tmp_path):
     assert run(tmp_path, rows("ab" * 2), k_core=2, texts=texts)[1] == {"a": None, "b": "first"}
 
 
-def test_a_folder_may_have_a_quote_in_its_name(tmp_path):
-    (tmp_path / "it's").mkdir()
-    assert run(tmp_path / "it's", rows("abab"), k_core=2)[0]
+def test_the_path_of_a_folder_is_no_pattern_and_no_column(tmp_path):
+    """And no file of a neighbour is read, whose name the pattern would fit."""
+    expected = {f"u{number}": [("a", 0), ("b", 1), ("a", 2), ("b", 3)] for number in range(2)}
+    for name, neighbour in (
+        ("run?", "run1"),
+        ("run*", "runs"),
+        ("[v2]", "v"),
+        ('it\'s 100% "x"', "z"),
+        ("user=7", "y"),
+    ):
+        (tmp_path / neighbour / "raw").mkdir(parents=True)
+        pl.DataFrame(rows("xyxy", "xyxy"), schema=EVENT_SCHEMA, orient="row").write_parquet(
+            tmp_path / neighbour / "raw" / EVENTS
+        )
+        (tmp_path / name).mkdir()
+        assert run(tmp_path / name, rows("abab", "abab"))[0] == expected, name
 
 
 def test_little_memory_changes_nothing(tmp_path):

@@ -41,6 +41,26 @@ def test_columns_in_any_order_and_others_beside_them(tmp_path):
     assert read(recbole(tmp_path / "ml", [header, "5\ti1\ts\tu1\t2"]))[0].rows() == [("u1", "i1", 2.0, 5000)]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "user_id:token\titem_id_list:token_seq\titem_id:token",
+        "user_id:token\titem_id:token\ttimestamp_list:float_seq\ttimestamp:float",
+        "user_id:token\titem_id:token_seq",
+        "item_id:token\tuser_id:token\ttimestamp:float_seq",
+    ],
+)
+def test_columns_that_hold_lists_are_refused(tmp_path, header):
+    line = "\t".join("1 2 3" if name.endswith("_seq") else "7" for name in header.split("\t"))
+    with pytest.raises(ValueError, match=r"ml.inter:1: \w+:\w+_seq holds lists, so a line is no interaction"):
+        read(recbole(tmp_path / "ml", [header, line]))
+
+
+def test_words_of_a_review_are_no_list(tmp_path):
+    header = "user_id:token\titem_id:token\treview:token_seq"
+    assert read(recbole(tmp_path / "ml", [header, "u1\ti1\tvery good"]))[0].rows() == [("u1", "i1", None, 2)]
+
+
 def test_without_rating_and_timestamp_the_lines_are_in_order(tmp_path):
     lines = ["user_id:token\titem_id:token", "u1\ti1", "", "u1\ti2", "bad", "u2\ti1"]
     events, _, rejects = read(recbole(tmp_path / "ml", lines))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cases import CLEAN, Build, Case, audited, case, verdicts, with_known
@@ -48,6 +49,34 @@ def test_events_later_than_the_test_period_are_told_where_the_moments_are_record
     late = replace(one, known=known(11, 10))
     assert verdicts(late)["later events"] == "note"
     assert any("in Garden" in check.words for check in audited(late))
+
+
+def test_interactions_that_were_written_twice_are_not_repeats_as_everywhere(tmp_path: Path) -> None:
+    doubled = {user: [row for row in rows for _ in range(2)] for user, rows in sequences(repeats=0).items()}
+    check = next(check for check in audited(case(tmp_path, doubled)) if check.check == "target in history")
+    assert check.verdict == "note" and "100.0% of the targets are the very item before them" in check.words
+
+
+def test_reviews_that_the_build_took_as_one_are_told(tmp_path: Path) -> None:
+    one = case(tmp_path)
+    [member] = one.manifest.members
+    one.manifest = replace(one.manifest, members=(replace(member, cleaning={"duplicates_removed": 180}),))
+    check = next(check for check in audited(one) if check.check == "target in history")
+    assert check.verdict == "passed" and "180 interactions that came twice were taken as one" in check.words
+
+
+def test_ties_of_the_source_are_told_and_judged_by_the_order_they_had(tmp_path: Path) -> None:
+    def order(share: float, **facts: Any) -> Check:
+        one = case(tmp_path)
+        [member] = one.manifest.members
+        member = replace(member, cleaning=facts, share_sorted_by_id=share)
+        one.manifest = replace(one.manifest, members=(member,))
+        return next(check for check in audited(one) if check.check == "order")
+
+    assert "12 neighbours of one moment stand as in the source" in order(0.1, ties=12, ties_drawn=False).words
+    drawn = order(0.1, ties=480, ties_drawn=True)
+    assert drawn.verdict == "note" and "480 neighbours of one moment stood in the order of the ids" in drawn.words
+    assert order(1.0, ties=480, ties_drawn=True).verdict == "failed", "drawn, but the source knew no order"
 
 
 def test_what_a_build_recorded_is_told(tmp_path: Path) -> None:
