@@ -61,6 +61,12 @@ def pytest_configure(config):
         config.option.timeout = 1.1 * HANG
 
 
+def pytest_terminal_summary(terminalreporter, config):
+    """The head of the output, where pytest-randomly names its seed, is left out by -q."""
+    if config.pluginmanager.hasplugin("randomly"):
+        terminalreporter.write_line(f"the same order again: --randomly-seed={config.option.randomly_seed}")
+
+
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the marks in a hook of this name
 def pytest_collection_modifyitems(items):
     """Test files run at the same time (--dist loadgroup), each on one worker; those that need the one SLURM on one. Who

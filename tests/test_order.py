@@ -16,6 +16,7 @@ def collected(seed):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *words], cwd=ROOT, capture_output=True, text=True, check=True
     )
+    assert f"--randomly-seed={seed}" in done.stdout, "how to have the order again is printed"
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 
