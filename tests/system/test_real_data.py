@@ -119,8 +119,8 @@ def test_tiny_models_from_scratch(shared: Path, tmp_path: Path) -> None:
     ]
     idgenrec(
         tmp_path, "pretrain", "--shards", "shards", "--out", "run", *tiny, *FEW_STEPS,
-        "--schedule.teaching-epochs", "4", "--ids.penalty-step", "0.9", "--ids.max-tiers", "1", "--ids.block-size", "16",
-        "--batch-size", "16", "--micro-batch-size", "4", "--processes", "2",
+        "--schedule.teaching-epochs", "4", "--ids.penalty-step", "0.9", "--ids.max-tiers", "1",
+        "--ids.block-size", "16", "--batch-size", "16", "--micro-batch-size", "4", "--processes", "2",
     )  # fmt: skip
     idgenrec(
         tmp_path, "zeroshot", "--checkpoint", "run", "--shards", "shards", "--out", "report", "--max-users", "6",
