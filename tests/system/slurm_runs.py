@@ -71,8 +71,8 @@ def job_processes(run):
 
 def ranks(run, node=None):
     """Processes of a run's ranks, of one node if so wished."""
-    found = [process for process in job_processes(run) if "srun" not in process.cmdline()[0]]
-    return [process for process in found if node in (None, process.environ().get("SLURMD_NODENAME"))]
+    processes = [process for process in job_processes(run) if "srun" not in process.info["cmdline"][0]]  # type: ignore[attr-defined]
+    return [process for process in processes if node in (None, process.environ().get("SLURMD_NODENAME"))]
 
 
 def suspended(run):
