@@ -5,8 +5,8 @@
 A life is started until it ends well. At each start but the last something happens to it, at a moment that is drawn:
 SIGKILL, SIGKILL while a checkpoint is being written, SIGTERM, SIGUSR2, Ctrl-C twice, a full disk; the disk is slow or
 not, checkpoints are written in the background or not. After every start each checkpoint is compared with the one that
-the undisturbed run wrote at that step, and `best` with the rule of one standard error. One rank, since bits are the same
-at one number of ranks only; no MLflow, which has tests of its own.
+the undisturbed run wrote at that step, and `best` with the rule of one standard error. One rank, since bits are the
+same at one number of ranks only; no MLflow, which has tests of its own.
 """
 
 import dataclasses
@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import random
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,8 +40,11 @@ ENDS = {
 
 
 def start(config, event, at, slow, log, counts=None):
-    """One start of a run, in its own process. at: the number of the sign of progress, or of the checkpoint, at which the
-    event happens. slow: seconds of a disk before and after it writes a checkpoint."""
+    """One start of a run, in its own process.
+
+    at: the number of the sign of progress, or of the checkpoint, at which the event happens. slow: seconds that the disk
+    takes before and after a checkpoint's files.
+    """
     import signal
     import sys
     import traceback
@@ -153,13 +155,15 @@ def one_life(number, config, expected, moments, folder, begin):
         drafts = list((out / "checkpoints").glob(".*"))
         assert not drafts or status == -9, f"{drafts} are left: {where}"
         if status == STATUS:
-            assert "is saved" in log.read_text() or "are kept" in log.read_text(), where
+            last = log.read_text().splitlines()[-1]
+            assert (folders and f"{folders[-1]} is saved" in last) or "waves of the ID job are kept" in last, where
         if status == 0:
             assert folders[-1].name == max(expected), where
             return happened
         happened.append(event)
 
 
+@pytest.mark.timeout(0)  # by hand, as long as it takes
 def test_lives(begin, train_config, tmp_path):
     config = train_config("lives", schedule=SCHEDULE, hang_minutes=0, recommender_lr=1e-2)
     whole = dataclasses.replace(config, out=str(tmp_path / "whole"), checkpoint_steps=1, keep_checkpoints=99)
@@ -167,7 +171,7 @@ def test_lives(begin, train_config, tmp_path):
     assert begin(whole, "nothing", 0, 0.0, str(log), str(counts)) == 0, log.read_text()[-3000:]
     expected = {folder.name: content(folder) for folder in checkpoint.checkpoints_of(tmp_path / "whole")}
     assert len(expected) == 15 and best_of(expected, max(expected)) in expected
-    moments, started = json.loads(counts.read_text()), time.monotonic()
+    moments = json.loads(counts.read_text())
     done, happened = 0, []
     with ThreadPoolExecutor(AT_ONCE) as lives:
         for events in lives.map(
@@ -176,6 +180,4 @@ def test_lives(begin, train_config, tmp_path):
             done, happened = done + 1, happened + events
             print(f"life {done}: {', '.join(events) or 'undisturbed'}", flush=True)
     each = ", ".join(f"{happened.count(event)} {event}" for event in ENDS if event != "nothing")
-    print(
-        f"{done} lives, seed {SEED}, {time.monotonic() - started:.0f} s: {each}; every byte as in the undisturbed run"
-    )
+    print(f"{done} lives, seed {SEED}: {each}; every byte as in the undisturbed run")
