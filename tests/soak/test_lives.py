@@ -42,8 +42,8 @@ ENDS = {
 def start(config, event, at, slow, log, counts=None):
     """One start of a run, in its own process.
 
-    at: the number of the sign of progress, or of the checkpoint, at which the event happens. slow: seconds that the disk
-    takes before and after a checkpoint's files.
+    at: the number of the sign of progress, or of the checkpoint, at which the event happens. slow: seconds that the
+    disk takes before and after a checkpoint's files.
     """
     import signal
     import sys
