@@ -169,6 +169,32 @@ def test_a_write_that_fails_leaves_no_complete_folder(save, tmp_path):
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2, "the failed draft is gone"
 
 
+def full_at_the_end(world, folder):
+    """Rank 0 can write its files, but not the list of them."""
+    import errno
+    from pathlib import Path
+
+    import pretrain.saver
+    from pretrain.world import Agreed
+
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    pretrain.saver.write_whole = full  # type: ignore[assignment]
+    saver = pretrain.saver.Saver(Path(folder), world, 1)
+    saver.begin(5, lambda own: (own / f"rank{world.rank}").write_text("x"))
+    try:
+        saver.finish()
+    except Agreed as error:
+        return str(error)
+
+
+def test_a_disk_that_is_full_at_the_last_file(run_ranks, tmp_path):
+    one, other = run_ranks(full_at_the_end, 2, str(tmp_path))
+    assert one == other and "rank 0: No space left on device" in one
+    assert not list((tmp_path / "checkpoints").iterdir()), "the draft has made room again"
+
+
 def test_what_is_no_checkpoint(tmp_path):
     assert checkpoint.newest(tmp_path) is None and checkpoint.best(tmp_path) is None
     with pytest.raises(ValueError, match="neither a checkpoint nor a run folder"):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 import signal
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from safetensors.torch import load_file
+from lives import best_of, content
 from toy_run import ToyEngine, bridle, kill, let_go, start
 
 from pretrain import checkpoint
@@ -40,39 +39,12 @@ def toy(monkeypatch, tokenizer, train_config):
     return make
 
 
-def content(folder):
-    """All that a checkpoint says of its step, whoever wrote it."""
-    state = checkpoint.verify(folder)
-    files = json.loads((folder / checkpoint.FILES).read_text())
-    moments = {
-        (Path(name).parent.name, key): tensor.numpy().tobytes()
-        for name in files
-        if name.startswith("engines/")
-        for key, tensor in load_file(folder / name).items()
-    }
-    named = {name: value for name, value in state.items() if name not in ("run_id", "world_size", "left_out")}
-    rest = {name: digest for name, digest in files.items() if not name.startswith(("engines/", "state.json"))}
-    return named, rest, moments
-
-
 def undisturbed(config):
     """Contents by name of every step's checkpoint, of a run that nobody disturbs."""
     reins = start(dataclasses.replace(config, checkpoint_steps=1, keep_checkpoints=99))
     reins.go_to_the_end()
     assert isinstance(reins.ends[0], Path), reins.ends[0]
     return {folder.name: content(folder) for folder in checkpoint.checkpoints_of(Path(config.out))}
-
-
-def best_of(expected, newest):
-    """What the rule of one standard error takes of the states that were validated, up to a step."""
-    top, least, chosen = -1.0, 0.0, newest
-    for name, (state, _, _) in sorted(expected.items()):
-        figures = state["validation"]
-        if name <= newest and figures:
-            if figures["NDCG@10"] > top:
-                top, least = figures["NDCG@10"], figures["NDCG@10"] - figures["NDCG@10_stderr"]
-            chosen = name if figures["NDCG@10"] >= least else chosen
-    return chosen
 
 
 def machine(toy, expected, folder):
