@@ -27,8 +27,6 @@ from zeroshot.config import EvaluateConfig
 
 def run_demo(folder: Path, seed: int, transfer: bool, processes: int, console: Console) -> Path:
     """Generate, shard, pretrain, judge, report. Returns the report's path. Raises ValueError when `folder` exists."""
-    if processes < 1:
-        raise ValueError(f"processes is {processes}; at least one is needed")
     if folder.exists():
         raise ValueError(f"{folder} exists; give another --out")
     started = time.monotonic()

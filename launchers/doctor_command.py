@@ -53,8 +53,6 @@ class Doctor:
         from launchers.console import Console
         from launchers.doctor import Finding
 
-        if self.processes < 1:
-            raise ValueError(f"processes is {self.processes}; at least one is needed")
         console, levels = Console(), set()
 
         def say(finding: Finding) -> None:

@@ -70,8 +70,6 @@ class Asked:
 def run_foundation(asked: Asked, out: Path, processes: int, engine: EngineConfig, console: Console) -> int:
     """Returns the exit status: `AUDIT_FAILED` where an audit failed, else 0. Raises ValueError for other options than
     the folder was begun with, and for what any of the commands would refuse."""
-    if processes < 1:
-        raise ValueError(f"processes is {processes}; at least one is needed")
     refuse_others(asked, out)
     shards, failed = out / "shards", []
     build = Build(build_config(asked, shards))  # what is refused is refused before anything is built

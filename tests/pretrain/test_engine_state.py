@@ -207,6 +207,6 @@ def test_a_step_that_is_not_accepted_changes_no_weight(run_ranks):
 
 def test_what_deepspeed_cannot_do_is_refused():
     with pytest.raises(ValueError, match="offload needs zero_stage 1, 2 or 3"):
-        EngineConfig(zero_stage=0, offload=True).check()
+        EngineConfig(zero_stage=0, offload=True)
     with pytest.raises(ValueError, match="precision bf16 needs zero_stage 1, 2 or 3"):
-        EngineConfig(zero_stage=0, precision="bf16").check()
+        EngineConfig(zero_stage=0, precision="bf16")
