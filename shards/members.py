@@ -6,7 +6,7 @@ else.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from shards import catalogue, ingest, overlap, tokenizer, write
 from shards.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
 from shards.config import BuildConfig, moment
 from shards.database import Means
+from shards.legible import share
 from shards.manifest import TOKENIZER_FOLDER, Manifest, file_sha256
 from shards.overlap import Ids, Overlap
 from shards.split import check_not_sorted_by_id
@@ -161,9 +162,9 @@ def _tokenizer(
 
 def _tables(_: Path, out: Path, source: write.Source, tokens: Path) -> dict[str, Any]:
     files = (items_file(source.name), holdout_file(source.name))
-    write.write_items(out / files[0], source.name, source.catalogue, tokens)
+    texts = write.write_items(out / files[0], source.name, source.catalogue, tokens)
     held_out = write.write_holdout(out / files[1], source)
-    return {"files": {file: file_sha256(out / file) for file in files}, "users_held_out": held_out}
+    return {"files": {file: file_sha256(out / file) for file in files}, "users_held_out": held_out, "texts": texts}
 
 
 def _tars(
@@ -200,6 +201,10 @@ def cores() -> int:
 def line(stage: str, result: dict[str, Any]) -> str:
     """One line for a person on what a stage did."""
     kind, name = stage.split(".", 1)
+    if kind == "tables":
+        return f"{name}: {texts_line(result['texts'])}"
+    if kind == "tars":
+        return f"written: {stage}"
     if kind == "ingest":
         malformed = sum(count for _, count in result["lines"].values())
         return (
@@ -214,3 +219,12 @@ def line(stage: str, result: dict[str, Any]) -> str:
         )
     counts = {word: result[f"num_{word}"] for word in ("users", "items", "interactions")}
     return f"{name}: " + ", ".join(f"{count:,} {word}" for word, count in counts.items())
+
+
+def texts_line(texts: Mapping[str, int]) -> str:
+    """What a model can read of a data set's item texts, for a person."""
+    unknown = share(texts["unknown_tokens"], texts["tokens"])
+    return (
+        f"{texts['items_without_text']:,} of {texts['items']:,} items have no text; "
+        f"{unknown} of the tokens {'is' if unknown == 'none' else 'are'} unknown"
+    )
