@@ -31,7 +31,8 @@ class Legible:
 
 def legible(tokenizer: "T5TokenizerFast", texts: Sequence[str], token_ids: Sequence[Sequence[int]]) -> Legible:
     """Counts of these texts, whose token ids are given."""
-    bare, suspects = [], []
+    bare: list[bool] = []
+    suspects: list[int] = []
     for row, (text, ids) in enumerate(zip(texts, token_ids, strict=True)):
         bare.append(not values(text))
         if not bare[-1] and UNK_ID in ids:
