@@ -223,8 +223,6 @@ def line(stage: str, result: dict[str, Any]) -> str:
 
 def texts_line(texts: Mapping[str, int]) -> str:
     """What a model can read of a data set's item texts, for a person."""
-    unknown = share(texts["unknown_tokens"], texts["tokens"])
-    return (
-        f"{texts['items_without_text']:,} of {texts['items']:,} items have no text; "
-        f"{unknown} of the tokens {'is' if unknown == 'none' else 'are'} unknown"
-    )
+    bare, items = texts["items_without_text"], texts["items"]
+    words = f"{bare:,} of {items:,} items have no text" if bare else f"all {items:,} items have a text"
+    return f"{words}; unknown tokens: {share(texts['unknown_tokens'], texts['tokens'])}"

@@ -129,4 +129,4 @@ def test_the_plain_layout_too(built, tmp_path):
     folder = write_raw(tmp_path / "Toys", users, "a title: red\nb -\nc title: na\nd title: blue\n")
     lines: list[str] = []
     build(BuildConfig(str(tmp_path / "o"), test=(str(folder),), tokenizer=str(built[0] / "tokenizer")), lines.append)
-    assert "Toys: 2 of 4 items have no text; none of the tokens is unknown" in lines
+    assert "Toys: 2 of 4 items have no text; unknown tokens: none" in lines
