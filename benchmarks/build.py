@@ -169,8 +169,8 @@ def peers(arguments: argparse.Namespace, folder: Path) -> list[str]:
         "nearly all in the core": Shape.dense(arguments.interactions, arguments.items),
     }
     for number, (name, shape) in enumerate(shapes.items()):
-        # Peers' loops read no metadata; one line is the least that a category can have.
-        raw = generate(folder / f"raw-{number}", arguments.interactions, shape, texts=1)
+        # Peers' loops read no metadata; a category of which fewer than a tenth of the items have a text is refused.
+        raw = generate(folder / f"raw-{number}", arguments.interactions, shape, texts=shape.items // 5)
         rows = []
         for turn in range(arguments.turns):
             # Each in a process of its own: neither inherits the other's heap.

@@ -88,11 +88,13 @@ class Recommend:
             console = Console()
             models = load_models(Path(self.checkpoint), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
             models = models.searching(self.prior_weight)
-            items = item_table(names, texts, models.tokenizer)
+            heard: list[str] = []
+            items = item_table(names, texts, models.tokenizer, heard.append)
             saved = Path(self.save_book) if self.save_book else None
             journal = None if saved is None else saved.with_name(f".{saved.name}.progress")
             book = book_of(models, items, Path(self.book) if self.book else None, journal, console)
-            console.line(book.describe())
+            for line in (*heard, book.describe()):
+                console.line(line)
             if saved is not None and journal is not None:
                 book.save(saved)
                 discard(journal)

@@ -63,6 +63,7 @@ def assemble(
                     "taken_as_cleaned": data.cleaned(fact),
                     "users_before_sampling": fact["users"],
                     "users_held_out": tables["users_held_out"],
+                    **{key: value for key, value in tables["texts"].items() if key != "items"},
                     **{key: value for key, value in fact.items() if key not in IN_FIELDS},
                 },
             )

@@ -188,7 +188,7 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
                 lanes, totals = deal(data.lengths(stages), totals)
                 pieces += data.tars(stages, facts[data.name], work / "out", lanes)
         stages.expect(3 * len(sets) + len(train) + 1 + len(pieces))
-        results = stages.run(pieces, lambda stage, result: progress(f"written: {stage.name}"))
+        results = stages.run(pieces, lambda stage, result: progress(members.line(stage.name, result)))
         written = {stage.name: result for stage, result in zip(pieces, results, strict=True)}
         if base is None:
             shutil.copytree(tokenizer, work / "out" / TOKENIZER_FOLDER, dirs_exist_ok=True)

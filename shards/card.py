@@ -7,6 +7,7 @@ was removed or could not be checked is said as plainly as what is there.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shards.legible import share
 from shards.manifest import Manifest, Member
 from shards.registry import terms_for
 
@@ -100,7 +101,7 @@ def _cleaning(manifest: Manifest) -> str:
     ]
     rows = [_cleaning_row(member) for member in manifest.members]
     header = ["data set", "interactions read", "removed", "peels of the core", "users drawn", "items without text"]
-    return "\n".join(lines) + _table([*header, "malformed lines"], rows)
+    return "\n".join(lines) + _table([*header, "unknown tokens", "malformed lines"], rows)
 
 
 def _drawn(manifest: Manifest) -> str:
@@ -137,6 +138,7 @@ def _cleaning_row(member: Member) -> list[str]:
         f"{facts['peels']}",
         f"{member.num_users:,} of {drawn:,}" if member.num_users < drawn else "all",
         f"{facts['items_without_text']:,}",
+        share(facts["unknown_tokens"], facts["tokens"]) if "tokens" in facts else "not counted",
         f"{malformed:,}",
     ]
 

@@ -19,6 +19,7 @@ from shards import split
 from shards.clean import EVENTS, ITEMS, TEXTS
 from shards.counters import generator
 from shards.database import read_parquet, scan_parquet
+from shards.legible import refuse_few_texts, values
 from shards.sequences import Sequences, read_sequences
 
 CATALOGUE, ROWS, CHOSEN, LENGTHS = "catalogue.parquet", "rows.npy", "chosen.npy", "lengths.npy"
@@ -76,8 +77,9 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
     catalogue, rows = _rows(items, first, read_parquet(raw / TEXTS) if selection.every_line else None, selection)
     if catalogue.height < 2:
         raise ValueError(f"{selection.name}: all users have the same one item; a catalogue needs two")
-    bare = catalogue["text"].null_count()
-    catalogue.with_columns(pl.col("text").fill_null(NO_TEXT)).write_parquet(out / CATALOGUE)
+    texts = catalogue["text"].fill_null(NO_TEXT)
+    _refuse_ids_that_do_not_meet(selection.name, catalogue, raw)
+    catalogue.with_columns(text=texts).write_parquet(out / CATALOGUE)
     np.save(out / ROWS, rows)
     np.save(out / CHOSEN, chosen)
     np.save(out / LENGTHS, np.concatenate(lengths))
@@ -86,7 +88,6 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
         "num_items": catalogue.height,
         "num_interactions": seen,
         "share_sorted_by_id": round(max(by_text, by_number) / telling, 6) if telling else 0.0,
-        "items_without_text": bare,
         "split_moment": moment,
     }
 
@@ -98,6 +99,19 @@ def _note_first(first: np.ndarray, batches: Iterable[Sequences], seen: int = 0) 
         places = np.flatnonzero(first[batch.items] < 0)[::-1]
         first[batch.items[places]] = places + seen
         seen += len(batch.items)
+
+
+def _refuse_ids_that_do_not_meet(name: str, catalogue: pl.DataFrame, raw: Path) -> None:
+    """ValueError where few items have a text in the item file; says how ids look on both sides."""
+    absent = catalogue.filter(pl.col("text").is_null())
+    bare = absent.height + sum(not values(text) for text in catalogue["text"].drop_nulls())
+    item = pl.scan_parquet(raw / TEXTS).select("item").head(1).collect()["item"]
+    why = f"{bare:,} say nothing there; look at the file of item texts"
+    if absent.height > bare / 2:
+        shown = f"{absent['item'][0]!r} is not in the file of item texts"
+        why = f"{shown}, which has {item[0]!r}" if len(item) else f"{shown}, which is empty"
+        why += "; do the two files name the same items in the same way?"
+    refuse_few_texts(name, bare, catalogue.height, why)
 
 
 def parts_of(batch: Sequences, moment: int | None) -> np.ndarray:

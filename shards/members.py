@@ -5,7 +5,7 @@ its arguments. It must hold that a stage's result depends on its arguments and o
 else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from shards import catalogue, ingest, overlap, tokenizer, write
 from shards.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
 from shards.config import BuildConfig, moment
 from shards.database import Means, read_parquet
+from shards.legible import share
 from shards.manifest import TOKENIZER_FOLDER, Manifest, file_sha256
 from shards.overlap import Ids, Overlap
 from shards.split import check_not_sorted_by_id
@@ -162,9 +163,9 @@ def _tokenizer(
 
 def _tables(_: Path, out: Path, source: write.Source, tokens: Path) -> dict[str, Any]:
     files = (items_file(source.name), holdout_file(source.name))
-    write.write_items(out / files[0], source.name, source.catalogue, tokens)
+    texts = write.write_items(out / files[0], source.name, source.catalogue, tokens)
     held_out = write.write_holdout(out / files[1], source)
-    return {"files": {file: file_sha256(out / file) for file in files}, "users_held_out": held_out}
+    return {"files": {file: file_sha256(out / file) for file in files}, "users_held_out": held_out, "texts": texts}
 
 
 def _tars(
@@ -197,6 +198,10 @@ def audit_old(old: Ids, tests: Sequence[Ids], work: Path, means: Means) -> list[
 def line(stage: str, result: dict[str, Any]) -> str:
     """One line for a person on what a stage did."""
     kind, name = stage.split(".", 1)
+    if kind == "tables":
+        return f"{name}: {texts_line(result['texts'])}"
+    if kind == "tars":
+        return f"written: {stage}"
     if kind == "ingest":
         malformed = sum(count for _, count in result["lines"].values())
         return (
@@ -217,3 +222,10 @@ def line(stage: str, result: dict[str, Any]) -> str:
         )
     counts = {word: result[f"num_{word}"] for word in ("users", "items", "interactions")}
     return f"{name}: " + ", ".join(f"{count:,} {word}" for word, count in counts.items())
+
+
+def texts_line(texts: Mapping[str, int]) -> str:
+    """What a model can read of a data set's item texts, for a person."""
+    bare, items = texts["items_without_text"], texts["items"]
+    words = f"{bare:,} of {items:,} items have no text" if bare else f"all {items:,} items have a text"
+    return f"{words}; unknown tokens: {share(texts['unknown_tokens'], texts['tokens'])}"

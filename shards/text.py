@@ -2,7 +2,8 @@
 
 Enter fields by name with values as the raw files hold them (text, numbers, nested lists, null); leaves one line in the
 layout of the reference's `item_plain_text.txt`. It must hold that the line is UTF-8 without control characters, that
-`;` only parts fields, that a missing value reads `na` (a dash or another lone symbol is one), and that time and size stay linear in the input.
+`;` only parts fields, that a missing value reads `na` (a dash or another lone symbol is missing), and that time and
+size stay linear in the input.
 """
 
 import html
@@ -38,7 +39,7 @@ def item_text(fields: Mapping[str, object]) -> str:
 
 
 def clean_text(value: str) -> str:
-    """Lower case, entities unescaped, tags and control characters removed, one space between words; empty where nothing is said."""
+    """Lower case, entities unescaped, without tags and control characters, one space between words; missing: empty."""
     value = value[:RAW_CHARACTERS]
     if CRAWLED_SCRIPT in value:
         return ""

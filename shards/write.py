@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from shards import split, tars, tokenizer
 from shards.catalogue import CATALOGUE, CHOSEN, ROWS, parts_of
 from shards.clean import EVENTS, USERS
+from shards.legible import legible, refuse_few_texts, share
 from shards.manifest import Tar
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA, record_key
 from shards.sequences import Sequences, read_sequences
@@ -53,9 +54,13 @@ def deal(lengths: np.ndarray, totals: Sequence[int]) -> tuple[np.ndarray, list[i
     return lanes, [total for total, _ in sorted(heap, key=lambda pair: pair[1])]
 
 
-def write_items(path: Path, name: str, catalogue: Path, tokenizer_folder: Path) -> None:
-    """The item table, an Arrow IPC file of ITEM_SCHEMA: one row per item, ids in the name space of the data set."""
+def write_items(path: Path, name: str, catalogue: Path, tokenizer_folder: Path) -> dict[str, int]:
+    """The item table, an Arrow IPC file of ITEM_SCHEMA: one row per item, ids in the name space of the data set.
+
+    Returns how much of the texts can be read: items, items_without_text, tokens, unknown_tokens. ValueError where it is
+    too little."""
     tokens = tokenizer.load_tokenizer(tokenizer_folder)
+    facts: dict[str, int] = dict.fromkeys(("items", "items_without_text", "tokens", "unknown_tokens"), 0)
     with (
         pq.ParquetFile(catalogue / CATALOGUE) as file,
         pa.OSFile(str(path), "wb") as sink,
@@ -63,8 +68,14 @@ def write_items(path: Path, name: str, catalogue: Path, tokenizer_folder: Path) 
     ):
         for batch in file.iter_batches(batch_size=ITEM_BATCH):
             items, texts = batch.column("item").to_pylist(), batch.column("text").to_pylist()
-            rows = [[f"{name}/{item}" for item in items], texts, tokenizer.encode_texts(tokens, texts)]
-            writer.write_table(pa.table(rows, schema=ITEM_SCHEMA))
+            token_ids = tokenizer.encode_texts(tokens, texts)
+            writer.write_table(pa.table([[f"{name}/{item}" for item in items], texts, token_ids], schema=ITEM_SCHEMA))
+            read = legible(tokens, texts, token_ids)
+            for fact, count in zip(facts, (len(items), sum(read.bare), read.tokens, read.unknown), strict=True):
+                facts[fact] += count
+    why = f"{share(facts['unknown_tokens'], facts['tokens'])} of their tokens are unknown to the tokenizer; use another"
+    refuse_few_texts(name, facts["items_without_text"], facts["items"], why)
+    return facts
 
 
 def write_holdout(path: Path, source: Source) -> int:

@@ -16,9 +16,12 @@ from typing import Any
 
 import numpy as np
 from scipy import stats
+from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
+from shards.legible import legible, share
 from shards.manifest import Manifest
 from shards.split import ascending
+from shards.tokenizer import encode_texts
 from zeroshot.audit import LEVEL, Check, far_above
 from zeroshot.fingerprints import counts_match, sequences_match
 from zeroshot.tasks import Task, read_data
@@ -26,18 +29,19 @@ from zeroshot.tasks import Task, read_data
 # In Toys 18% of the users have rising ids, as ids rise with time; sorted by id, all have.
 MOST_SORTED = 0.5
 MOST_AT_ONCE = 0.5
-NO_TEXT = frozenset({"", "na"})
+# More unknown tokens than a stray sign here and there leaves.
+MANY_UNKNOWN = 0.01
 
 
-def data_checks(task: Task, shards: str | Path, manifest: Manifest) -> list[Check]:
-    """Everything that the task's data show by themselves."""
+def data_checks(task: Task, shards: str | Path, manifest: Manifest, tokenizer: T5Tokenizer) -> list[Check]:
+    """Everything that the task's data show by themselves. tokenizer: that of the shards."""
     return [
         published_check(task),
         history_check(task, shards),
         repeats_check(task, manifest),
         names_check(task),
         order_check(task, manifest),
-        texts_check(task),
+        texts_check(task, tokenizer),
     ]
 
 
@@ -208,15 +212,15 @@ def _chance_sorted(rows: np.ndarray) -> float:
     return math.exp(-ways)
 
 
-def texts_check(task: Task) -> Check:
-    """How many items say the same as another, or nothing? An ID for such an item is a guess."""
-    counts = Counter(task.texts)
+def texts_check(task: Task, tokenizer: T5Tokenizer) -> Check:
+    """How many items say the same to a model as another, or nothing? An ID for such an item is a guess."""
+    token_ids = encode_texts(tokenizer, list(task.texts))
+    counts = Counter(map(tuple, token_ids))
     same = sum(count for count in counts.values() if count > 1)
-    bare = sum(_is_bare(text) for text in task.texts)
-    words = f"{same:,} of {len(task.texts):,} items share their text with another, {bare:,} have none"
-    return Check(task.name, "texts", "note" if same or bare else "passed", words)
-
-
-def _is_bare(text: str) -> bool:
-    values = [part.split(":", 1)[-1].strip() for part in text.split(";")]
-    return all(value in NO_TEXT for value in values)
+    read = legible(tokenizer, task.texts, token_ids)
+    words = (
+        f"{same:,} of {len(task.texts):,} items share their text with another, {sum(read.bare):,} have none; "
+        f"unknown tokens: {share(read.unknown, read.tokens)}"
+    )
+    doubtful = same or any(read.bare) or read.unknown > MANY_UNKNOWN * read.tokens
+    return Check(task.name, "texts", "note" if doubtful else "passed", words)

@@ -70,7 +70,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
                 f"{task.name} has {ranked} items to rank, so that HR@{SHORTEST_LIST} is 1 for any list; give at least "
                 f"{SHORTEST_LIST} candidates, or leave the data set out with --tasks"
             )
-    checks = world.main_says(lambda: checks_of_data(tasks, folder, state, manifest, config))
+    checks = world.main_says(lambda: checks_of_data(tasks, folder, state, manifest, config, judged.tokenizer))
     if world.is_main:
         (out / FOLDER).mkdir(parents=True, exist_ok=True)
     world.barrier()
@@ -134,12 +134,17 @@ def joined(one: TaskResult, other: TaskResult) -> TaskResult:
 
 
 def checks_of_data(
-    tasks: list[Task], checkpoint: Path, state: dict[str, Any], manifest: Manifest, config: EvaluateConfig
+    tasks: list[Task],
+    checkpoint: Path,
+    state: dict[str, Any],
+    manifest: Manifest,
+    config: EvaluateConfig,
+    tokenizer: Any,
 ) -> list[Check]:
     """What the audit finds in the tasks' data and in those of the checkpoint's training."""
     known = find_pretraining(checkpoint, state["manifest_sha256"], [config.shards], config.pretraining_shards)
     return [
         check
         for task in tasks
-        for check in (*data_checks(task, config.shards, manifest), *exposure_checks(task, known))
+        for check in (*data_checks(task, config.shards, manifest, tokenizer), *exposure_checks(task, known))
     ]

@@ -8,13 +8,14 @@ what is wrong is named with its file and line before any model is loaded; nothin
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 
+from shards.legible import legible, share
 from shards.readers.events import Malformed
 from shards.readers.json_lines import parse_object
 from shards.readers.lines import TOO_LONG, read_batches
@@ -74,12 +75,20 @@ def read_histories(path: Path, items: list[str]) -> Histories:
     return Histories(list(line_of), rows)
 
 
-def item_table(items: list[str], texts: list[str], tokenizer: Any) -> ItemTable:
-    """The catalogue as the ID job wants it."""
+def item_table(
+    items: list[str], texts: list[str], tokenizer: Any, hear: Callable[[str], None] = lambda line: None
+) -> ItemTable:
+    """The catalogue as the ID job wants it. `hear` is told how much of the texts the model knows."""
     tokens = encode_texts(tokenizer, texts)
-    unreadable = next((item for item, ids in zip(items, tokens, strict=True) if not ids), None)
-    if unreadable is not None:
-        raise ValueError(f"the text of item {_shown(unreadable)} leaves nothing for the model to read; describe it")
+    read = legible(tokenizer, texts, tokens)
+    if any(read.bare):
+        item = items[read.bare.index(True)]
+        raise ValueError(
+            f"the texts of {sum(read.bare):,} of {len(items):,} items leave nothing for the model to read, as that of "
+            f"{_shown(item)}; describe them in words of the vocabulary "
+            f"(unknown tokens: {share(read.unknown, read.tokens)})"
+        )
+    hear(f"{len(items):,} items; unknown tokens in their texts: {share(read.unknown, read.tokens)}")
     offsets = np.cumsum([0, *map(len, tokens)]).astype(np.int64)
     flat = np.fromiter((token for ids in tokens for token in ids), dtype=np.int32, count=int(offsets[-1]))
     return ItemTable(items, texts, flat, offsets, {})

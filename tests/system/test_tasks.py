@@ -17,6 +17,7 @@ from shards import registry
 from shards.build import build
 from shards.config import BuildConfig
 from shards.manifest import Manifest
+from shards.tokenizer import load_tokenizer
 from zeroshot import baselines, results
 from zeroshot.audit import failed
 from zeroshot.data_checks import data_checks
@@ -90,7 +91,7 @@ def test_released_is_the_order_of_the_item_ids(shared: Path, shards: Path, name:
 def test_the_audit_of_the_real_sets_is_green(shards: Path, name: str) -> None:
     task, manifest = task_of(shards, name), Manifest.load(shards)
     known = find_pretraining(Path("nowhere"), manifest.sha256(), [str(shards)], None)
-    checks = data_checks(task, shards, manifest) + exposure_checks(task, known)
+    checks = data_checks(task, shards, manifest, load_tokenizer(shards / "tokenizer")) + exposure_checks(task, known)
     verdicts = {check.check: check.verdict for check in checks}
     for check in checks:
         print(check)

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from leaky import Prompted
-from made_shards import Cut, honest_cut, manifest, sequences, write_member
+from made_shards import Cut, honest_cut, item_texts, manifest, sequences, write_member
 
 from shards.manifest import Manifest
+from shards.tokenizer import train_tokenizer
 from zeroshot import baselines
 from zeroshot.audit import Check, failed
 from zeroshot.data_checks import data_checks
@@ -39,6 +42,13 @@ class Case:
     builds: list[Build]
 
 
+@cache
+def words():
+    """A tokenizer of printable ASCII."""
+    with TemporaryDirectory() as folder:
+        return train_tokenizer(item_texts(), folder, 200)
+
+
 def standard(name: str) -> Build:
     return lambda task: baselines.build((name,), task, baselines.BaselineContext(seed=4))[0]
 
@@ -58,7 +68,7 @@ def case(folder: Path, told: dict[str, list[int]] | None = None, cut: Cut = hone
 
 
 def audited(one: Case) -> list[Check]:
-    checks = data_checks(one.task, one.folder, one.manifest) + exposure_checks(one.task, one.known)
+    checks = data_checks(one.task, one.folder, one.manifest, words()) + exposure_checks(one.task, one.known)
     return checks + [permutation_check(one.task, build(one.task), build) for build in one.builds]
 
 

@@ -168,9 +168,23 @@ def test_texts_that_say_the_same_or_nothing_are_counted(tmp_path: Path) -> None:
     texts = ["title: na; brand: na", "", "na", *item_texts()[3:58], item_texts()[5], item_texts()[6]]
     told = [check for check in audited(replace(one, task=replace(one.task, texts=texts))) if check.check == "texts"]
     assert [(check.verdict, check.words) for check in told] == [
-        ("note", "4 of 60 items share their text with another, 3 have none")
+        ("note", "4 of 60 items share their text with another, 3 have none; unknown tokens: none")
     ]
     assert verdicts(one)["texts"] == "passed"
+
+
+def test_texts_that_a_model_cannot_tell_apart_or_read_are_counted(tmp_path: Path) -> None:
+    one = case(tmp_path)
+    texts = [
+        "title: \uff52ed lamp",
+        "title:  red  lamp",
+        "title: 红茶; brand: 龙井",
+        "title: 龙井 -; brand: na",
+        *item_texts()[4:],
+    ]
+    [told] = [check for check in audited(replace(one, task=replace(one.task, texts=texts))) if check.check == "texts"]
+    assert told.verdict == "note"
+    assert told.words.startswith("2 of 60 items share their text with another, 2 have none; unknown tokens: 0.")
 
 
 def test_counts_that_are_not_the_published_ones_are_said(tmp_path: Path) -> None:

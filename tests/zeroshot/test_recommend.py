@@ -190,6 +190,17 @@ def test_a_run_a_checkpoint_and_an_export_say_the_same(models, trained_run, cata
         load_models(tmp_path, torch.device("cpu"))
 
 
+def test_texts_outside_the_vocabulary(tokenizer):
+    lines: list[str] = []
+    item_table(["a", "b"], ["title: red lamp", "title: blue 红茶 chair"], tokenizer, lines.append)
+    assert lines[0].startswith("2 items; unknown tokens in their texts: ") and lines[0].endswith("%")
+    item_table(["a"], ["title: red lamp"], tokenizer, lines.append)
+    assert lines[1:] == ["1 items; unknown tokens in their texts: none"]
+    with pytest.raises(ValueError, match=r"texts of 1 of 2 items .* as that of 'b'; .*unknown tokens: \d") as caught:
+        item_table(["a", "b"], ["title: red lamp", "title: 红茶; brand: 龙井"], tokenizer)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_catalogue_of_one_item(models):
     table = item_table(["only"], ["title: a lamp"], models.tokenizer)
     book = book_of(models, table, None, None, SILENT)
