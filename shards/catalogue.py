@@ -105,7 +105,7 @@ def _refuse_ids_that_do_not_meet(name: str, catalogue: pl.DataFrame, raw: Path) 
     """ValueError where few items have a text in the item file; says how ids look on both sides."""
     absent = catalogue.filter(pl.col("text").is_null())
     bare = absent.height + sum(not values(text) for text in catalogue["text"].drop_nulls())
-    item = pl.scan_parquet(raw / TEXTS).select("item").head(1).collect()["item"]
+    item = scan_parquet(raw / TEXTS).select("item").head(1).collect()["item"]
     why = f"{bare:,} say nothing there; look at the file of item texts"
     if absent.height > bare / 2:
         shown = f"{absent['item'][0]!r} is not in the file of item texts"
