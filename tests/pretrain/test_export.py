@@ -31,6 +31,14 @@ from shards.manifest import file_sha256
 ALONE = World(0, 1, torch.device("cpu"))
 
 
+def assert_same_list(lines, expected):
+    """The same items in the same order. A printed score may round the other way: two programs sum in two orders."""
+    names, scores = zip(*(line.rstrip(")").rsplit(" (", 1) for line in lines), strict=True)
+    wanted, ours = zip(*(line.rstrip(")").rsplit(" (", 1) for line in expected), strict=True)
+    assert names == wanted
+    assert [float(score) for score in scores] == pytest.approx([float(score) for score in ours], rel=0, abs=2e-3)
+
+
 @pytest.fixture(scope="module")
 def exported(trained_run, tmp_path_factory):
     """(checkpoint, exported folder) of the whole tiny run."""
@@ -159,7 +167,8 @@ def test_the_programs_of_the_cards_run(exported, trained_run, tokenizer, items):
         f"next: {book.items[row]}: {book.texts[row]} ({score:.3f})"
         for row, score in zip(ranking.items_NK[0, :5], ranking.scores_NK[0, :5], strict=True)
     ]
-    assert said[""][1:] == expected and len(set(expected)) == 5
+    assert_same_list(said[""][1:], expected)
+    assert len(set(expected)) == 5
     assert said["generator"] == said[""][:1] and said["generator"][0].startswith("ID: ")
     assert said["recommender"][0].startswith("next: ") and len(said["recommender"]) == 1
     # The drafts of real items, by the same program with another text.
@@ -200,7 +209,7 @@ def test_the_programs_name_the_user_where_the_run_did(exported, trained_run, tok
     )
     assert ours.user_ids is not None
     ours.user_ids.write = lambda histories: [ids[5]] * len(histories)  # type: ignore[method-assign]
-    assert said.getvalue().splitlines() == listed(ours, book, rows)
+    assert_same_list(said.getvalue().splitlines(), listed(ours, book, rows))
     alone, said = snippets.recommender_alone(prompt, book.texts[:3]), io.StringIO()
     assert f'"user " + "{book.texts[0]}" + " : "' in alone
     with contextlib.chdir(out / "recommender"), contextlib.redirect_stdout(said):
@@ -233,7 +242,7 @@ def test_the_programs_read_texts_where_the_run_did(exported, trained_run, tokeni
     )
     if ours.user_ids is not None:
         ours.user_ids.write = lambda histories: [ids[5]] * len(histories)  # type: ignore[method-assign]
-    assert said.getvalue().splitlines() == listed(ours, book, rows)
+    assert_same_list(said.getvalue().splitlines(), listed(ours, book, rows))
     alone, said = snippets.recommender_alone(prompt, book.texts[:3]), io.StringIO()
     with contextlib.chdir(out / "recommender"), contextlib.redirect_stdout(said):
         exec(alone, {})
