@@ -24,8 +24,8 @@ WAITING = {"wait", "wait_for", "join", "communicate", "settimeout", "result", "p
 """Calls whose positional numbers are seconds."""
 LIMIT = re.compile(r"(^|_)timeout(_s|_min|_seconds)?$")
 IN_A_PROGRAM = re.compile(
-    r"\btime\.(sleep|time|monotonic|perf_counter)\b|\bfrom time import\b|\bdatetime\.now\(|\btimeout(_s)?=[\d.]*[1-9]"
-    r"|\bsleep [\d.]*[1-9]"
+    r"\btime\.(sleep|time|monotonic|perf_counter)\b|\bfrom time import\b|\bdatetime\.now\("
+    r"|[(,]\s*timeout(_s)?=[\d.]*[1-9]|\bsleep [\d.]*[1-9]"
 )
 
 
@@ -161,6 +161,7 @@ def test_a_planted_clock_is_found(planted):
         "rest(0.2)\nassert thread.is_alive()",
         "for part in parts:\n    send(part)\n    rest(0.01)",
         "'--setup', 'sleep infinity'",
+        "'sqlite:///runs.db?timeout=5'",
     ],
 )
 def test_a_clean_line_is_not(clean):
