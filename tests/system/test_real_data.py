@@ -136,7 +136,7 @@ def test_both_models_from_a_pretrained_folder(shared: Path, pretrained: Path, tm
     unseen = cut(data / "Yelp", tmp_path / "unseen", 2)
     idgenrec(
         tmp_path, "shard", "build", "--train", data / "Office", "--test", unseen, "--tokenizer", pretrained,
-        "--max-users", "4", "--out", "shards",
+        "--max-users", "8", "--out", "shards",
     )  # fmt: skip
     idgenrec(
         tmp_path, "pretrain", "--shards", "shards", "--out", "run", *FEW_STEPS, "--batch-size", "4",
