@@ -179,8 +179,8 @@ class PretrainConfig:
     """A step whose loss is not finite, or a spike: stop the run, give the step no weight, or go back to the last
     checkpoint and leave its batch out."""
     spike_factor: float | None = None
-    """A loss above this many times the median of the phase's last 50 steps is a spike, from its 101st step on; none = no
-    loss is."""
+    """A loss above this many times the median of the phase's last 50 steps is a spike, from its 101st step on; none =
+    no loss is."""
     hang_minutes: float = 30.0
     """A rank without progress for so long is named, with its phase and stack, and the run ends (0 = never)."""
     peak_tflops: float | None = None
