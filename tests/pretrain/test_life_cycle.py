@@ -57,7 +57,7 @@ def machine(toy, expected, folder):
             ranks=st.sampled_from((1, 2)),
         )  # fmt: skip
         def begin(self, mode, every, keep, background, ranks):
-            self.expected, self.background, self.ranks = expected[mode], background, ranks
+            self.expected, self.background, self.ranks, self.slow = expected[mode], background, ranks, None
             self.values = {
                 "on_bad_step": mode, "spike_factor": 5.0, "checkpoint_steps": every, "keep_checkpoints": keep
             }  # fmt: skip
@@ -67,6 +67,7 @@ def machine(toy, expected, folder):
         def resume(self):
             config = toy("life", checkpoint_in_background=self.background, **self.values)
             self.reins = start(dataclasses.replace(config, out=str(self.out)), self.ranks)
+            self.reins.slow = self.slow
 
         @rule(count=st.integers(1, 7))
         def steps(self, count):
@@ -83,11 +84,11 @@ def machine(toy, expected, folder):
 
         @rule(how=st.sampled_from(("to begin", "to end")))
         def slow_disk(self, how):
-            self.reins.slow = how
+            self.reins.slow = self.slow = how
 
         @rule()
         def quick_disk(self):
-            self.reins.slow = None
+            self.reins.slow = self.slow = None
             self.reins.disk.set()
 
         @rule(ranks=st.sampled_from((1, 2)), background=st.booleans())
@@ -171,6 +172,19 @@ def test_any_life_ends_as_the_undisturbed_run(toy, monkeypatch, tmp_path):
     assert expected["skip"] != expected["rewind"], "a spike is met"
     few = settings(max_examples=15, stateful_step_count=12, derandomize=True, deadline=None)
     run_state_machine_as_test(machine(toy, expected, tmp_path), settings=few)
+
+
+def test_a_slow_disk_gets_what_was_saved(toy, tmp_path):
+    """It writes as late as it can; the other model is the next phase's to train."""
+    options = {"checkpoint_in_background": True, "checkpoint_steps": 3, "keep_checkpoints": 99}
+    expected = undisturbed(toy("quick"))
+    reins = start(toy("slow", out=str(tmp_path), **options))
+    reins.slow = "to begin"
+    reins.go_to_the_end()
+    folders = checkpoint.checkpoints_of(tmp_path)
+    assert isinstance(reins.ends[0], Path) and len(folders) > 10
+    for folder in folders:
+        assert content(folder) == expected[folder.name], folder.name
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
