@@ -56,6 +56,13 @@ class Claim:
     strongest: Against | None
 
 
+def full_lists_mark(results: dict[str, Any], task: str, protocol: str) -> str:
+    """What stands beside numbers of a task where a list of ten holds all that is left to rank; empty elsewhere, and
+    where results of an older version do not say."""
+    share = results["tasks"][task].get("full_lists", {}).get(protocol, 0.0)
+    return f" (proves nothing for {share:.1%} of the users: their lists hold every item that is left)" if share else ""
+
+
 def claims(results: dict[str, Any], users: str = "all") -> list[Claim]:
     """The claims about every model, by task and protocol in the order of the rows, for one group of users."""
     found: list[Claim] = []

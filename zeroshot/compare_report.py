@@ -49,6 +49,7 @@ def tables(comparison: dict[str, Any], users: str = "all") -> list[dict[str, Any
         lines = [
             {
                 "task": task,
+                "mark": claims.full_lists_mark(comparison, task, protocol),
                 "runs": {run: one(rows, task=task, run=run) for run in runs},
                 "pooled": {
                     name: one(pooled, task=task, recipe=name) for name in dict.fromkeys(row["recipe"] for row in pooled)
@@ -139,7 +140,9 @@ def grid(table: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     for line in table["lines"]:
         baseline = line["baseline"]
         named = "–" if baseline is None else f"{cell(baseline)} ({baseline['recommender']})"
-        body.append([line["task"], *map(cell, [*line["runs"].values(), *line["pooled"].values()]), named])
+        body.append(
+            [line["task"] + line["mark"], *map(cell, [*line["runs"].values(), *line["pooled"].values()]), named]
+        )
     return heads, body
 
 

@@ -24,7 +24,8 @@ from shards.split import ascending
 from shards.tokenizer import encode_texts
 from zeroshot.audit import LEVEL, Check, far_above
 from zeroshot.fingerprints import counts_match, sequences_match
-from zeroshot.tasks import Task, read_data
+from zeroshot.interface import TOP
+from zeroshot.tasks import Task, full_lists, read_data
 
 # In Toys 18% of the users have rising ids, as ids rise with time; sorted by id, all have.
 MOST_SORTED = 0.5
@@ -42,6 +43,7 @@ def data_checks(task: Task, shards: str | Path, manifest: Manifest, tokenizer: T
         names_check(task),
         order_check(task, manifest),
         texts_check(task, tokenizer),
+        lists_check(task),
     ]
 
 
@@ -224,3 +226,12 @@ def texts_check(task: Task, tokenizer: T5Tokenizer) -> Check:
     )
     doubtful = same or any(read.bare) or read.unknown > MANY_UNKNOWN * read.tokens
     return Check(task.name, "texts", "note" if doubtful else "passed", words)
+
+
+def lists_check(task: Task) -> Check:
+    """How many users get a list that holds every item that is left to rank? Such a list proves nothing."""
+    shares = [f"{share:.1%} of the users under `{protocol}`" for protocol, share in full_lists(task).items() if share]
+    if not shares:
+        return Check(task.name, "length of lists", "passed", f"every user has more than {TOP} items to rank")
+    words = f"at most {TOP} items are left to rank for {', '.join(shares)}: HR@{TOP} is 1 there for any list"
+    return Check(task.name, "length of lists", "note", words)

@@ -32,6 +32,7 @@ from zeroshot.data_checks import data_checks
 from zeroshot.evaluate import browsable_users, user_ids_of
 from zeroshot.exposure import exposure_checks, find_pretraining
 from zeroshot.ids import id_section
+from zeroshot.interface import TOP
 from zeroshot.judging import Bench, TaskResult
 from zeroshot.loading import load_checkpoint
 from zeroshot.provenance import provenance
@@ -41,10 +42,11 @@ from zeroshot.report import write_report
 from zeroshot.rows import comparisons_from_ranks, rows_from_ranks
 from zeroshot.segments import segments_from_ranks
 from zeroshot.suite import resolve
-from zeroshot.tasks import Task, load_task, restricted, task_facts
+from zeroshot.tasks import Task, full_lists, load_task, restricted, task_facts
 
 SHOWN_USERS = 20
-SHORTEST_LIST = 10
+TOLD = (("published data", "note"), ("length of lists", "note"))
+"""Checks that the console tells before a task is judged."""
 
 
 def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
@@ -64,11 +66,11 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     if config.candidates is not None:
         tasks = restricted(tasks, Path(config.candidates))
     for task in tasks:
-        ranked = len(task.items) if task.candidates is None else len(task.candidates)
-        if ranked < SHORTEST_LIST:
+        if full_lists(task)["all"]:
+            ranked = len(task.items) if task.candidates is None else len(task.candidates)
             raise ValueError(
-                f"{task.name} has {ranked} items to rank, so that HR@{SHORTEST_LIST} is 1 for any list; give at least "
-                f"{SHORTEST_LIST} candidates, or leave the data set out with --tasks"
+                f"{task.name} has {ranked} items to rank, so that HR@{TOP} is 1 for any list of {TOP}; give more than "
+                f"{TOP} candidates, or leave the data set out with --tasks"
             )
     checks = world.main_says(lambda: checks_of_data(tasks, folder, state, manifest, config, judged.tokenizer))
     if world.is_main:
@@ -79,7 +81,7 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
     for task in tasks:
         reporter.line(f"{task.name}: {len(task.for_models.users):,} users, {len(task.items):,} items")
         for check in checks:
-            if (check.task, check.check, check.verdict) == (task.name, "published data", "note"):
+            if check.task == task.name and (check.check, check.verdict) in TOLD:
                 reporter.line(f"  {check.words}")
         items = load_items(config.shards, manifest, task.what.dataset)
         result = bench.judge(task, items)

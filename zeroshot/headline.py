@@ -9,7 +9,7 @@ best baseline.
 from typing import Any
 
 from zeroshot import published
-from zeroshot.claims import Against, differences
+from zeroshot.claims import Against, differences, full_lists_mark
 
 METRICS = ("HR@10", "NDCG@10")
 PAPER_MODELS = ("UniSRec", "IDGenRec")
@@ -22,6 +22,7 @@ def headline_rows(found: dict[str, Any], protocol: str, users: str = "all") -> l
             "task": row["task"],
             "model": row["recommender"],
             "num_users": row["num_users"],
+            "mark": full_lists_mark(found, row["task"], protocol),
             "values": {metric: (row["metrics"][metric], *row["intervals"][metric]) for metric in METRICS},
             "best": {metric: best(found, row, metric) for metric in METRICS},
             "ceiling": {metric: ceiling(found, row, metric) for metric in METRICS},

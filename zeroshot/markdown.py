@@ -55,7 +55,7 @@ def headline_table(found: dict[str, Any], protocol: str) -> list[str]:
         best = [row["best"][metric] for metric in METRICS if row["best"][metric] is not None]
         ceiling = [row["ceiling"][metric] for metric in METRICS if row["ceiling"][metric] is not None]
         cells = [
-            plain(row["task"]),
+            plain(row["task"]) + row["mark"],
             plain(row["model"]),
             " / ".join(f"**{metric_text(row['values'][metric][0])}**" for metric in METRICS),
             " / ".join(f"{metric_text(low)} to {metric_text(high)}" for _, low, high in row["values"].values()),
@@ -80,7 +80,7 @@ def task_lines(found: dict[str, Any], task: str) -> list[str]:
         "",
     ]
     for table in tables:
-        lines += [f"**{caption(table['protocol'], table['users'])}**", ""]
+        lines += [f"**{caption(table['protocol'], table['users'])}{table['mark']}**", ""]
         heads = ["recommender", *results.METRICS, "HR@10, 95% interval", "coverage", "novelty, bits"]
         lines += [f"| {' | '.join(heads)} |", f"|---|{'--:|' * (len(heads) - 1)}"]
         for row in table["rows"]:

@@ -48,7 +48,8 @@ def task_tables(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
             # The paper ranks every item for every user: its rows stand beside no other table.
             paper = paper_rows(7, name) if (protocol, users) == ("all", "all") else []
             chosen = sorted(chosen, key=lambda row: KINDS.index(row["kind"]))
-            tables.append({"protocol": protocol, "users": users, "rows": chosen, "paper": paper})
+            mark = claims.full_lists_mark(found, name, protocol)
+            tables.append({"protocol": protocol, "users": users, "rows": chosen, "paper": paper, "mark": mark})
     return tables
 
 
@@ -59,7 +60,7 @@ def task_plots(
     plots: list[dict[str, Any]] = []
     for table in tables:
         figure = figures.figure_name("bars", name, table["protocol"], table["users"])
-        title = caption(table["protocol"], table["users"])
+        title = caption(table["protocol"], table["users"]) + table["mark"]
         plots.append({"title": title, "svg": Markup(figures.bars(figure, table["rows"]))})
     rows = [row for row in found["rows"] if row["task"] == name]
     for protocol in protocols:

@@ -15,6 +15,7 @@ import numpy as np
 from shards import counters, tables
 from shards.records import ITEM_SCHEMA
 from zeroshot.fingerprints import Fingerprints, counts_match, fingerprints, sequences_match, users_sha256
+from zeroshot.interface import TOP
 from zeroshot.suite import SAMPLE_SEED, TaskSpec
 
 
@@ -229,6 +230,17 @@ def restricted(tasks: list[Task], path: Path) -> list[Task]:
     return found
 
 
+def full_lists(task: Task) -> dict[str, float]:
+    """Of each protocol, the share of the judged users to whom at most TOP items are left to rank: whatever list they
+    get, it holds all of them, and HR@10 is 1."""
+    ranked_I = np.ones(len(task.items), dtype=bool)
+    if task.candidates is not None:
+        ranked_I[:] = False
+        ranked_I[task.candidates] = True
+    new = np.array([ranked_I.sum() - ranked_I[np.unique(history)].sum() for history in task.histories])
+    return {"all": float(ranked_I.sum() <= TOP), "new": float((new <= TOP).mean())}
+
+
 def sample_facts(users: list[str]) -> dict[str, Any]:
     """Number, seed and hash of the users of the published sample."""
     return {"users": len(users), "seed": SAMPLE_SEED, "users_sha256": users_sha256(users)}
@@ -247,5 +259,6 @@ def task_facts(task: Task) -> dict[str, Any]:
         "data_sha256": data.data, "hashes": asdict(data),
         "published_counts": None if spec.expected is None else asdict(spec.expected),
         "counts_match": counts_match(spec, *counts), "sequences_match": sequences_match(spec, data),
+        "full_lists": full_lists(task),
     }  # fmt: skip
     return facts if task.candidates is None else facts | {"candidates": len(task.candidates)}

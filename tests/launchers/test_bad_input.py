@@ -121,7 +121,9 @@ TABLE: dict[str, list[Row]] = {
     "k larger than the catalogue": [
         row(RECOMMEND + " --top 2", "--top is 2", "1 items", **histories(ONE)),
         row(f"{ZEROSHOT} --search.beam 9", "lists of 9 items", "HR@10"),
-        row(f"{ZEROSHOT} --candidates few.txt", "Gifts has 5 items to rank", "--tasks", few_dot_txt="FEW"),
+        row(f"{ZEROSHOT} --candidates few.txt", "Gifts has 10 items to rank", "--tasks", few_dot_txt="FEW"),
+        row(f"{ZEROSHOT} --tracking-uri localhost:5000", "localhost:5000", "write http://localhost:5000"),
+        row("pretrain --shards SHARDS --out new --tracking-uri ./mlruns", "./mlruns", "write sqlite:///"),
         row(f"{IDS} --generator GENERATOR --ids.groups 4000", "groups is 4000", "pieces"),
     ],
     "a file that is not UTF-8": [
@@ -208,7 +210,7 @@ def test_bad_input_is_one_line(
             from shards.tables import load_items
 
             gifts = load_items(values.SHARDS, Manifest.load(values.SHARDS), "Gifts").items
-            text = "\n".join(gifts[:5])
+            text = "\n".join(gifts[:10])
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
     words = [given.get(word, word) for word in one.words.split()]
     said = list(one.said)

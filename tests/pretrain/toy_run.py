@@ -46,7 +46,7 @@ class Reins:
     def line(self, text):
         self.lines.append(text)
 
-    def progress(self, *about):
+    def progress(self, what, done, total, unit, note=""):
         pass
 
     def pause(self):

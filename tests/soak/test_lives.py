@@ -86,7 +86,7 @@ def start(config, event, at, slow, log, counts=None):
         def line(self, text):
             print(text, flush=True)
 
-        def progress(self, *about):
+        def progress(self, what, done, total, unit, note=""):
             nonlocal seen
             seen += 1
             if seen == at and event in ("SIGKILL", "SIGTERM", "SIGUSR2"):

@@ -11,11 +11,12 @@ from made_shards import NUM_ITEMS, item_texts, manifest, sequences, write_member
 
 from zeroshot import baselines
 from zeroshot.audit import Check, far_above, heaviest, merged
+from zeroshot.data_checks import lists_check
 from zeroshot.exposure import Pretraining, as_trained
 from zeroshot.judge import judge
 from zeroshot.permutation import PARTS, filter_check, permutation_check, permuted
 from zeroshot.suite import resolve
-from zeroshot.tasks import Task, load_task
+from zeroshot.tasks import Task, full_lists, load_task
 
 
 def test_what_cannot_be_checked_is_unknown_and_never_zero(tmp_path: Path) -> None:
@@ -206,3 +207,14 @@ def test_verdicts_are_merged_by_weight_in_a_fixed_order() -> None:
     checks = [Check("T", "b", "passed", "1"), Check("T", "a", "note", "2"), Check("T", "b", "failed", "3")]
     assert [check.words for check in merged(checks)] == [check.words for check in merged(checks[::-1])] == ["2", "3"]
     assert heaviest(["note", "failed", "unknown"]) == "failed" and heaviest([]) == "passed"
+
+
+def test_lists_that_hold_all_that_is_left_are_counted_after_the_history_is_out(tmp_path: Path) -> None:
+    told = {f"u{user}": [(user + step) % 14 for step in range(7)] for user in range(9)} | {"once": [1, 1, 1, 1, 2]}
+    task = replace(case(tmp_path, told).task, candidates=np.arange(14))
+    assert full_lists(task) == {"all": 0.0, "new": 0.9}, "six of fourteen are out, of one user's only one"
+    check = lists_check(task)
+    assert check.verdict == "note" and "90.0% of the users under `new`" in check.words
+    assert full_lists(replace(task, candidates=np.arange(10)))["all"] == 1.0
+    assert full_lists(replace(task, candidates=np.arange(11)))["all"] == 0.0
+    assert lists_check(replace(task, candidates=None)).verdict == "passed"

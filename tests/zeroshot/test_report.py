@@ -211,3 +211,18 @@ def test_ids_before_and_after_training(beauty: dict[str, Any], page: str) -> Non
             for draft in ("untrained", "trained"):
                 example.pop(draft, None)
     assert "untrained generator" not in render_html(older, None), "results without drafts are shown as before"
+
+
+def test_numbers_that_prove_nothing_are_marked(found: dict[str, Any], page: str) -> None:
+    """Where ten items or fewer are left, every list has the target; results of before do not say."""
+    marked = copy.deepcopy(found)
+    for facts in marked["tasks"].values():
+        facts["full_lists"] = {"all": 0.0, "new": 0.25}
+    words = "(proves nothing for 25.0% of the users: their lists hold every item that is left)"
+    html, markdown = render_html(marked, None), render_markdown(marked)
+    lines = [line for line in markdown.splitlines() if words in line]
+    captions = [line for line in lines if line.startswith("**new:")]
+    assert len(lines) - len(captions) == len(marked["tasks"]) <= len(captions), "a row of the verdict, a table each"
+    assert not [line for line in lines if line.startswith("**all:")]
+    assert html.count(words) >= 2 * len(marked["tasks"]) and "proves nothing" not in page
+    results.validate(marked)
