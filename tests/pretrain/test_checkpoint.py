@@ -182,7 +182,7 @@ def full_at_the_end(world, folder):
 
     pretrain.saver.write_whole = full  # type: ignore[assignment]
     saver = pretrain.saver.Saver(Path(folder), world, 1)
-    saver.begin(5, lambda own: (own / f"rank{world.rank}").write_text("x"))
+    saver.begin(5, lambda own: (own / f"rank{world.rank}").touch())
     try:
         saver.finish()
     except Agreed as error:

@@ -12,6 +12,7 @@ import shutil
 import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from patience import HANG, until
@@ -37,10 +38,12 @@ class Reins:
         self.changed = threading.Condition()
         self.allowed, self.waiting, self.order = 0, False, None
         self.heard, self.tracker_fails = 0, False
-        self.slow, self.full, self.disk = None, None, threading.Event()
+        self.slow: str | None = None
+        self.full: Any = None
+        self.disk = threading.Event()
         self.boards, self.broken = {}, False
         self.begun, self.savers, self.works, self.held = [], set(), [], 0
-        self.ends = [None] * ranks
+        self.ends: list[Any] = [None] * ranks
         self.threads, self.lines = [], []
 
     def line(self, text):
