@@ -87,7 +87,7 @@ test-claims: $(STAMP)
 soak: export OMP_NUM_THREADS = 1
 soak: $(STAMP)
 	@echo "running the soaks"
-	@$(VENV)/bin/python -m pytest tests/soak $(ARGS)
+	@$(VENV)/bin/python -m pytest tests/soak --timeout 0 $(ARGS)
 
 check: $(STAMP)
 	@echo "ruff: rules"

@@ -84,7 +84,7 @@ def test_numbers_beside_the_size_have_the_last_word(idgenrec, asked, tmp_path, m
     status, _, wrong = idgenrec(*asked, "--out", tmp_path, *words)
     assert status == 2 and "it need not be taught; leave --teaching-steps or --ids.form out" in wrong
     status, _, wrong = idgenrec(*asked, "--out", tmp_path / "x", "--prompt.user-id", "alone")
-    assert status == 2 and "shows the generator nothing of its items' IDs; set schedule.generator_epochs to 0" in wrong
+    assert status == 2 and "shows the generator nothing of its items' IDs; set schedule.generator_steps to 0" in wrong
     status, _, wrong = idgenrec(*asked, "--out", tmp_path / "x", "--mixture", "uniform")
     assert status == 2 and "mixture uniform shares out total_users; give total_users" in wrong
     assert not (tmp_path / "x").exists()

@@ -10,4 +10,4 @@ def test_it_prints_the_checkpoint_that_it_made(idgenrec, trained_run, tmp_path):
     assert status == 0, wrong
     assert said.splitlines()[-1] == str(made) and (made / "COMPLETE").is_file()
     status, _, wrong = idgenrec("interpolate", "--checkpoint", run, "--share", 7)
-    assert status == 2 and wrong.splitlines()[-1].startswith("error: share is 7; it must lie between 0")
+    assert status == 2 and wrong.splitlines()[-1].startswith("error: share is 7.0; it must be between 0 and 1")

@@ -137,7 +137,7 @@ def test_an_address_that_never_works_is_not_waited_for(tmp_path, monkeypatch):
         raise AssertionError(f"{seconds} s of waiting for an address that never works")
 
     monkeypatch.setattr("pretrain.tracking.PATIENCE", 3600.0)
-    monkeypatch.setattr("pretrain.delivery.time", SimpleNamespace(time=lambda: 0.0, sleep=slept))
+    monkeypatch.setattr("pretrain.delivery.time", SimpleNamespace(time=lambda: 0.0, monotonic=lambda: 0.0, sleep=slept))
     for uri in ("mysql+nodriver://host/db", "nonsense://host", str(tmp_path / "mlruns")):
         folder = tmp_path / uri.split(":")[0].strip("/")
         with pytest.raises(Unusable, match="MLflow cannot use this address"):

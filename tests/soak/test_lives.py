@@ -168,7 +168,6 @@ def one_life(number, config, expected, moments, folder, begin):
         happened.append(event)
 
 
-@pytest.mark.timeout(0)  # by hand, as long as it takes
 def test_lives(begin, train_config, tmp_path):
     config = train_config("lives", schedule=SCHEDULE, hang_minutes=0, recommender_lr=1e-2)
     whole = dataclasses.replace(config, out=str(tmp_path / "whole"), checkpoint_steps=1, keep_checkpoints=99)

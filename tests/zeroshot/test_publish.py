@@ -1,6 +1,8 @@
 """Results go to the MLflow run that trained the checkpoint, wherever that is and wherever the run lies by now."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -61,11 +63,15 @@ def test_a_run_without_a_store_gets_the_one_beside_it(tmp_path):
 def test_a_local_store_moves_along(tmp_path):
     run = tracked(tmp_path / "old" / "first", f"sqlite:///{tmp_path}/old/mlflow.db")
     assert store_of(run, None) == f"sqlite:///{tmp_path}/old/mlflow.db", "not there yet: MLflow was away"
-    (tmp_path / "old" / "mlflow.db").touch()
+    with closing(sqlite3.connect(tmp_path / "old" / "mlflow.db")) as store:
+        store.execute("CREATE TABLE runs (run_uuid TEXT)")
+        store.execute("INSERT INTO runs VALUES ('run-of-training')")
+        store.commit()
     (tmp_path / "old").rename(tmp_path / "new")
     assert store_of(tmp_path / "new" / "first", None) == f"sqlite:///{tmp_path}/new/mlflow.db"
     (tmp_path / "new" / "mlflow.db").unlink()
-    assert store_of(tmp_path / "new" / "first", None) == f"sqlite:///{tmp_path}/new/mlflow.db", "it is sent again"
+    with pytest.raises(ValueError, match="mlflow.db does not have the run; give --tracking-uri"):
+        store_of(tmp_path / "new" / "first", None)
 
 
 def test_a_local_store_elsewhere_stays(tmp_path):
