@@ -205,3 +205,4 @@ def joined_world(threads: int = 1) -> Iterator[World]:
             yield World(rank, size, device)
     finally:
         dist.destroy_process_group()
+        gc.unfreeze()  # at its end a library looks for what it has left, and would write that all over the console

@@ -1,6 +1,8 @@
 """The entry point of a rank, called by submitit as it would be on a cluster."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -104,3 +106,12 @@ def test_a_mistake_that_all_ranks_know_is_said_by_rank_0(monkeypatch, capsys):
             rank.ending(mistake)
         assert end.value.code == 2 and capsys.readouterr().err == said
     assert len(waited) == 1 and waited[0] > PATIENCE
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_a_rank_leaves_nothing_behind_that_a_library_complains_of():
+    """Objects are kept from collections while a rank works; libraries look for theirs when the process ends."""
+    program = "import duckdb\nfrom pretrain.world import joined_world\nwith joined_world():\n    raise SystemExit(2)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
