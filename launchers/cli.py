@@ -12,6 +12,9 @@ import os
 import select
 import signal
 import sys
+import threading
+import time
+import traceback
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -123,6 +126,7 @@ def perform(words: Sequence[str]) -> None:
 def main() -> None:
     """The console script."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    sys.unraisablehook = _interrupt_again
     try:
         perform(sys.argv[1:])
     except ValueError as error:
@@ -152,6 +156,24 @@ def main() -> None:
             raise
         print(f"error: {why}", file=sys.stderr)
         sys.exit(2)
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """A Ctrl-C that came inside a finalizer, where Python drops every exception, comes once more outside of it."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        threading.Thread(target=_interrupt_outside_of_the_hook, daemon=True).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _interrupt_outside_of_the_hook() -> None:
+    main = threading.main_thread().ident
+    assert main is not None, "it has started"
+    while any(
+        frame.f_code is _interrupt_again.__code__ for frame, _ in traceback.walk_stack(sys._current_frames()[main])
+    ):
+        time.sleep(0.001)
+    signal.pthread_kill(main, signal.SIGINT)  # a signal, so that whatever the main thread waits in ends
 
 
 def _reader_gone() -> bool:

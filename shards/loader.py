@@ -5,17 +5,14 @@ nothing: the same groups, the same ValueError. A worker that dies is an error at
 this process leaves a worker behind.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 from shards.group import Group, LaneTar, load_group
+from shards.workers import worker_pool
 
 # Requests to a remote store wait for the network, not for a core.
 REMOTE_THREADS = 8
@@ -27,10 +24,7 @@ class Loader:
     def __init__(self, workers: int, remote: bool) -> None:
         self.executor: Executor | None = None
         if workers:
-            # Spawned: a fork would copy the locks of torch's and CUDA's threads.
-            self.executor = ProcessPoolExecutor(
-                workers, multiprocessing.get_context("spawn"), initializer=_serve_only_the_parent
-            )
+            self.executor = worker_pool(workers, outlive_ctrl_c=True)
         elif remote:
             self.executor = ThreadPoolExecutor(REMOTE_THREADS, "stream")
 
@@ -69,16 +63,3 @@ def _died() -> RuntimeError:
         "the shards with smaller shuffle_tars or records_per_tar (a script of your own that starts workers needs "
         "`if __name__ == '__main__':`)"
     )
-
-
-def _serve_only_the_parent() -> None:
-    """In a worker: Ctrl-C is the parent's to handle, and the parent's death, even by SIGKILL, is the worker's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "a worker has a parent"
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()

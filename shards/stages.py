@@ -5,7 +5,6 @@ result has been written whole, and that a piece that was cut short starts again 
 """
 
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from shards.whole import write_whole
+from shards.workers import worker_pool
 
 RESULT = "result.json"
 Advance = Callable[[int, int, str], None]
@@ -94,7 +94,7 @@ class Stages:
         if self.workers == 1 or len(self._waiting(stages)) < 2:
             return (_run(self.path(stage.name), stage) for stage in stages)
         if self.pool is None:
-            self.pool = ProcessPoolExecutor(self.workers, mp_context=multiprocessing.get_context("spawn"))
+            self.pool = worker_pool(self.workers, outlive_ctrl_c=False)
         return self.pool.map(_run, [self.path(stage.name) for stage in stages], stages)
 
 

@@ -194,4 +194,18 @@ FAULTS = (
         "        values: list[Any]",
         ("pretrain/test_world.py::test_no_wait_for_work_meets_the_time_limit_of_collectives",),
     ),
+    Fault(
+        "a Ctrl-C in a finalizer is dropped",
+        "launchers/cli.py",
+        "    sys.unraisablehook = _interrupt_again\n",
+        "",
+        ("launchers/test_cli.py::test_ctrl_c_in_a_finalizer_is_not_lost",),
+    ),
+    Fault(
+        "workers of a build print a Ctrl-C",
+        "shards/workers.py",
+        "else signal.SIG_DFL",
+        "else signal.default_int_handler",
+        ("shards/test_stages.py::test_workers_end_with_their_parent",),
+    ),
 )

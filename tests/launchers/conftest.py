@@ -79,6 +79,7 @@ def idgenrec(monkeypatch, capfd, forked_ranks):
 
     def run(*words):
         monkeypatch.setattr(sys, "argv", ["idgenrec", *map(str, words)])
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # `main` sets its own
         try:
             cli.main()
             status = 0

@@ -208,6 +208,30 @@ def test_ctrl_c_is_130_and_says_what_to_do(idgenrec, monkeypatch, tmp_path):
     assert status == 130 and err.splitlines()[-1] == "interrupted; the same command begins anew"
 
 
+IN_A_FINALIZER = """
+import signal
+from launchers import cli
+
+class Closing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def perform(words):
+    Closing()
+    while True:
+        signal.pause()
+
+cli.perform = perform
+cli.main()
+"""
+
+
+def test_ctrl_c_in_a_finalizer_is_not_lost():
+    """Python prints and drops what is raised there."""
+    done = subprocess.run([sys.executable, "-c", IN_A_FINALIZER], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted; the same command begins anew\n")
+
+
 def test_a_fault_of_ours_is_not_hidden(idgenrec, monkeypatch):
     from launchers import local
 

@@ -1,7 +1,10 @@
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
+from patience import HANG
 
 from shards.stages import Stage, Stages
 
@@ -54,3 +57,38 @@ def test_a_killed_process_is_one_line(tmp_path):
         runner.run(stages)
     with Stages(tmp_path, 1) as runner:
         assert runner.run([Stage("stage.killed", write, ("back",))]) == [{"text": "back"}]
+
+
+PROGRAM = """
+import signal, sys
+from pathlib import Path
+from shards.stages import Stage, Stages
+
+class Closing:
+    def __del__(self):  # what is raised here, Python prints and drops
+        print("works", flush=True)
+        signal.pause()
+
+def wait(out):
+    Closing()
+
+if __name__ == "__main__":
+    try:
+        with Stages(Path(sys.argv[1]), workers=2) as stages:
+            stages.run([Stage("a", wait, ()), Stage("b", wait, ())])
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+
+
+@pytest.mark.parametrize(("number", "send", "expected"), [(2, os.killpg, "stopped\n"), (9, os.kill, "")])
+def test_workers_end_with_their_parent(number, send, expected, tmp_path):
+    """Ctrl-C reaches the whole group, a kill the parent alone; the pipes are at their end when no worker is left."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    words = [sys.executable, str(tmp_path / "program.py"), str(tmp_path / "out")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["works\n"] * 2
+    send(process.pid, number)
+    out, err = process.communicate(timeout=HANG)
+    assert out == expected and "Traceback" not in err
