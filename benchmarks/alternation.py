@@ -18,36 +18,36 @@ import numpy as np
 import torch
 
 from benchmarks.decoding import table
-from launchers import recipes
-from pretrain.batches import BatchMaker, TextBatch
-from pretrain.config import PretrainConfig, ScheduleConfig
+from launchers.jobs import recipes
+from pretrain.config.ids import IdConfig
+from pretrain.config.prompt import PromptConfig
+from pretrain.config.run import PretrainConfig, ScheduleConfig
+from pretrain.data.batches import BatchMaker, TextBatch
+from pretrain.data.templates import tokenizer_lines
 from pretrain.ids.book import Book
-from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
-from pretrain.interrupt import Interrupt
-from pretrain.metrics import per_user
-from pretrain.models import frozen_copy
-from pretrain.objectives import GeneratorObjective, RecommenderObjective
-from pretrain.prompt_config import PromptConfig
-from pretrain.ranking import GenerativeRecommender
-from pretrain.record import open_tracker
-from pretrain.reporter import SILENT
-from pretrain.run import Run
-from pretrain.schedule import make_plan
-from pretrain.templates import tokenizer_lines
-from pretrain.tracking import read_lines
-from pretrain.train import train_phase
-from pretrain.world import World, joined_world
-from shards.build import build
+from pretrain.model.t5 import frozen_copy
+from pretrain.ranking.generate import GenerativeRecommender
+from pretrain.ranking.metrics import per_user
+from pretrain.runtime.interrupt import Interrupt
+from pretrain.runtime.progress import SILENT
+from pretrain.runtime.world import World, joined_world
+from pretrain.tracking.tracker import read_lines
+from pretrain.training.objectives import GeneratorObjective, RecommenderObjective
+from pretrain.training.run import Run
+from pretrain.training.run_record import open_tracker
+from pretrain.training.schedule import make_plan
+from pretrain.training.train import train_phase
+from shards.build.build import build
 from shards.config import BuildConfig
 from shards.manifest import Member
 from shards.readers.marketplace import MarketplaceSizes, write_marketplace
 from shards.records import Sample
 from shards.tables import load_items
 from zeroshot.baselines import Popularity
-from zeroshot.judge import judge
-from zeroshot.stats import paired_difference
-from zeroshot.tasks import Task, load_task
+from zeroshot.judge.judge import judge
+from zeroshot.judge.significance import paired_difference
+from zeroshot.tasks.task import Task, load_task
 
 OUT = Path("docs/benchmarks/alternation.md")
 RATES = {"Demo": (1e-4, 1e-3), "Beauty": (1e-3,)}

@@ -29,12 +29,12 @@ import polars as pl
 import psutil
 from generated import Shape, generate
 
-from shards.build import build
+from shards.build.build import build
+from shards.build.members import DataSet
+from shards.build.stages import Stages
 from shards.config import BuildConfig
 from shards.cores import cores
-from shards.database import Means
-from shards.members import DataSet
-from shards.stages import Stages
+from shards.files.database import Means
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
 

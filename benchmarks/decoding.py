@@ -29,9 +29,9 @@ from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from benchmarks.catalogues import RealIds
-from pretrain.batches import text_batch
-from pretrain.prompt_config import PromptConfig
-from pretrain.prompts import PromptBuilder
+from pretrain.config.prompt import PromptConfig
+from pretrain.data.batches import text_batch
+from pretrain.data.prompts import PromptBuilder
 from shards.tokenizer import EOS_ID, load_tokenizer
 
 SECTIONS = ("users", "trie", "scale", "diverse", "profile")

@@ -20,7 +20,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
-from pretrain.models import with_fused_activation
+from pretrain.model.t5 import with_fused_activation
 from shards.tokenizer import EOS_ID
 
 

@@ -29,7 +29,7 @@ from fuzz_inputs import CASES, MUTATED, Case, Draw, content, damage
 
 from shards.readers import delimited, json_lines, lines
 from shards.readers.folder import EVENT_SCHEMA, TEXT_SCHEMA, detect, read_events, read_items
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 
 MAX_RSS_MB = 1_500
 MEANING = (

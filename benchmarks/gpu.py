@@ -24,16 +24,16 @@ from benchmarks.decoding import table
 from benchmarks.gpu_train import model_of, steps_of, train, wait
 from benchmarks.peer_tries import DictTrie
 from benchmarks.training import Setting
-from pretrain.batches import text_batch
+from pretrain.config.ids import IdConfig
+from pretrain.data.batches import text_batch
 from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
-from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
-from pretrain.models import on_device
-from pretrain.reporter import Silent
-from pretrain.world import World, joined_world
+from pretrain.model.t5 import on_device
+from pretrain.runtime.progress import Silent
+from pretrain.runtime.world import World, joined_world
 from shards.tokenizer import EOS_ID
 
 SECTIONS = ("train", "lists", "ids")

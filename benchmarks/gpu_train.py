@@ -15,19 +15,18 @@ import torch
 
 from benchmarks.decoding import table
 from benchmarks.training import Setting
-from launchers.recipes import SMALL_SHAPE
-from pretrain import parts
-from pretrain.batches import BatchMaker, TextBatch
-from pretrain.config import EngineConfig, ModelConfig, PretrainConfig
-from pretrain.engine import Engine
-from pretrain.feed import interaction_steps
-from pretrain.flops import batch_flops
-from pretrain.models import build_model, on_device
-from pretrain.objectives import RecommenderObjective
-from pretrain.prompts import PromptBuilder
-from pretrain.watch import known_peak, memory_gb
-from pretrain.world import World
-from shards.stream import Stream
+from launchers.jobs.recipes import SMALL_SHAPE
+from pretrain.config.run import EngineConfig, ModelConfig, PretrainConfig
+from pretrain.data.batches import BatchMaker, TextBatch
+from pretrain.data.micro_batches import interaction_steps
+from pretrain.data.prompts import PromptBuilder
+from pretrain.model import length_buckets
+from pretrain.model.t5 import build_model, on_device
+from pretrain.runtime.world import World
+from pretrain.tracking.throughput import batch_flops, known_peak, memory_gb
+from pretrain.training.engine import Engine
+from pretrain.training.objectives import RecommenderObjective
+from shards.stream.stream import Stream
 
 RATE, WARM_UP = 1e-4, 5
 
@@ -63,7 +62,7 @@ def ours(
     options: argparse.Namespace, setting: Setting, world: World, batch: int, rows: int
 ) -> Iterator[Step]:  # fmt: skip
     """A step of the engine; `rows`: about so many rows a part."""
-    parts.ROWS[world.device.type] = rows
+    length_buckets.ROWS[world.device.type] = rows
     config = PretrainConfig(
         options.shards, "", batch_size=batch, micro_batch_size=batch, engine=EngineConfig(precision="bf16")
     )

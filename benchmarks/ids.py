@@ -23,15 +23,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.decoding import table
-from launchers.local import HeldPort
+from pretrain.config.ids import IdConfig
 from pretrain.ids.blocks import attempt_of
 from pretrain.ids.book import Book
-from pretrain.ids.config import IdConfig
 from pretrain.ids.job import JobReport, make_book
-from pretrain.ids.write import vocabulary_masks
-from pretrain.models import load_model
-from pretrain.reporter import Silent
-from pretrain.world import joined_world
+from pretrain.ids.writer import vocabulary_masks
+from pretrain.model.t5 import load_model
+from pretrain.runtime.progress import Silent
+from pretrain.runtime.rendezvous import HeldPort
+from pretrain.runtime.world import joined_world
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.tables import ItemTable, load_items
 from shards.tokenizer import load_tokenizer

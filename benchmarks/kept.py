@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from pretrain.metrics import per_user
-from zeroshot import results
-from zeroshot.compare import Judged, load_run
-from zeroshot.ranks import load_ranks, save_ranks
+from pretrain.ranking.metrics import per_user
+from zeroshot.compare.comparison import Judged, load_run
+from zeroshot.judge.ranks import load_ranks, save_ranks
+from zeroshot.report import results
 
 KEPT = Path(__file__).parent.parent / "docs" / "results"
 

@@ -26,24 +26,25 @@ from pathlib import Path
 
 from benchmarks.decoding import table
 from benchmarks.soak_train import prepare
-from launchers.launch_command import Slurm
-from launchers.local import launch
-from launchers.pretrain_command import Pretrain
-from launchers.slurm_options import SlurmOptions
-from launchers.work import work_of
-from pretrain.config import PretrainConfig
+from launchers.commands.launch import Slurm
+from launchers.commands.pretrain import Pretrain
+from launchers.jobs.local import launch
+from launchers.jobs.request import work_of
+from launchers.slurm.options import SlurmOptions
+from pretrain.config.run import PretrainConfig
 from shards.cores import cores
 
 IMPORTS = (
-    "launchers.rank launchers.work launchers.console pretrain.config_dict pretrain.world pretrain.train transformers"
+    "launchers.jobs.rank launchers.jobs.request launchers.line.console pretrain.config.serialization "
+    "pretrain.runtime.world pretrain.training.train transformers"
 )
-SLURM_IMPORTS = f"submitit launchers.slurm_job {IMPORTS}"
+SLURM_IMPORTS = f"submitit launchers.slurm.requeue {IMPORTS}"
 HOOK = """
 import importlib.abc, importlib.util, os, sys, time
 
 class Hook(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name != "pretrain.train":
+        if name != "pretrain.training.train":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -14,24 +14,24 @@ import numpy as np
 import torch
 
 from benchmarks.decoding import table
-from pretrain import checkpoint as checkpoints
-from pretrain.config_dict import from_dict
+from pretrain.config.prompt import PromptConfig
+from pretrain.config.serialization import from_dict
+from pretrain.data.prompts import PromptBuilder
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.prior import num_blocks, prior_blocks
 from pretrain.ids.book import Book
-from pretrain.metrics import mid_ranks
-from pretrain.models import DTYPES, load_model
-from pretrain.prompt_config import PromptConfig
-from pretrain.prompts import PromptBuilder
-from pretrain.ranking import EVALUATION_TEMPLATE
+from pretrain.model.t5 import DTYPES, load_model
+from pretrain.ranking.generate import EVALUATION_TEMPLATE
+from pretrain.ranking.metrics import mid_ranks
+from pretrain.training import checkpoint as checkpoints
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.tokenizer import EOS_ID, load_tokenizer
 from zeroshot.baselines import TfidfDecayed, item_vectors
-from zeroshot.judge import answer
-from zeroshot.stats import paired_difference
-from zeroshot.suite import resolve
-from zeroshot.tasks import load_task
-from zeroshot.wording import signed_text
+from zeroshot.judge.judge import answer
+from zeroshot.judge.significance import paired_difference
+from zeroshot.report.formatting import signed_text
+from zeroshot.tasks.suite import resolve
+from zeroshot.tasks.task import load_task
 
 NEAREST = 50
 SHARES = (0.0, 0.5, 1.0)

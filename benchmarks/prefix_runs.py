@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.decoding import table
-from pretrain.prompt_config import PromptConfig
+from pretrain.config.prompt import PromptConfig
 from shards.manifest import Manifest
-from shards.stream import Stream
+from shards.stream.stream import Stream
 
 RUNS = (1, 2, 4, 8, 16)
 

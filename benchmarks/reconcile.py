@@ -23,9 +23,9 @@ from zlib import crc32
 
 import numpy as np
 
-from launchers.local import HeldPort
 from pretrain.ids.assign import Candidate, Holders, Wishes, candidate_of, settle
-from pretrain.world import Traffic, joined_world
+from pretrain.runtime.rendezvous import HeldPort
+from pretrain.runtime.world import Traffic, joined_world
 from shards.cores import cores
 
 GROUPS, SHARED = 5, 1 << 30

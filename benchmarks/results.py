@@ -20,13 +20,13 @@ from benchmarks.decoding import table
 from benchmarks.kept import KEPT, hits_of, keep, runs_of
 from benchmarks.results_choices import PROTOCOLS, ablations, checkpoints, choices, metrics, mixture
 from benchmarks.results_curve import curve
-from zeroshot import published
-from zeroshot.compare import Judged
-from zeroshot.config import TEXT_BLEND
-from zeroshot.pooled import against_peers
-from zeroshot.rows import COMPARED
-from zeroshot.stats import paired_difference, paired_test
-from zeroshot.wording import p_text, signed_text
+from zeroshot.compare.comparison import Judged
+from zeroshot.compare.pooled_seeds import against_peers
+from zeroshot.judge.rows import COMPARED
+from zeroshot.judge.significance import paired_difference, paired_test
+from zeroshot.protocol.config import TEXT_BLEND
+from zeroshot.report import published_tables
+from zeroshot.report.formatting import p_text, signed_text
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
@@ -45,7 +45,7 @@ def ranks_of(runs: dict[str, list[Judged]], name: str) -> pl.DataFrame:
 def of_paper(task: str) -> str:
     """The paper's zero-shot cells of a set, with what is wrong with them."""
     cells = [
-        cell for metric in COMPARED for cell in published.cells([7])
+        cell for metric in COMPARED for cell in published_tables.cells([7])
         if (cell.model, cell.dataset, cell.metric) == ("IDGenRec", task, metric)
     ]  # fmt: skip
     marks = ", ".join(dict.fromkeys(mark for cell in cells for mark in cell.marks))

@@ -12,12 +12,12 @@ import polars as pl
 
 from benchmarks.decoding import table
 from benchmarks.kept import KEPT, hits_of, runs_of, step_of
-from pretrain.metrics import per_user
-from zeroshot.config import POPULARITY_BLEND, TEXT_BLEND
-from zeroshot.ranks import load_ranks
-from zeroshot.rows import COMPARED
-from zeroshot.stats import holm, paired_difference, paired_test
-from zeroshot.wording import p_text, signed_text
+from pretrain.ranking.metrics import per_user
+from zeroshot.judge.ranks import load_ranks
+from zeroshot.judge.rows import COMPARED
+from zeroshot.judge.significance import holm, paired_difference, paired_test
+from zeroshot.protocol.config import POPULARITY_BLEND, TEXT_BLEND
+from zeroshot.report.formatting import p_text, signed_text
 
 PROTOCOLS = {"all": "every item is ranked, as in the paper", "new": "without the items of the history"}
 

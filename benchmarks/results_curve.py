@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks.decoding import table
 from benchmarks.kept import hits_of, step_of
-from zeroshot.ranks import load_ranks
-from zeroshot.stats import DRAWS, LEVEL, bootstrap_interval
-from zeroshot.wording import signed_text
+from zeroshot.judge.ranks import load_ranks
+from zeroshot.judge.significance import DRAWS, LEVEL, bootstrap_interval
+from zeroshot.report.formatting import signed_text
 
 
 def exponent(users_K: np.ndarray, hits_KN: np.ndarray) -> float:

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 
 from benchmarks.decoding import table
-from pretrain.metrics import summary
+from pretrain.ranking.metrics import summary
 from shards.tables import Holdout
 from zeroshot.baselines.cache import hash_of
 from zeroshot.baselines.fit import JUDGED_BY, Epoch, best_epoch
 from zeroshot.baselines.sasrec import Sasrec, SasrecConfig
-from zeroshot.judge import PROTOCOLS, judge
-from zeroshot.tasks import Task, task_from_holdout
+from zeroshot.judge.judge import PROTOCOLS, judge
+from zeroshot.tasks.task import Task, task_from_holdout
 
 DROPOUTS = (0.3, 0.5)
 WEIGHT_DECAYS = (0.0, 0.1)

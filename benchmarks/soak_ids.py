@@ -26,12 +26,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from launchers.ids_config import IdsConfig
-from launchers.local import GRACE_SECONDS, HeldPort, RankFailed, environment, stop, wait_for
-from pretrain.config import ModelConfig
-from pretrain.ids.config import IdConfig
+from launchers.jobs.ids_config import IdsConfig
+from launchers.jobs.local import GRACE_SECONDS, HeldPort, RankFailed, environment, stop, wait_for
+from pretrain.config.ids import IdConfig
+from pretrain.config.run import ModelConfig
 from pretrain.ids.journal import Journal
-from shards.build import build
+from shards.build.build import build
 from shards.config import BuildConfig
 from shards.readers.marketplace import MarketplaceSizes, write_marketplace
 
@@ -43,8 +43,8 @@ IDS = IdConfig(
 
 def rank_body(job_file: str) -> None:
     """One rank, which notes every item and attempt that it has decoded."""
-    from launchers import rank
-    from pretrain.ids import write as writing
+    from launchers.jobs import rank
+    from pretrain.ids import writer as writing
 
     writer_class: Any = writing.Writer
     write, trace = writer_class.write, os.environ[TRACE]
@@ -65,7 +65,7 @@ def prepare(folder: Path, seed: int) -> IdsConfig:
     """Shards of a generated catalogue and a generator that collides a lot."""
     import torch
 
-    from pretrain.models import build_model, save_model
+    from pretrain.model.t5 import build_model, save_model
     from shards.tokenizer import load_tokenizer
 
     sizes = MarketplaceSizes(users_per_category=400, items_per_category=600, test_users=6, test_items=24)

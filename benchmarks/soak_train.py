@@ -25,13 +25,13 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from launchers.local import HeldPort
-from pretrain import checkpoint
-from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
+from pretrain.config.ids import IdConfig
+from pretrain.config.run import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
 from pretrain.decoding.config import SearchConfig
-from pretrain.ids.config import IdConfig
-from pretrain.tracking import read_lines
-from shards.build import build
+from pretrain.runtime.rendezvous import HeldPort
+from pretrain.tracking.tracker import read_lines
+from pretrain.training import checkpoint
+from shards.build.build import build
 from shards.config import BuildConfig
 from shards.readers.marketplace import MarketplaceSizes, write_marketplace
 
@@ -76,7 +76,7 @@ def rank_body(values: dict[str, Any], rank: int, ranks: int, port: int, log: str
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
-    from launchers.rank import perform
+    from launchers.jobs.rank import perform
 
     perform("pretrain", values)
 
@@ -199,7 +199,9 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    multiprocessing.set_forkserver_preload(["pretrain.train", "pretrain.engine", "launchers.rank", "mlflow"])
+    multiprocessing.set_forkserver_preload(
+        ["pretrain.training.train", "pretrain.training.engine", "launchers.jobs.rank", "mlflow"]
+    )
     with tempfile.TemporaryDirectory() as temporary:
         print(soak(Path(options.keep or temporary), options.kills, options.seed, options.ranks, options.stage))
 

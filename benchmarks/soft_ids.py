@@ -19,11 +19,11 @@ from torch import Tensor
 from benchmarks.decoding import table
 from benchmarks.training import Setting
 from benchmarks.training_generator import real_batch
-from pretrain.batches import IGNORED, GeneratorBatch
-from pretrain.models import frozen_copy, load_model
-from pretrain.objectives import GeneratorObjective
-from pretrain.soft_ids import soft_ids
-from pretrain.soft_ids_config import SoftIdConfig
+from pretrain.config.soft_ids import SoftIdConfig
+from pretrain.data.batches import IGNORED, GeneratorBatch
+from pretrain.model.soft_ids import soft_ids
+from pretrain.model.t5 import frozen_copy, load_model
+from pretrain.training.objectives import GeneratorObjective
 
 TEMPERATURES = (1.0, 0.5)
 MOVED = 0.03

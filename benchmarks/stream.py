@@ -25,7 +25,7 @@ import numpy as np
 from shards.cores import cores
 from shards.manifest import Manifest, Member, Tar, TokenizerInfo
 from shards.records import record_key
-from shards.stream import Stream, read_amplification
+from shards.stream.stream import Stream, read_amplification
 from shards.tars import end_bytes, record_bytes
 
 BATCH = 64

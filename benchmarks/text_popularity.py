@@ -12,13 +12,13 @@ from pathlib import Path
 
 from benchmarks.decoding import table
 from benchmarks.sasrec import read_task
-from pretrain.metrics import per_user
+from pretrain.ranking.metrics import per_user
 from zeroshot.baselines import Popularity, Recommender, TextPopularity, TfidfDecayed, TfidfLast, item_vectors
 from zeroshot.baselines.text_popularity import TEXT_WEIGHT
-from zeroshot.judge import judge
-from zeroshot.stats import bootstrap_interval
-from zeroshot.tasks import Task, choose_users
-from zeroshot.wording import signed_text
+from zeroshot.judge.judge import judge
+from zeroshot.judge.significance import bootstrap_interval
+from zeroshot.report.formatting import signed_text
+from zeroshot.tasks.task import Task, choose_users
 
 METRIC = "HR@10"
 POPULARITIES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.7)

@@ -17,10 +17,10 @@ import torch
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
+from pretrain.config.ids import IdConfig
 from pretrain.ids.blocks import Layout, attempt_of, lay_out, next_blocks
-from pretrain.ids.config import IdConfig
-from pretrain.ids.write import Writer
-from pretrain.models import load_model
+from pretrain.ids.writer import Writer
+from pretrain.model.t5 import load_model
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.tables import ItemTable, load_items
 from shards.tokenizer import EOS_ID, load_tokenizer

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.traffic_paper import paper
 from benchmarks.traffic_ranks import LAYERS, Case, Found, run
-from pretrain.plan import traffic
+from pretrain.planning.plan import traffic
 from shards.cores import cores
 
 PLAIN = [
@@ -41,9 +41,10 @@ HEAD = """# Traffic of a training step
 `python -m benchmarks.traffic` on {cores} cores ({machine}), torch {torch}, DeepSpeed {deepspeed}, gloo. {layers} +
 {layers} layers, {parameters:,} parameters. What a rank sends in an optimiser step, mean over ranks, in units of (N-1)/N
 of the bytes of the weights that learn (4 a parameter in fp32, 2 in bf16), as ring collectives send it: an all-reduce 2,
-a reduce-scatter or an all-gather 1, each of what it moves. *Planned* is `pretrain.plan.traffic`. *On the wire* is what
-the operating system saw the processes write (`/proc/self/io`): gloo makes a reduce-scatter out of an all-reduce, so at
-stage 3 it sends one more for each micro-batch than NCCL's would; with that, counted and seen differ by at most
+a reduce-scatter or an all-gather 1, each of what it moves. *Planned* is `pretrain.planning.plan.traffic`. *On the
+wire* is what the operating system saw the processes write (`/proc/self/io`): gloo makes a reduce-scatter
+out of an all-reduce, so at stage 3 it sends one more for each micro-batch than
+NCCL's would; with that, counted and seen differ by at most
 {worst:.1%} in any of the {rows} rows.
 
 A small model stands for a large one: DeepSpeed's limits (`reduce_bucket_size`, `stage3_prefetch_bucket_size`,

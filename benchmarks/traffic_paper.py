@@ -1,18 +1,26 @@
 """Training on 1, 8 and 64 nodes of eight GPUs, on paper: the tables of docs/scaling.md.
 
 Enters: nothing but the assumptions below. Leaves: Markdown. Must hold: memory, FLOPs and traffic are those of
-`pretrain.plan`, which `idgenrec pretrain --plan` prints; nothing is measured here.
+`pretrain.planning.plan`, which `idgenrec pretrain --plan` prints; nothing is measured here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pretrain.fused import CHUNK_BYTES
-from pretrain.plan import STAGES, activation_bytes, batch_flops, id_job_flops, memory, traffic, validation_flops
-from pretrain.schedule import Kind
-from pretrain.shape import Shape
-from pretrain.workload import Batch
+from pretrain.config.run import Kind
+from pretrain.model.shape import Shape
+from pretrain.model.vocabulary_loss import CHUNK_BYTES
+from pretrain.planning.plan import (
+    STAGES,
+    activation_bytes,
+    batch_flops,
+    id_job_flops,
+    memory,
+    traffic,
+    validation_flops,
+)
+from pretrain.planning.workload import Batch
 
 PEAK = 989e12
 """bf16 FLOP/s of an H100 or H200 without sparsity."""

@@ -24,9 +24,9 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from launchers.local import HeldPort
-from pretrain.batches import GeneratorBatch, TextBatch, text_batch
-from pretrain.config import EngineConfig, PretrainConfig
+from pretrain.config.run import EngineConfig, PretrainConfig
+from pretrain.data.batches import GeneratorBatch, TextBatch, text_batch
+from pretrain.runtime.rendezvous import HeldPort
 
 WARM, COUNTED = 3, 2
 """Steps before the counted ones (ZeRO 3 records in the first two in which order modules run), and counted ones."""
@@ -130,8 +130,8 @@ def objective_of(text_runs: int) -> torch.nn.Module:
     from transformers.models.t5.configuration_t5 import T5Config
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-    from pretrain.models import frozen_copy
-    from pretrain.objectives import GeneratorObjective, RecommenderObjective
+    from pretrain.model.t5 import frozen_copy
+    from pretrain.training.objectives import GeneratorObjective, RecommenderObjective
 
     shape = T5Config(
         vocab_size=1024, d_model=64, d_kv=16, d_ff=128, num_layers=LAYERS, num_heads=4, feed_forward_proj="gated-gelu",
@@ -162,8 +162,8 @@ def one_rank(rank: int, ranks: int, port: int, cases: list[Case], folder: str) -
     """Every case in turn; leaves `FOLDER/RANK.pt`."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port)}
     os.environ["MASTER_ADDR"] = "127.0.0.1"
-    from launchers.rank import _quiet
-    from pretrain.world import joined_world
+    from launchers.jobs.rank import _quiet
+    from pretrain.runtime.world import joined_world
 
     _quiet()
     with joined_world() as world:
@@ -173,7 +173,7 @@ def one_rank(rank: int, ranks: int, port: int, cases: list[Case], folder: str) -
 
 
 def count(case: Case, world: Any, ledger: Ledger) -> Found:
-    from pretrain.engine import Engine
+    from pretrain.training.engine import Engine
 
     objective = objective_of(case.text_runs)
     parameters = sum(parameter.numel() for parameter in objective.parameters())

@@ -25,15 +25,15 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from benchmarks.decoding import table
 from benchmarks.training import Setting, memory
-from pretrain.batches import IGNORED, BatchMaker, GeneratorBatch, TextBatch
-from pretrain.fused import CHUNK_BYTES, expected_embeddings
-from pretrain.models import frozen_copy, load_model
-from pretrain.objectives import GeneratorObjective
-from pretrain.parts import parts_of
-from pretrain.prompt_config import PromptConfig
-from pretrain.prompts import PromptBuilder
-from pretrain.soft_ids import insert
-from shards.stream import Stream
+from pretrain.config.prompt import PromptConfig
+from pretrain.data.batches import IGNORED, BatchMaker, GeneratorBatch, TextBatch
+from pretrain.data.prompts import PromptBuilder
+from pretrain.model.length_buckets import parts_of
+from pretrain.model.soft_ids import insert
+from pretrain.model.t5 import frozen_copy, load_model
+from pretrain.model.vocabulary_loss import CHUNK_BYTES, expected_embeddings
+from pretrain.training.objectives import GeneratorObjective
+from shards.stream.stream import Stream
 
 TEXT_TOKENS = 256
 EXACT = 2

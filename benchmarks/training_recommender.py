@@ -24,16 +24,16 @@ import torch
 
 from benchmarks.decoding import table
 from benchmarks.training import Setting
-from launchers.local import HeldPort
-from pretrain.batches import IGNORED, BatchMaker, TextBatch
-from pretrain.config import PretrainConfig
-from pretrain.feed import interaction_steps
-from pretrain.models import load_model
-from pretrain.parts import parts_of
-from pretrain.prompts import PromptBuilder
-from pretrain.world import World, joined_world
+from pretrain.config.run import PretrainConfig
+from pretrain.data.batches import IGNORED, BatchMaker, TextBatch
+from pretrain.data.micro_batches import interaction_steps
+from pretrain.data.prompts import PromptBuilder
+from pretrain.model.length_buckets import parts_of
+from pretrain.model.t5 import load_model
+from pretrain.runtime.rendezvous import HeldPort
+from pretrain.runtime.world import World, joined_world
 from shards.manifest import TOKENIZER_FOLDER
-from shards.stream import Stream
+from shards.stream.stream import Stream
 
 RATE = 1e-4
 THEIRS = {"Trainer, random order": False, "Trainer, group_by_length": True}
@@ -63,8 +63,8 @@ def steps_of(
 
 def one_rank(rank: int, ranks: int, port: int, options: argparse.Namespace, answers: multiprocessing.Queue) -> None:
     """One pass of ours, on one of `ranks` processes that share the cores."""
-    from pretrain.engine import Engine
-    from pretrain.objectives import RecommenderObjective
+    from pretrain.training.engine import Engine
+    from pretrain.training.objectives import RecommenderObjective
 
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank), "MASTER_PORT": str(port)}
     config = config_of(options, ranks)

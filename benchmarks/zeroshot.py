@@ -23,9 +23,9 @@ import torch
 
 from benchmarks.decoding import table
 from benchmarks.zeroshot_sides import BATCHES, Run, Sides, in_processes
-from pretrain.metrics import summary
-from pretrain.world import World
-from zeroshot.interface import Judged
+from pretrain.ranking.metrics import summary
+from pretrain.runtime.world import World
+from zeroshot.protocol.recommender import Judged
 
 
 def agreement(one: Judged, two: Judged) -> tuple[float, float]:

@@ -19,20 +19,20 @@ import torch
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from benchmarks.peer_tries import DictTrie
-from launchers.local import HeldPort
-from pretrain.batches import text_batch
+from pretrain.config.prompt import PromptConfig
+from pretrain.data.batches import text_batch
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book, canonical
-from pretrain.metrics import Ranking
-from pretrain.models import load_model
-from pretrain.prompt_config import PromptConfig
-from pretrain.ranking import GenerativeRecommender
-from pretrain.world import World, joined_world
+from pretrain.model.t5 import load_model
+from pretrain.ranking.generate import GenerativeRecommender
+from pretrain.ranking.metrics import Ranking
+from pretrain.runtime.rendezvous import HeldPort
+from pretrain.runtime.world import World, joined_world
 from shards.tokenizer import EOS_ID, load_tokenizer
-from zeroshot.blocks import Blocks
-from zeroshot.evaluate import judge_shared
-from zeroshot.interface import Judged
-from zeroshot.tasks import Task, load_task
+from zeroshot.judge.task_evaluator import judge_shared
+from zeroshot.judge.user_blocks import Blocks
+from zeroshot.protocol.recommender import Judged
+from zeroshot.tasks.task import Task, load_task
 
 BATCHES = (1, 8)
 

@@ -13,11 +13,11 @@ import textwrap
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from launchers.ids_command import Ids
-from launchers.launch_command import Slurm
-from launchers.pretrain_command import Pretrain
-from launchers.shard_commands import Add, Build, Download
-from launchers.zeroshot_commands import Zeroshot
+from launchers.commands.ids import Ids
+from launchers.commands.launch import Slurm
+from launchers.commands.pretrain import Pretrain
+from launchers.commands.shard import Add, Build, Download
+from launchers.commands.zeroshot import Zeroshot
 
 COMMANDS: dict[str, type] = {
     "shard download": Download,

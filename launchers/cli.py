@@ -20,29 +20,29 @@ from typing import Annotated, Any
 
 import tyro
 
-from launchers.book_command import Book
-from launchers.compare_command import Compare
-from launchers.config_file import FromFile, load, named_file, printed
-from launchers.console import MODES, OUTPUT, Console
-from launchers.demo_command import Demo
-from launchers.doctor_command import Doctor
-from launchers.export_command import Export
-from launchers.foundation_command import Foundation
-from launchers.ids_command import Ids
-from launchers.ids_config import IdsConfig
-from launchers.interpolate_command import Interpolate
-from launchers.jobs_command import Cancel, Jobs, Logs
-from launchers.launch_command import Launch, split
-from launchers.manual import DESCRIPTION, completion_words, first_page, version_lines
-from launchers.mistakes import as_value_errors
-from launchers.pretrain_command import Pretrain, with_recipe
-from launchers.recommend_command import Recommend
-from launchers.refusals import refusal
-from launchers.shard_commands import Build, Shard
-from launchers.track_command import Track
-from launchers.zeroshot_commands import Report, Zeroshot
+from launchers.commands.book import Book
+from launchers.commands.compare import Compare
+from launchers.commands.demo import Demo
+from launchers.commands.doctor import Doctor
+from launchers.commands.export import Export
+from launchers.commands.foundation import Foundation
+from launchers.commands.ids import Ids
+from launchers.commands.interpolate import Interpolate
+from launchers.commands.jobs import Cancel, Jobs, Logs
+from launchers.commands.launch import Launch, split
+from launchers.commands.pretrain import Pretrain, with_recipe
+from launchers.commands.recommend import Recommend
+from launchers.commands.shard import Build, Shard
+from launchers.commands.track import Track
+from launchers.commands.zeroshot import Report, Zeroshot
+from launchers.jobs.ids_config import IdsConfig
+from launchers.line.config_file import FromFile, load, named_file, printed
+from launchers.line.console import MODES, OUTPUT, Console
+from launchers.line.errors import refusal
+from launchers.line.help import DESCRIPTION, completion_words, first_page, version_lines
+from launchers.line.mistakes import as_value_errors
 from shards.config import BuildConfig
-from zeroshot.config import EvaluateConfig
+from zeroshot.protocol.config import EvaluateConfig
 
 COMMANDS: dict[str, type] = {
     "demo": Demo,
@@ -144,8 +144,8 @@ def main() -> None:
         )
         sys.exit(130)
     except Exception as error:
-        from launchers.local import RankFailed
-        from pretrain.interrupt import STATUS
+        from launchers.jobs.local import RankFailed
+        from pretrain.runtime.interrupt import STATUS
 
         if isinstance(error, RankFailed):
             if error.status not in (2, STATUS):  # of these the rank itself has said why

@@ -1,4 +1,4 @@
-"""What a control group lets this process have: cores here, memory in `launchers/machine.py`.
+"""What a control group lets this process have: cores here, memory in `launchers/checks/machine.py`.
 
 Enters: nothing but the machine. Leaves: numbers. Must hold: a container or a batch job on part of a machine is no whole
 machine: threads beyond its cores wait for each other.

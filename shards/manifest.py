@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from shards import store
-from shards.whole import write_whole
+from shards.files import store
+from shards.files.atomic import write_whole
 
 MANIFEST_VERSION = 2
 MANIFEST_FILE = "manifest.json"
@@ -76,7 +76,7 @@ class Manifest:
     """The whole Fusion: members in the order of their rows.
 
     rules: the options of the build that decide what is kept. overlap: the audit of train against test members, one
-    mapping a pair (`shards.overlap.Overlap`). versions: of what wrote the bytes.
+    mapping a pair (`shards.build.overlap.Overlap`). versions: of what wrote the bytes.
     """
 
     tokenizer: TokenizerInfo

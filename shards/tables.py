@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from shards.files.store import is_remote, local_path, read_bytes
 from shards.manifest import Manifest, Member
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA
-from shards.store import is_remote, local_path, read_bytes
 
 FUSION = "train"
 

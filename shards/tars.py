@@ -18,8 +18,8 @@ import numpy as np
 import orjson
 
 from shards.config import NAME_PATTERN
+from shards.files.store import read_bytes
 from shards.manifest import Tar
-from shards.store import read_bytes
 
 KEY_PATTERN = re.compile(rf"(?P<member>{NAME_PATTERN.pattern})/[0-9]{{9,20}}")
 SUFFIX = ".json"

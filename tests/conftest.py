@@ -94,7 +94,7 @@ def pytest_collection_finish(session):
 
         multiprocessing.get_context("forkserver").set_forkserver_preload(
             [
-                "pretrain.train",
+                "pretrain.training.train",
                 "zeroshot.harness",
                 "deepspeed.runtime.zero.muon.muon_optimizer",  # two seconds of every first engine
                 "mlflow.tracking",
@@ -130,11 +130,11 @@ def run_ranks():
 
             warnings.simplefilter("ignore")
 
-            from launchers.rank import _quiet
-            from pretrain import tracking
-            from pretrain.world import joined_world
+            from launchers.jobs.rank import _quiet
+            from pretrain.runtime.world import joined_world
+            from pretrain.tracking import tracker
 
-            tracking.PATIENCE = tracking.HURRY = HANG  # on a busy machine, too, every line arrives
+            tracker.PATIENCE = tracker.HURRY = HANG  # on a busy machine, too, every line arrives
             _quiet()
             with joined_world(threads=1) as world:
                 result = function(world, *arguments)
@@ -145,7 +145,7 @@ def run_ranks():
     def run(function, world_size, *arguments):
         import cloudpickle
 
-        from launchers.local import HeldPort
+        from pretrain.runtime.rendezvous import HeldPort
 
         held = HeldPort()
         processes, pipes = [], {}
@@ -185,8 +185,8 @@ def run_ranks():
 @pytest.fixture(scope="session")
 def shard_folder(tmp_path_factory):
     """Two train categories and one unseen set of 24 items each, a few dozen samples, a tokenizer of their words."""
-    from pretrain.templates import tokenizer_lines
-    from shards.build import build
+    from pretrain.data.templates import tokenizer_lines
+    from shards.build.build import build
     from shards.config import BuildConfig
     from shards.readers.marketplace import MarketplaceSizes, write_marketplace
 
@@ -253,8 +253,8 @@ def book_of(tokenizer, items):
 @pytest.fixture(scope="session")
 def small_model(tokenizer):
     """`small_model(seed)`: a T5 from scratch over the tiny tokenizer, one layer, 16 wide."""
-    from pretrain.config import ModelConfig
-    from pretrain.models import build_model
+    from pretrain.config.run import ModelConfig
+    from pretrain.model.t5 import build_model
 
     def make(seed=0):
         return build_model(ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2), tokenizer, seed)
@@ -265,9 +265,9 @@ def small_model(tokenizer):
 @pytest.fixture(scope="session")
 def train_config(shard_folder, tmp_path_factory):
     """`train_config(name, **changes)`: a run of a few steps of every phase, in the folder `name`."""
-    from pretrain.config import ModelConfig, PretrainConfig, ScheduleConfig
+    from pretrain.config.ids import IdConfig
+    from pretrain.config.run import ModelConfig, PretrainConfig, ScheduleConfig
     from pretrain.decoding.config import SearchConfig
-    from pretrain.ids.config import IdConfig
 
     runs = tmp_path_factory.mktemp("runs")
     shape = ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2)
@@ -302,8 +302,8 @@ def trained_run(run_ranks, train_config):
     """(configuration, run folder) of a small run, start to end."""
 
     def body(world, config):
-        from pretrain.reporter import Silent
-        from pretrain.train import train
+        from pretrain.runtime.progress import Silent
+        from pretrain.training.train import train
 
         return str(train(config, world, Silent()))
 
@@ -319,8 +319,8 @@ def untied_run(run_ranks, train_config, small_model, tokenizer, tmp_path_factory
 
     import torch
 
-    from pretrain.config import ModelConfig, ScheduleConfig
-    from pretrain.models import save_model
+    from pretrain.config.run import ModelConfig, ScheduleConfig
+    from pretrain.model.t5 import save_model
 
     folder = tmp_path_factory.mktemp("untied")
     model = small_model(3)
@@ -329,8 +329,8 @@ def untied_run(run_ranks, train_config, small_model, tokenizer, tmp_path_factory
     save_model(model, tokenizer, folder)
 
     def body(world, config):
-        from pretrain.reporter import Silent
-        from pretrain.train import train
+        from pretrain.runtime.progress import Silent
+        from pretrain.training.train import train
 
         return str(train(config, world, Silent()))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from pretrain import checkpoint
+from pretrain.training import checkpoint
 
 
 def content(folder):

@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks import kept
 from benchmarks import results as tables
-from pretrain.metrics import hit_ratio
-from zeroshot import results
-from zeroshot.ranks import load_ranks, save_ranks
+from pretrain.ranking.metrics import hit_ratio
+from zeroshot.judge.ranks import load_ranks, save_ranks
+from zeroshot.report import results
 
 
 def test_every_table_is_what_the_kept_ranks_give():

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.kept import hits_of
 from benchmarks.results_curve import curve, exponent, exponent_interval
-from zeroshot.ranks import UserFacts, load_ranks, ranks_table, save_ranks
+from zeroshot.judge.ranks import UserFacts, load_ranks, ranks_table, save_ranks
 
 USERS_K = np.array([75, 150, 300, 600])
 

@@ -16,33 +16,33 @@ from typing import Any
 
 import polars as pl
 
-from pretrain import checkpoint as checkpoints
-from pretrain.reporter import Reporter
-from pretrain.world import World
+from pretrain.runtime.progress import Reporter
+from pretrain.runtime.world import World
+from pretrain.training import checkpoint as checkpoints
 from shards.manifest import Manifest
 from shards.tables import load_items
-from zeroshot import results
-from zeroshot.audit import AuditFailed, Check, failed
-from zeroshot.baseline_names import READS_VECTORS
+from zeroshot.audit.data_checks import data_checks
+from zeroshot.audit.exposure import exposure_checks, find_pretraining
+from zeroshot.audit.findings import AuditFailed, Check, failed
 from zeroshot.baselines.encoder import SentenceEncoder
-from zeroshot.blocks import FOLDER
-from zeroshot.browse import titles
-from zeroshot.config import EvaluateConfig
-from zeroshot.data_checks import data_checks
-from zeroshot.evaluate import browsable_users, user_ids_of
-from zeroshot.exposure import exposure_checks, find_pretraining
-from zeroshot.ids import id_section
-from zeroshot.interface import TOP
-from zeroshot.judging import Bench, TaskResult
-from zeroshot.loading import load_checkpoint
-from zeroshot.provenance import provenance
+from zeroshot.judge.id_quality import id_section
+from zeroshot.judge.loading import load_checkpoint
+from zeroshot.judge.ranks import save_ranks
+from zeroshot.judge.rows import comparisons_from_ranks, rows_from_ranks
+from zeroshot.judge.segments import segments_from_ranks
+from zeroshot.judge.task_evaluator import browsable_users, user_ids_of
+from zeroshot.judge.task_judge import Bench, TaskResult
+from zeroshot.judge.user_blocks import FOLDER
+from zeroshot.protocol.baseline_names import READS_VECTORS
+from zeroshot.protocol.config import EvaluateConfig
+from zeroshot.protocol.recommender import TOP
 from zeroshot.publish import publish, store_of, training_section
-from zeroshot.ranks import save_ranks
-from zeroshot.report import write_report
-from zeroshot.rows import comparisons_from_ranks, rows_from_ranks
-from zeroshot.segments import segments_from_ranks
-from zeroshot.suite import resolve
-from zeroshot.tasks import Task, full_lists, load_task, restricted, task_facts
+from zeroshot.report import results
+from zeroshot.report.item_words import titles
+from zeroshot.report.page import write_report
+from zeroshot.report.provenance import provenance
+from zeroshot.tasks.suite import resolve
+from zeroshot.tasks.task import Task, full_lists, load_task, restricted, task_facts
 
 SHOWN_USERS = 20
 TOLD = (("published data", "note"), ("length of lists", "note"))

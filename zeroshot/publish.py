@@ -10,11 +10,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pretrain.reporter import Reporter
-from pretrain.secrets import HIDDEN
-from pretrain.tracking import Tracker, read_lines, tracked_at
-from pretrain.tracking_uri import default_uri, present_uri
-from zeroshot.config import EvaluateConfig
+from pretrain.config.tracking_uri import default_uri, present_uri
+from pretrain.runtime.progress import Reporter
+from pretrain.runtime.redaction import HIDDEN
+from pretrain.tracking.tracker import Tracker, read_lines, tracked_at
+from zeroshot.protocol.config import EvaluateConfig
 
 LIST_NUMBERS = ("coverage@10", "novelty@10")
 

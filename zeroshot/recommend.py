@@ -16,24 +16,24 @@ from typing import Any
 import torch
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-from pretrain import checkpoint as checkpoints
-from pretrain.card_facts import PARTS
-from pretrain.config_dict import from_dict
+from pretrain.config.ids import IdConfig
+from pretrain.config.prompt import PromptConfig
+from pretrain.config.serialization import from_dict
 from pretrain.decoding.config import SearchConfig
-from pretrain.export import SETTINGS
+from pretrain.export.card_facts import PARTS
+from pretrain.export.hugging_face import SETTINGS
 from pretrain.ids.book import Book
-from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
-from pretrain.models import load_model, on_device
-from pretrain.prompt_config import PromptConfig
-from pretrain.ranking import GenerativeRecommender
-from pretrain.reporter import Reporter
-from pretrain.world import World
+from pretrain.model.t5 import load_model, on_device
+from pretrain.ranking.generate import GenerativeRecommender
+from pretrain.runtime.progress import Reporter
+from pretrain.runtime.world import World
+from pretrain.training import checkpoint as checkpoints
 from shards.tables import ItemTable
 from shards.tokenizer import load_tokenizer
-from zeroshot.blend import Blend, expert_of
-from zeroshot.config import POPULARITY_BLEND
+from zeroshot.baselines.blend import Blend, expert_of
 from zeroshot.own_catalogue import Histories
+from zeroshot.protocol.config import POPULARITY_BLEND
 
 CALL = 32
 """Users that are asked together."""

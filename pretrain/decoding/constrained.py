@@ -23,8 +23,8 @@ from pretrain.decoding.beam import NEVER, Beam, Plan, Slots, by_row
 from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.decoder import T5Decoder, check_finite
 from pretrain.decoding.exclusions import Exclusions
-from pretrain.decoding.guide import Guide
 from pretrain.decoding.lists import Lists, top_stable
+from pretrain.decoding.lookahead import Guide
 from pretrain.decoding.state import DecodeState
 from pretrain.decoding.trie import NO_NODE, Children, Trie
 from pretrain.decoding.trie_shards import ShardedTrie
@@ -42,7 +42,7 @@ def beam_search(
     still enter its list. `excluded`: per prompt the item rows that may not appear; if that is all of them the list is
     empty. `static` gives every pass the shape that (B, beam, depth) determine, as a GPU likes it; otherwise (the
     default on a CPU) only live hypotheses are computed. The lists are the same within rounding. `worth_BI`: what is
-    added to the score of each item for each prompt; the search looks ahead to it (`guide.py`).
+    added to the score of each item for each prompt; the search looks ahead to it (`lookahead.py`).
 
     Raises ValueError for a config or a trie that does not fit and FloatingPointError for logits that are not finite.
     """

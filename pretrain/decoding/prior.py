@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from pretrain.decoding.decoder import T5Decoder
-from pretrain.watchdog import beat
-from pretrain.world import World
+from pretrain.runtime.watchdog import beat
+from pretrain.runtime.world import World
 
 BLOCK = 64
 """IDs computed at once."""

@@ -24,8 +24,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pretrain.decoding.trie_above import Above
 from pretrain.decoding.trie_build import ROOT, lay_out, narrow
+from pretrain.decoding.trie_parents import Above
 
 VERSION = "1"
 NO_NODE = torch.iinfo(torch.int64).min

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pretrain.ids.config import IdConfig
+from pretrain.config.ids import IdConfig
 from shards.tables import ItemTable
 
 WIDTH_STEP = 32

@@ -20,9 +20,9 @@ import numpy as np
 import pyarrow as pa
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.watchdog import beat
+from pretrain.runtime.watchdog import beat
+from shards.files.atomic import whole
 from shards.tokenizer import UNK_ID, fingerprint
-from shards.whole import whole
 
 VERSION = "2"
 SCHEMA = pa.schema(

@@ -10,11 +10,11 @@ import numpy as np
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
+from pretrain.config.ids import IdConfig
 from pretrain.ids.assign import tokens_of
 from pretrain.ids.blocks import lay_out, next_blocks
-from pretrain.ids.config import IdConfig
-from pretrain.ids.copyist import writer_of
-from pretrain.world import World
+from pretrain.ids.control_ids import writer_of
+from pretrain.runtime.world import World
 from shards.tables import ItemTable
 
 

@@ -18,18 +18,18 @@ import numpy as np
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
+from pretrain.config.ids import IdConfig
 from pretrain.ids import blocks
 from pretrain.ids.assign import Held, Holders, Wishes, blockers, candidate_of, owner_of, settle, tokens_of
 from pretrain.ids.book import Book, canonical
-from pretrain.ids.config import IdConfig
-from pretrain.ids.copyist import writer_of
+from pretrain.ids.book_provenance import Maker
+from pretrain.ids.control_ids import writer_of
 from pretrain.ids.journal import Journal, Written
-from pretrain.ids.maker import Maker
-from pretrain.ids.write import Writer
-from pretrain.interrupt import Interrupted
-from pretrain.reporter import SILENT, Reporter
-from pretrain.watchdog import beat
-from pretrain.world import Traffic, World
+from pretrain.ids.writer import Writer
+from pretrain.runtime.interrupt import Interrupted
+from pretrain.runtime.progress import SILENT, Reporter
+from pretrain.runtime.watchdog import beat
+from pretrain.runtime.world import Traffic, World
 from shards.tables import ItemTable
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from pretrain.ids.assign import Candidate
-from shards.whole import whole
+from shards.files.atomic import whole
 
 SCHEMA = pa.schema([("row", pa.int64()), ("attempt", pa.int32()), ("candidates", pa.list_(pa.binary()))])
 

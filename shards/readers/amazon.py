@@ -16,7 +16,7 @@ from shards.readers.items import read_text
 from shards.readers.json_lines import Keys, parse_object, read_json_events
 from shards.readers.lines import read_batches
 from shards.readers.literals import parse_literal
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 from shards.text import item_text
 
 REVIEWS = {

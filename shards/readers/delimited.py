@@ -27,7 +27,7 @@ from shards.readers.events import (
     time_ms,
 )
 from shards.readers.lines import Batch, read_batches
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import polars as pl
 
 from shards.readers.lines import TOO_LONG, Batch, TooLong
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 
 EVENT_SCHEMA: dict[str, Any] = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64}
 TEXT_SCHEMA: dict[str, Any] = {"item": pl.String, "text": pl.String}

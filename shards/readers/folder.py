@@ -13,7 +13,7 @@ import polars as pl
 
 from shards.readers import amazon, plain, recbole, yelp
 from shards.readers.events import EVENT_SCHEMA, TEXT_SCHEMA
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 
 __all__ = ["EVENT_SCHEMA", "TEXT_SCHEMA", "RawFolder", "detect", "read_events", "read_items"]
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from shards.readers.events import TEXT_SCHEMA, parse_lines, reject_too_long
 from shards.readers.lines import read_batches
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 
 
 def read_text(path: Path, rejects: Rejects, row: Callable[[bytes], tuple[str, str]]) -> Iterator[pl.DataFrame]:

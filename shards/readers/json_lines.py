@@ -29,7 +29,7 @@ from shards.readers.events import (
     time_ms,
 )
 from shards.readers.lines import Batch, read_batches
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 
 # With `\u0061` for a letter, a key could be spelled in ways that a search for its bytes does not find.
 _ESCAPED_ASCII = re.compile(rb"\\u00[2-7]")

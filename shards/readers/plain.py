@@ -18,7 +18,7 @@ import polars as pl
 
 from shards.readers.events import EVENT_SCHEMA, LINES_AT_ONCE, TEXT_SCHEMA
 from shards.readers.lines import TOO_LONG, Batch, TooLong, read_batches
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 
 SEQUENCE_FILE = "user_sequence.txt"
 TEXT_FILE = "item_plain_text.txt"

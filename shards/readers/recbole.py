@@ -12,7 +12,7 @@ import polars as pl
 
 from shards.readers.delimited import Columns, read_delimited_events, split_fields, without_header
 from shards.readers.events import TEXT_SCHEMA, identifier, parse_lines
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 from shards.text import item_text
 
 USER, ITEM, RATING, TIME = "user_id", "item_id", "rating", "timestamp"

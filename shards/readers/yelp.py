@@ -12,7 +12,7 @@ import polars as pl
 from shards.readers.events import identifier
 from shards.readers.items import read_text
 from shards.readers.json_lines import Keys, parse_object, read_json_events
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 from shards.text import item_text
 
 REVIEWS = Keys("user_id", "business_id", "stars", "date", "date")

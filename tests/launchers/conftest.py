@@ -1,7 +1,7 @@
 """The command line as a person gives it, in this process; its ranks are forked where libraries are imported already.
 
 A rank takes its core seven seconds to import what it needs, and most tests of the command line start some. That
-`python -m launchers.rank` starts one is tested in test_local.py and test_launch.py, and by all of tests/system.
+`python -m launchers.jobs.rank` starts one is tested in test_local.py and test_launch.py, and by all of tests/system.
 """
 
 import multiprocessing
@@ -15,7 +15,8 @@ from multiprocessing import reduction
 import pytest
 from patience import HANG
 
-from launchers import cli, local
+from launchers import cli
+from launchers.jobs import local
 
 
 class Inherited:
@@ -41,11 +42,11 @@ class ForkedRank:
             os.environ.update(variables)
             os.dup2(out, 1)
             os.dup2(err, 2)
-            sys.argv = ["launchers.rank", job]
-            from pretrain import tracking
+            sys.argv = ["launchers.jobs.rank", job]
+            from pretrain.tracking import tracker
 
-            tracking.PATIENCE = tracking.HURRY = HANG  # on a busy machine, too, every line arrives
-            runpy.run_module("launchers.rank", run_name="__main__", alter_sys=True)
+            tracker.PATIENCE = tracker.HURRY = HANG  # on a busy machine, too, every line arrives
+            runpy.run_module("launchers.jobs.rank", run_name="__main__", alter_sys=True)
 
         words = (str(job), by_value(variables), Inherited(1), Inherited(2))
         self.process = multiprocessing.get_context("forkserver").Process(target=by_value(body), args=words)
@@ -57,7 +58,7 @@ class ForkedRank:
     def wait(self, timeout: float | None = None):
         self.process.join(timeout)
         if self.process.exitcode is None:
-            raise subprocess.TimeoutExpired("launchers.rank", timeout or 0.0)
+            raise subprocess.TimeoutExpired("launchers.jobs.rank", timeout or 0.0)
         return self.process.exitcode
 
     def send_signal(self, number):

@@ -6,11 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shards.build import build
+from shards.build.build import build
 from shards.config import BuildConfig
-from zeroshot import results
-from zeroshot.baseline_names import TRAINING_FREE
-from zeroshot.suite import SAMPLE_SEED
+from zeroshot.protocol.baseline_names import TRAINING_FREE
+from zeroshot.report import results
+from zeroshot.tasks.suite import SAMPLE_SEED
 
 
 def verdicts(out: Path, task: str) -> dict[str, str]:

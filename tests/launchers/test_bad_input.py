@@ -156,8 +156,8 @@ TABLE: dict[str, list[Row]] = {
 @pytest.fixture(scope="session")
 def given(trained_run, shard_folder, tmp_path_factory):
     """A run, its shards, and shards with another vocabulary."""
-    from pretrain import checkpoint
-    from shards.build import build
+    from pretrain.training import checkpoint
+    from shards.build.build import build
     from shards.config import BuildConfig
 
     other = tmp_path_factory.mktemp("other") / "shards"
@@ -174,7 +174,7 @@ def given(trained_run, shard_folder, tmp_path_factory):
 @pytest.fixture
 def ranks_here(monkeypatch):
     """A job's only rank runs in this process."""
-    from launchers import local, rank
+    from launchers.jobs import local, rank
 
     def launch(task: str, config: dict[str, Any], processes: int) -> None:
         assert processes == 1

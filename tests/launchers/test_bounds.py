@@ -12,10 +12,10 @@ import launchers
 import pretrain
 import shards
 import zeroshot
-from launchers.slurm_options import SlurmOptions
-from pretrain.config import ModelConfig, PretrainConfig, ScheduleConfig
-from pretrain.ids.config import IdConfig
-from pretrain.prompt_config import PromptConfig
+from launchers.slurm.options import SlurmOptions
+from pretrain.config.ids import IdConfig
+from pretrain.config.prompt import PromptConfig
+from pretrain.config.run import ModelConfig, PretrainConfig, ScheduleConfig
 from shards.bounds import Bounds, bounds_of
 
 NEEDED: dict[str, dict[str, Any]] = {
@@ -27,13 +27,20 @@ NEEDED: dict[str, dict[str, Any]] = {
 """Fields that a configuration must have; the others that it must have are strings."""
 
 
+def holds_configurations(module: str) -> bool:
+    """By name: `config` modules, and those of the commands but what only carries them out."""
+    of_commands = module.startswith("launchers.commands.") and not module.endswith("_run")
+    return (
+        module.endswith("config") or of_commands or module.startswith(("pretrain.config.", "launchers.slurm.options"))
+    )
+
+
 def configurations():
     """The dataclasses of the modules that hold configurations or commands."""
     found = {}
     for package in (shards, pretrain, zeroshot, launchers):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            name = module.name.rsplit(".", 1)[-1]
-            if name.endswith(("config", "_command", "_commands")) or name in ("download", "slurm_options"):
+            if holds_configurations(module.name):
                 for one in vars(importlib.import_module(module.name)).values():
                     if isinstance(one, type) and dataclasses.is_dataclass(one) and one.__module__ == module.name:
                         found[f"{one.__module__}.{one.__name__}"] = one

@@ -113,7 +113,7 @@ def test_zeroshot_among_candidates(idgenrec, trained_run, tmp_path):
 def test_a_book_is_made_looked_into_and_extended(idgenrec, small_model, tokenizer, shard_folder, tmp_path):
     """What a person does with one catalogue: make its book on two processes, ask it, grow it, compare."""
     from pretrain.ids.book import Book
-    from pretrain.models import save_model
+    from pretrain.model.t5 import save_model
 
     save_model(small_model(2), tokenizer, tmp_path / "generator")
     words = ["--shards", shard_folder, "--ids.tier-tokens", 4, "--ids.penalty-max", 0.2, "--ids.block-size", 8]
@@ -173,7 +173,7 @@ def test_a_mistake_is_one_line(idgenrec, monkeypatch, tmp_path, words, expected)
 
 
 def test_the_status_of_a_failed_rank_is_passed_on(idgenrec, monkeypatch):
-    from launchers import local
+    from launchers.jobs import local
 
     def launch(task, config, processes):
         raise local.RankFailed(1, 9)
@@ -184,7 +184,7 @@ def test_the_status_of_a_failed_rank_is_passed_on(idgenrec, monkeypatch):
 
 
 def test_the_ranks_own_words_are_not_repeated(idgenrec, monkeypatch):
-    from launchers import local
+    from launchers.jobs import local
 
     def launch(task, config, processes):
         print("error: what the rank says", file=sys.stderr)
@@ -195,13 +195,14 @@ def test_the_ranks_own_words_are_not_repeated(idgenrec, monkeypatch):
 
 
 def test_ctrl_c_is_130_and_says_what_to_do(idgenrec, monkeypatch, tmp_path):
-    from launchers import demo, local
+    from launchers.commands import demo_run
+    from launchers.jobs import local
 
     def launch(task, config, processes):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "launch", launch)
-    monkeypatch.setattr(demo, "write_marketplace", launch)
+    monkeypatch.setattr(demo_run, "write_marketplace", launch)
     status, _, err = idgenrec("ids", "--generator", "g", "--shards", "s", "--out", "o")
     assert status == 130 and "the same command takes the run up again" in err and "Traceback" not in err
     status, _, err = idgenrec("demo", "--out", tmp_path / "demo")
@@ -233,7 +234,7 @@ def test_ctrl_c_in_a_finalizer_is_not_lost():
 
 
 def test_a_fault_of_ours_is_not_hidden(idgenrec, monkeypatch):
-    from launchers import local
+    from launchers.jobs import local
 
     def launch(task, config, processes):
         raise RuntimeError("a bug")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import launchers.console as console_module
-from launchers.console import Console
+import launchers.line.console as console_module
+from launchers.line.console import Console
 
-ROOT = Path(console_module.__file__).resolve().parents[1]
+ROOT = Path(console_module.__file__).resolve().parents[2]
 
 
 def work(console):
@@ -123,7 +123,7 @@ def test_work_without_steps_ends(capsys, total):
 
 
 def test_the_cursor_comes_back_when_a_process_ends_under_a_bar():
-    code = "from launchers.console import Console\nConsole().progress('long', 1, 9, 'steps')\nraise SystemExit(2)"
+    code = "from launchers.line.console import Console\nConsole().progress('long', 1, 9, 'steps')\nraise SystemExit(2)"
     terminal, its_end = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", console_module.OUTPUT: ""}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=its_end, env=environment, check=False)

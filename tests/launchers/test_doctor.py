@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from patience import HANG
 
-from launchers import doctor, probes
-from launchers.machine import Machine
-from launchers.preflight import look
-from pretrain.config import ModelConfig, PretrainConfig
+from launchers.checks import doctor, probes
+from launchers.checks.machine import Machine
+from launchers.checks.preflight import look
+from pretrain.config.run import ModelConfig, PretrainConfig
 
 
 @pytest.fixture(autouse=True)

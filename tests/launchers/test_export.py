@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from pretrain import checkpoint
 from pretrain.ids.book import Book
+from pretrain.training import checkpoint
 
 
 def test_what_is_exported_writes_the_ids_of_another_catalogue(idgenrec, trained_run, tokenizer, tmp_path):

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from launchers import recipes
-from launchers.foundation import build_config, evaluate_config, pretrain_config
-from launchers.foundation_command import Foundation
-from pretrain.config import EngineConfig
-from pretrain.models import save_model
-from pretrain.soft_ids_config import SoftIdConfig
+from launchers.commands.foundation import Foundation
+from launchers.commands.foundation_run import build_config, evaluate_config, pretrain_config
+from launchers.jobs import recipes
+from pretrain.config.run import EngineConfig
+from pretrain.config.soft_ids import SoftIdConfig
+from pretrain.model.t5 import save_model
 
 
 @pytest.fixture(scope="module")

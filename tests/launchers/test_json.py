@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launchers import console
+from launchers.line import console
 
 ROOT = Path(console.__file__).resolve().parent
 RUN = "--shards SHARDS --out new --recommender.d-model 16 --generator.d-model 16"
@@ -45,8 +45,8 @@ def given(shard_folder, book_of, items, tmp_path_factory):
     """What the words in capitals stand for: shards and their raw data, a book, two reports."""
     import made_up
 
-    from zeroshot.ranks import save_ranks
-    from zeroshot.results import save
+    from zeroshot.judge.ranks import save_ranks
+    from zeroshot.report.results import save
 
     root = tmp_path_factory.mktemp("given")
     few = {"idgenrec": 0.5, "popularity": 0.15}
@@ -89,7 +89,7 @@ def test_each_line_is_an_object(objects, given, words):
 
 @pytest.mark.parametrize("words", WITH_RANKS)
 def test_each_line_is_an_object_where_ranks_are_needed(objects, given, trained_run, tmp_path, words):
-    from pretrain import checkpoint
+    from pretrain.training import checkpoint
 
     (tmp_path / "items.jsonl").write_text('{"item": "b1", "title": "Red desk lamp"}\n')
     (tmp_path / "histories.jsonl").write_text('{"user": "anna", "history": ["b1"]}\n')

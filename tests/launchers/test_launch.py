@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from launchers import console, launch_folder
-from launchers.jobs_command import lines_behind
-from launchers.launch_command import split
-from launchers.slurm_options import SlurmOptions
-from pretrain.interrupt import STATUS, Interrupted
+from launchers.commands.jobs import lines_behind
+from launchers.commands.launch import split
+from launchers.line import console
+from launchers.slurm import launch_folder
+from launchers.slurm.options import SlurmOptions
+from pretrain.runtime.interrupt import STATUS, Interrupted
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -133,7 +134,7 @@ def test_planted_secrets_are_hidden_or_refused(idgenrec, pretrain, tmp_path):
     assert status == 0 and "set IDGENREC_TRACKING_URI" in out
     assert "hunter2" not in out + (tmp_path / "job.json").read_text() and not run.exists()
 
-    from launchers.work import restored
+    from launchers.jobs.request import restored
 
     job = json.loads((tmp_path / "job.json").read_text())
     with pytest.raises(ValueError, match="set IDGENREC_TRACKING_URI"):
@@ -175,9 +176,9 @@ def test_without_sbatch_nothing_is_written(idgenrec, pretrain, monkeypatch):
 def test_a_snapshot_is_whole_and_numbered(tmp_path):
     first = launch_folder.next_folder(tmp_path)
     one = launch_folder.write(first, {"task": "ids", "config": {}})
-    assert first.name == "001" and (first / "code" / "zeroshot" / "templates").is_dir()
+    assert first.name == "001" and (first / "code" / "zeroshot" / "report" / "templates").is_dir()
     assert one == launch_folder.code_hash(first / "code")
-    (first / "code" / "launchers" / "rank.py").write_text("")
+    (first / "code" / "launchers" / "jobs" / "rank.py").write_text("")
     assert one != launch_folder.code_hash(first / "code")
     assert launch_folder.next_folder(tmp_path).name == "002"
     assert launch_folder.records(tmp_path) == [], "a launch without a record was not submitted"
@@ -197,7 +198,7 @@ def test_only_launch_has_words_behind():
 @pytest.mark.processes
 def test_debug_runs_in_this_process(shard_folder, tmp_path):
     """A process of its own all the same: what a rank sets is for good."""
-    code = "import sys; from launchers import rank; from launchers.cli import main\n"
+    code = "import sys; from launchers.jobs import rank; from launchers.cli import main\n"
     code += "done = rank.perform\n"
     code += "def perform(task, config): print('HERE', task, config['out']); return done(task, config)\n"
     code += "rank.perform = perform; main()"
@@ -219,7 +220,11 @@ def test_torchrun_starts_a_written_job_and_local_goes_on_with_it(idgenrec, pretr
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [*torchrun, "-m", "launchers.rank", str(job)], env=environment, capture_output=True, text=True, cwd=tmp_path
+        [*torchrun, "-m", "launchers.jobs.rank", str(job)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     said = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
@@ -330,7 +335,7 @@ def test_a_slurm_that_does_not_answer_is_no_finished_job(idgenrec, launched, job
 def test_a_job_comes_back_while_it_runs_and_not_for_ever(
     launched, monkeypatch, capsys, tmp_path, job, restarts, rank, requeued, said
 ):
-    from launchers import slurm_job as slurm
+    from launchers.slurm import requeue as slurm
 
     launched(job)
     waited = []
@@ -363,15 +368,16 @@ case $(wc -l < called) in {silent}) echo "Unable to contact slurm controller" >&
 )
 def test_a_controller_that_does_not_answer_is_asked_again(launched, monkeypatch, capsys, tmp_path, silent, asked, said):
     """The job has saved what it has: it comes back, and where it cannot, it does not end as a mistake."""
-    from launchers import rank, slurm_job
+    from launchers.jobs import rank
+    from launchers.slurm import requeue
 
     launched("7")
     (tmp_path / "bin" / "scontrol").write_text(UNREACHABLE.format(folder=tmp_path, silent=silent))
     waited = []
-    monkeypatch.setattr(slurm_job, "time", SimpleNamespace(sleep=waited.append))
-    monkeypatch.setattr(slurm_job, "rendezvous", lambda: None)
-    monkeypatch.setattr(slurm_job, "_be_deaf", lambda: None, raising=False)
-    for name, value in {"SLURM_JOB_ID": "7", slurm_job.REQUEUES: "5", "RANK": "0"}.items():
+    monkeypatch.setattr(requeue, "time", SimpleNamespace(sleep=waited.append))
+    monkeypatch.setattr(requeue, "rendezvous", lambda: None)
+    monkeypatch.setattr(requeue, "_be_deaf", lambda: None, raising=False)
+    for name, value in {"SLURM_JOB_ID": "7", requeue.REQUEUES: "5", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
 
     def taken_away(job_file):
@@ -379,11 +385,11 @@ def test_a_controller_that_does_not_answer_is_asked_again(launched, monkeypatch,
 
     monkeypatch.setattr(rank, "main", taken_away)
     with pytest.raises(SystemExit) as end:
-        rank.ending(lambda: slurm_job._perform("job.json"))
+        rank.ending(lambda: requeue._perform("job.json"))
     assert end.value.code == STATUS and said in capsys.readouterr().err
     assert [line.split()[0] for line in (tmp_path / "called").read_text().splitlines()] == asked
-    ended = [slurm_job.ENDED_WITHIN] if asked[-1] == "requeue" else []
-    assert waited == [*slurm_job.PAUSES[: asked.count("show") - 1], *ended]
+    ended = [requeue.ENDED_WITHIN] if asked[-1] == "requeue" else []
+    assert waited == [*requeue.PAUSES[: asked.count("show") - 1], *ended]
 
 
 def slow_run(run):

@@ -14,7 +14,8 @@ import patience
 import pytest
 from patience import HANG, until
 
-from launchers import local
+from launchers.jobs import local
+from pretrain.runtime import rendezvous
 from shards.cores import cores
 
 RANK = """#!{python} -S
@@ -47,7 +48,7 @@ if "fails" in job["config"] or job["config"].get("wait"):
 
 @pytest.fixture
 def ranks(monkeypatch, tmp_path):
-    """`ranks()`: what each fake rank saw. The fake stands in for the Python that runs `launchers.rank`."""
+    """`ranks()`: what each fake rank saw. The fake stands in for the Python that runs `launchers.jobs.rank`."""
     script = tmp_path / "python"
     script.write_text(RANK.format(python=sys.executable, folder=tmp_path, patience=Path(patience.__file__).parent))
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
@@ -74,7 +75,7 @@ def test_each_rank_gets_its_place_and_the_job(ranks):
     assert len({rank["env"]["MASTER_PORT"] for rank in seen}) == 1
     share = str(max(1, cores() // 3))
     assert {rank["env"]["OMP_NUM_THREADS"] for rank in seen} == {share}, "each its share of the cores"
-    assert all(rank["argv"][:2] == ["-m", "launchers.rank"] for rank in seen)
+    assert all(rank["argv"][:2] == ["-m", "launchers.jobs.rank"] for rank in seen)
     assert all(rank["job"] == {"task": "ids", "config": {"a": 1, "b": {"c": [2]}}} for rank in seen)
     assert not Path(seen[0]["argv"][2]).exists(), "the job file is removed"
 
@@ -131,8 +132,8 @@ def test_at_least_one_process():
 
 
 def test_the_repository_is_importable_in_a_rank(tmp_path):
-    environment = local.environment(1, 2, 1234)
-    code = "import launchers.rank, pretrain.config; print(launchers.rank.__file__)"
+    environment = rendezvous.environment(1, 2, 1234)
+    code = "import launchers.jobs.rank, pretrain.config.run; print(launchers.jobs.rank.__file__)"
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
@@ -142,7 +143,7 @@ def test_the_repository_is_importable_in_a_rank(tmp_path):
 def test_a_held_port_is_given_to_nobody_who_asks_for_any_and_can_be_listened_at():
     """Ranks import for seconds before rank 0 listens; in that time another job on the machine must not get the port."""
     with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(local.HeldPort()) for _ in range(40)]
+        held = [stack.enter_context(rendezvous.HeldPort()) for _ in range(40)]
         others = set()
         for number in range(10_000):
             with socket.socket() as other:

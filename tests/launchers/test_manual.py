@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launchers import cli, mistakes
+from launchers import cli
+from launchers.line import mistakes
 
 ROOT = Path(cli.__file__).resolve().parent.parent
 LEAVES = [
@@ -100,7 +101,7 @@ def test_nobody_reads_to_the_end():
 
 @pytest.mark.parametrize(("option", "mode"), [("--quiet", "quiet"), ("--json", "json")])
 def test_how_much_is_said_is_chosen_before_the_command(idgenrec, monkeypatch, option, mode):
-    from launchers import console
+    from launchers.line import console
 
     monkeypatch.setenv(console.OUTPUT, "")
     words = ("report", "--results", "nowhere")

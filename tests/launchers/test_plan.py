@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from launchers import cli, local, preflight
-from launchers.machine import Machine, disk_free, measured_flops, memory_limit, this_machine
-from launchers.plan import plan_lines
-from launchers.preflight import look, refuse_what_cannot_fit, size
-from pretrain import checkpoint
-from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
-from pretrain.models import save_model
-from pretrain.schedule import make_plan
+from launchers import cli
+from launchers.checks import preflight
+from launchers.checks.machine import Machine, disk_free, measured_flops, memory_limit, this_machine
+from launchers.checks.plan import plan_lines
+from launchers.checks.preflight import look, refuse_what_cannot_fit, size
+from launchers.jobs import local
+from pretrain.config.run import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
+from pretrain.model.t5 import save_model
+from pretrain.training import checkpoint
+from pretrain.training.schedule import make_plan
 
 ROOT = Path(cli.__file__).resolve().parent.parent
 SMALL = ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2)
@@ -82,7 +84,7 @@ def test_the_engines_options_are_in_the_figures(config, on_machine):
 
 
 def test_time_follows_the_rate_and_the_ranks(config, on_machine):
-    from launchers.plan import _seconds
+    from launchers.checks.plan import _seconds
 
     outlook, alone = look(config, 2), look(config, 1)
     for phase in outlook.phases:

@@ -10,7 +10,7 @@ import pytest
 from patience import HANG
 
 from pretrain.ids.book import Book
-from pretrain.models import content_hash, load_model, save_model
+from pretrain.model.t5 import content_hash, load_model, save_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +41,7 @@ def test_submitit_runs_an_ids_job_on_two_ranks(small_model, tokenizer, shard_fol
         submitit.helpers.TorchDistributedEnvironment().export(set_cuda_visible_devices=False)
         os.environ["MASTER_ADDR"] = "127.0.0.1"  # this machine's own name need not resolve
 
-        from launchers.rank import main
+        from launchers.jobs.rank import main
 
         main(path)
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -61,7 +61,7 @@ def test_submitit_runs_an_ids_job_on_two_ranks(small_model, tokenizer, shard_fol
 
 
 def test_an_unknown_task_and_an_unknown_key_are_refused(tmp_path, monkeypatch):
-    from launchers import rank
+    from launchers.jobs import rank
 
     monkeypatch.setattr(rank, "_quiet", lambda: None)
     with pytest.raises(ValueError, match="unknown task 'dance'; known: pretrain, ids, zeroshot, shard"):
@@ -72,7 +72,7 @@ def test_an_unknown_task_and_an_unknown_key_are_refused(tmp_path, monkeypatch):
 
 def test_a_mistake_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
     """Rank 0 speaks at once; the others wait, so that its failure stops them before they repeat it."""
-    from launchers import rank
+    from launchers.jobs import rank
 
     job = tmp_path / "job.json"
     job.write_text(json.dumps({"task": "dance", "config": {}}))
@@ -91,9 +91,9 @@ def test_a_mistake_is_one_line_and_status_2(tmp_path, monkeypatch, capsys):
 
 def test_a_mistake_that_all_ranks_know_is_said_by_rank_0(monkeypatch, capsys):
     """However long rank 0 takes to close its tracker: the end of another would stop it before it has spoken."""
-    from launchers import rank
-    from pretrain.tracking import PATIENCE
-    from pretrain.world import Agreed
+    from launchers.jobs import rank
+    from pretrain.runtime.world import Agreed
+    from pretrain.tracking.tracker import PATIENCE
 
     def mistake():
         raise Agreed("the disk is full")
@@ -112,6 +112,8 @@ def test_a_mistake_that_all_ranks_know_is_said_by_rank_0(monkeypatch, capsys):
 @pytest.mark.processes
 def test_a_rank_leaves_nothing_behind_that_a_library_complains_of():
     """Objects are kept from collections while a rank works; libraries look for theirs when the process ends."""
-    program = "import duckdb\nfrom pretrain.world import joined_world\nwith joined_world():\n    raise SystemExit(2)"
+    program = (
+        "import duckdb\nfrom pretrain.runtime.world import joined_world\nwith joined_world():\n    raise SystemExit(2)"
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")

@@ -4,9 +4,11 @@ import sys
 
 import pytest
 
-from launchers import cli, pretrain_command, recipes
-from launchers.pretrain_command import Pretrain, with_recipe
-from pretrain.schedule import make_plan
+from launchers import cli
+from launchers.commands import pretrain
+from launchers.commands.pretrain import Pretrain, with_recipe
+from launchers.jobs import recipes
+from pretrain.training.schedule import make_plan
 
 
 def epochs(config):
@@ -97,13 +99,13 @@ def test_a_recipe_gives_defaults_and_flags_have_the_last_word(given):
     )
     assert changed.config.batch_size == 128 and changed.config.recommender.start_from == "t5"
     assert changed.config.schedule.rounds == 2 and changed.config.schedule.warmup_epochs == 0.5
-    assert given(*where).config == pretrain_command.PretrainConfig("s", "o")
+    assert given(*where).config == pretrain.PretrainConfig("s", "o")
 
 
 def test_finetune_takes_the_best_checkpoint_of_a_run(given, trained_run):
     from pathlib import Path
 
-    from pretrain import checkpoint
+    from pretrain.training import checkpoint
 
     _, out = trained_run
     found = given("--recipe", "finetune", "--from-checkpoint", out, "--shards", "s", "--out", "o")

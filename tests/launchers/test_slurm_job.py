@@ -5,12 +5,13 @@ import sys
 
 import pytest
 
-from pretrain.interrupt import STATUS
+from pretrain.runtime.interrupt import STATUS
 
 SCRIPT = """
 import os, signal, subprocess
-from launchers import rank, slurm_job
-from pretrain.interrupt import SIGNALS, Interrupted
+from launchers.jobs import rank
+from launchers.slurm import requeue
+from pretrain.runtime.interrupt import SIGNALS, Interrupted
 
 def at_once(*numbers):
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -27,25 +28,25 @@ def come_back(why):
 def interrupted(job_file):
     raise Interrupted(signal.SIGUSR2, "saved")
 
-def be_deaf(original=slurm_job._be_deaf):
-    slurm_job._be_deaf = original
+def be_deaf(original=requeue._be_deaf):
+    requeue._be_deaf = original
     os.kill(os.getpid(), signal.SIGTERM)
     original()
 
-slurm_job.come_back = come_back
-slurm_job.rendezvous = lambda: None
+requeue.come_back = come_back
+requeue.rendezvous = lambda: None
 """
 MOMENTS = {
-    "two signals at once": "slurm_job.rendezvous = lambda: at_once(signal.SIGUSR2, signal.SIGTERM)",
-    "another one while the first is heard": "slurm_job._be_deaf = be_deaf; "
-    "slurm_job.rendezvous = lambda: at_once(signal.SIGUSR2)",
-    "another one after all has been saved": "slurm_job._be_deaf = be_deaf; rank.main = interrupted",
+    "two signals at once": "requeue.rendezvous = lambda: at_once(signal.SIGUSR2, signal.SIGTERM)",
+    "another one while the first is heard": "requeue._be_deaf = be_deaf; "
+    "requeue.rendezvous = lambda: at_once(signal.SIGUSR2)",
+    "another one after all has been saved": "requeue._be_deaf = be_deaf; rank.main = interrupted",
 }
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_no_signal_is_one_too_many(moment: str) -> None:
-    words = [sys.executable, "-c", f"{SCRIPT}{MOMENTS[moment]}; slurm_job.run_job('job.json')"]
+    words = [sys.executable, "-c", f"{SCRIPT}{MOMENTS[moment]}; requeue.run_job('job.json')"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert "Traceback" not in done.stderr and "race" not in done.stderr, done.stderr
     assert done.returncode == STATUS, done.stderr

@@ -8,7 +8,7 @@ import pytest
 from exports import PARTS, assert_same_logits, program_of
 from safetensors.torch import load_file
 
-from pretrain.export import export
+from pretrain.export.hugging_face import export
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pretrain.models import load_model
+from pretrain.model.t5 import load_model
 
 PLAIN = Path(__file__).parent.parent / "peers" / "plain_logits.py"
 INPUT_IDS, DECODER_IDS = [5, 60, 7, 122, 9, 1], [0, 9, 41, 17]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.batches import IGNORED, BatchMaker, TextBatch, pad_rows, text_batch
-from pretrain.models import frozen_copy
-from pretrain.objectives import GeneratorObjective, RecommenderObjective
-from pretrain.prompt_config import PromptConfig
-from pretrain.prompts import PromptBuilder
+from pretrain.config.prompt import PromptConfig
+from pretrain.data.batches import IGNORED, BatchMaker, TextBatch, pad_rows, text_batch
+from pretrain.data.prompts import PromptBuilder
+from pretrain.model.t5 import frozen_copy
+from pretrain.training.objectives import GeneratorObjective, RecommenderObjective
 from shards.records import Sample
 
 EOS = 1

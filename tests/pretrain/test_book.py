@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pretrain.ids.book import Book, canonical, normalise
-from shards import whole
+from shards.files import atomic
 from shards.tokenizer import fingerprint
 
 
@@ -147,7 +147,7 @@ def test_an_id_book_that_is_cut_off_is_none(tmp_path, monkeypatch, fault):
         raise OSError(28, "No space left on device") if fault == "full" else KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(whole.os, "fsync", cut)
+        patch.setattr(atomic.os, "fsync", cut)
         with pytest.raises(OSError if fault == "full" else KeyboardInterrupt):
             book.save(path)
     assert os.listdir(tmp_path) == []

@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
-from pretrain import checkpoint
-from pretrain.saver import Saver
-from pretrain.world import Agreed, World
+from pretrain.runtime.world import Agreed, World
+from pretrain.training import checkpoint
+from pretrain.training.checkpoint_writer import Saver
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -174,14 +174,14 @@ def full_at_the_end(world, folder):
     import errno
     from pathlib import Path
 
-    import pretrain.saver
-    from pretrain.world import Agreed
+    import pretrain.training.checkpoint_writer
+    from pretrain.runtime.world import Agreed
 
     def full(path, content):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    pretrain.saver.write_whole = full  # type: ignore[assignment]
-    saver = pretrain.saver.Saver(Path(folder), world, 1)
+    pretrain.training.checkpoint_writer.write_whole = full  # type: ignore[assignment]
+    saver = pretrain.training.checkpoint_writer.Saver(Path(folder), world, 1)
     saver.begin(5, lambda own: (own / f"rank{world.rank}").touch())
     try:
         saver.finish()
@@ -204,7 +204,7 @@ def test_what_is_no_checkpoint(tmp_path):
 def save_on_two_ranks(world, folder):
     from pathlib import Path
 
-    from pretrain import checkpoint
+    from pretrain.training import checkpoint
 
     def write(own):
         (own / f"rank{world.rank}").write_text("x")

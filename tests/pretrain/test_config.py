@@ -5,14 +5,14 @@ import json
 
 import pytest
 
-from launchers.ids_config import IdsConfig
-from pretrain.config import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
-from pretrain.config_dict import from_dict
+from launchers.jobs.ids_config import IdsConfig
+from pretrain.config.ids import IdConfig
+from pretrain.config.prompt import PromptConfig
+from pretrain.config.run import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig
+from pretrain.config.serialization import from_dict
+from pretrain.config.soft_ids import SoftIdConfig
 from pretrain.decoding.config import SearchConfig
-from pretrain.ids.config import IdConfig
-from pretrain.prompt_config import PromptConfig
-from pretrain.soft_ids_config import SoftIdConfig
-from zeroshot.config import EvaluateConfig
+from zeroshot.protocol.config import EvaluateConfig
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 
-from pretrain.config import PretrainConfig, ScheduleConfig
-from pretrain.ids.config import IdConfig
-from pretrain.ids.copyist import RANDOM_WORDS
+from pretrain.config.ids import IdConfig
+from pretrain.config.prompt import PromptConfig
+from pretrain.config.run import PretrainConfig, ScheduleConfig
+from pretrain.ids.control_ids import RANDOM_WORDS
 from pretrain.ids.drafts import write_drafts
 from pretrain.ids.job import make_book
-from pretrain.prompt_config import PromptConfig
-from pretrain.world import World
+from pretrain.runtime.world import World
 from shards.text import field_values
 
 WORLD = World(0, 1, torch.device("cpu"))

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import torch
 
-from pretrain.ids.config import IdConfig
+from pretrain.config.ids import IdConfig
 from pretrain.ids.drafts import write_drafts
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import Journal
-from pretrain.world import World
+from pretrain.runtime.world import World
 
 ALONE = World(0, 1, torch.device("cpu"))
 CONFIG = IdConfig(groups=3, penalty_max=0.2, tier_tokens=3, max_tiers=2, item_text_tokens=24, block_size=8)
@@ -30,9 +30,9 @@ def test_drafts_are_what_the_job_begins_with(small_model, tokenizer, items, tmp_
 def drafts_over_ranks(world, shards, config):
     from pathlib import Path
 
-    from pretrain.config import ModelConfig
+    from pretrain.config.run import ModelConfig
     from pretrain.ids.drafts import write_drafts
-    from pretrain.models import build_model
+    from pretrain.model.t5 import build_model
     from shards.manifest import Manifest
     from shards.tables import load_items
     from shards.tokenizer import load_tokenizer

@@ -10,16 +10,16 @@ import torch
 from scipy import stats
 from torch import nn
 
-from pretrain.batches import BatchMaker, GeneratorBatch
-from pretrain.config import ModelConfig, PretrainConfig
-from pretrain.dropout import KeyedDropout, dropped, key_dropout, keyed
-from pretrain.feed import interaction_steps, split, teaching_steps
-from pretrain.models import build_model, frozen_copy
-from pretrain.objectives import GeneratorObjective, RecommenderObjective
-from pretrain.prompt_config import PromptConfig
-from pretrain.prompts import PromptBuilder
-from pretrain.world import World
-from shards.stream import Stream
+from pretrain.config.prompt import PromptConfig
+from pretrain.config.run import ModelConfig, PretrainConfig
+from pretrain.data.batches import BatchMaker, GeneratorBatch
+from pretrain.data.micro_batches import interaction_steps, split, teaching_steps
+from pretrain.data.prompts import PromptBuilder
+from pretrain.model.dropout import KeyedDropout, dropped, key_dropout, keyed
+from pretrain.model.t5 import build_model, frozen_copy
+from pretrain.runtime.world import World
+from pretrain.training.objectives import GeneratorObjective, RecommenderObjective
+from shards.stream.stream import Stream
 
 KEYS = torch.tensor([5, -77, 1 << 61, -(1 << 63), 0, 1])
 RATE = 0.25

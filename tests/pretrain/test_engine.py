@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config import EngineConfig
+from pretrain.config.run import EngineConfig
 
 STEPS = 20
 
@@ -17,16 +17,16 @@ def train_steps(world, shards, book_texts, changes, kind, steps, rate, backend):
     import deepspeed.utils
     import numpy as np
 
-    from pretrain.batches import BatchMaker
-    from pretrain.config import ModelConfig, PretrainConfig
-    from pretrain.engine import Engine
-    from pretrain.feed import interaction_steps
+    from pretrain.config.run import ModelConfig, PretrainConfig
+    from pretrain.data.batches import BatchMaker
+    from pretrain.data.micro_batches import interaction_steps
+    from pretrain.data.prompts import PromptBuilder
     from pretrain.ids.book import Book, canonical
-    from pretrain.models import build_model, content_hash, frozen_copy, prepare
-    from pretrain.objectives import GeneratorObjective, RecommenderObjective
-    from pretrain.prompts import PromptBuilder
+    from pretrain.model.t5 import build_model, content_hash, frozen_copy, prepare
+    from pretrain.training.engine import Engine
+    from pretrain.training.objectives import GeneratorObjective, RecommenderObjective
     from shards.manifest import Manifest
-    from shards.stream import Stream
+    from shards.stream.stream import Stream
     from shards.tables import load_items
     from shards.tokenizer import load_tokenizer
 
@@ -143,13 +143,13 @@ def test_two_ranks_that_accumulate(learn):
 
 def test_equals_plain_pytorch(learn, shard_folder, manifest, tokenizer, items, book_of):
     """The sum of -log p over the batch, divided by its number of target tokens, under decoupled AdamW."""
-    from pretrain.batches import BatchMaker
-    from pretrain.config import ModelConfig
-    from pretrain.models import build_model
-    from pretrain.objectives import RecommenderObjective
-    from pretrain.prompt_config import PromptConfig
-    from pretrain.prompts import PromptBuilder
-    from shards.stream import Stream
+    from pretrain.config.prompt import PromptConfig
+    from pretrain.config.run import ModelConfig
+    from pretrain.data.batches import BatchMaker
+    from pretrain.data.prompts import PromptBuilder
+    from pretrain.model.t5 import build_model
+    from pretrain.training.objectives import RecommenderObjective
+    from shards.stream.stream import Stream
 
     model = build_model(ModelConfig(d_model=16, d_ff=32, num_layers=1, num_heads=2), tokenizer, 1)
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.3)
@@ -236,9 +236,9 @@ def test_clipping_is_by_the_global_norm(learn):
 def steps_with_fillers(world):
     import torch
 
-    from pretrain.batches import text_batch
-    from pretrain.config import PretrainConfig
-    from pretrain.engine import Engine
+    from pretrain.config.run import PretrainConfig
+    from pretrain.data.batches import text_batch
+    from pretrain.training.engine import Engine
 
     class Objective(torch.nn.Module):
         def __init__(self):
@@ -246,7 +246,7 @@ def steps_with_fillers(world):
             self.weight = torch.nn.Parameter(torch.ones(2))
 
         def forward(self, batch):
-            from pretrain.batches import IGNORED
+            from pretrain.data.batches import IGNORED
 
             targets = (batch.labels_BT != IGNORED).sum()
             return self.weight.sum() * targets, targets
@@ -269,7 +269,7 @@ def test_fillers_add_nothing(run_ranks):
 
 
 def test_every_batch_must_divide_over_the_ranks():
-    from pretrain.config import PretrainConfig
+    from pretrain.config.run import PretrainConfig
 
     with pytest.raises(ValueError, match="batch_size 9 is not divisible by 2 ranks"):
         PretrainConfig("s", "o", batch_size=9).micro_batches(2)

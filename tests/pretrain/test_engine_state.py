@@ -2,7 +2,7 @@
 
 import pytest
 
-from pretrain.config import EngineConfig
+from pretrain.config.run import EngineConfig
 
 RANKS, STAGES = (1, 2, 4), (0, 1, 2, 3)
 BEFORE, AFTER = 3, 3
@@ -15,8 +15,8 @@ def objective_and_batches(world, config, first, count):
     from transformers.models.t5.configuration_t5 import T5Config
     from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-    from pretrain.batches import text_batch
-    from pretrain.objectives import RecommenderObjective
+    from pretrain.data.batches import text_batch
+    from pretrain.training.objectives import RecommenderObjective
 
     shape = T5Config(
         vocab_size=37, d_model=10, d_kv=5, d_ff=13, num_layers=1, num_heads=2, feed_forward_proj="gated-gelu",
@@ -43,9 +43,9 @@ def run_and_save(world, folder, stages, precision):
     import torch
     from safetensors.torch import save_file
 
-    from pretrain import moments
-    from pretrain.config import EngineConfig, PretrainConfig
-    from pretrain.engine import Engine
+    from pretrain.config.run import EngineConfig, PretrainConfig
+    from pretrain.training import optimizer_state
+    from pretrain.training.engine import Engine
 
     losses = {}
     for stage in stages:
@@ -60,7 +60,9 @@ def run_and_save(world, folder, stages, precision):
         path = Path(folder) / f"{world.size}-{stage}"
         share = [name for index, name in enumerate(state) if index % world.size == world.rank]
         keys = ("exp_avg", "exp_avg_sq")
-        moments.write(path, world.rank, world.size, {(name, key): state[name][key] for name in share for key in keys})
+        optimizer_state.write(
+            path, world.rank, world.size, {(name, key): state[name][key] for name in share for key in keys}
+        )
         if world.is_main:
             save_file({name: tensors["weight"].contiguous() for name, tensors in state.items()}, path / "weights.st")
         losses[stage] += [engine.step(batches, 1e-2).loss for batches in steps[BEFORE:]]
@@ -76,10 +78,10 @@ def load_and_go_on(world, folder, pairs, precision):
     import torch
     from safetensors.torch import load_file
 
-    from pretrain.batches import text_batch
-    from pretrain.config import EngineConfig, PretrainConfig
-    from pretrain.engine import Engine
-    from pretrain.moments import Moments
+    from pretrain.config.run import EngineConfig, PretrainConfig
+    from pretrain.data.batches import text_batch
+    from pretrain.training.engine import Engine
+    from pretrain.training.optimizer_state import Moments
 
     losses = {}
     for source, stage in pairs:
@@ -155,8 +157,8 @@ def test_bf16_keeps_float32_masters(run_ranks, tmp_path):
 
 
 def offloaded(world):
-    from pretrain.config import EngineConfig, PretrainConfig
-    from pretrain.engine import Engine
+    from pretrain.config.run import EngineConfig, PretrainConfig
+    from pretrain.training.engine import Engine
 
     losses = {}
     for stage in (1, 2, 3):
@@ -178,8 +180,8 @@ def test_offload_changes_no_loss(run_ranks):
 
 def refused_steps(world):
     """A step that is not accepted: weights before and after, at each stage; then a good one."""
-    from pretrain.config import EngineConfig, PretrainConfig
-    from pretrain.engine import Engine
+    from pretrain.config.run import EngineConfig, PretrainConfig
+    from pretrain.training.engine import Engine
 
     found = {}
     for stage in STAGES:

@@ -17,15 +17,16 @@ import torch
 from exports import PARTS, assert_same_logits, program_of
 from safetensors.torch import load_file
 
-from pretrain import checkpoint, export, snippets
-from pretrain.card_facts import PhaseDone
-from pretrain.config import ModelConfig, ScheduleConfig
+from pretrain.config.run import ModelConfig, ScheduleConfig
+from pretrain.export import example_programs, hugging_face
+from pretrain.export.card_facts import PhaseDone
+from pretrain.export.model_card import model_card
 from pretrain.ids.book import Book
 from pretrain.ids.drafts import write_drafts
-from pretrain.model_card import model_card
-from pretrain.models import build_model, content_hash, load_model
-from pretrain.ranking import GenerativeRecommender
-from pretrain.world import World
+from pretrain.model.t5 import build_model, content_hash, load_model
+from pretrain.ranking.generate import GenerativeRecommender
+from pretrain.runtime.world import World
+from pretrain.training import checkpoint
 from shards.manifest import file_sha256
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -36,7 +37,7 @@ def exported(trained_run, tmp_path_factory):
     """(checkpoint, exported folder) of the whole tiny run."""
     config, run = trained_run
     out = tmp_path_factory.mktemp("export") / "deep" / "out"
-    return export.export(Path(run), out, "float32", config.shards), out
+    return hugging_face.export(Path(run), out, "float32", config.shards), out
 
 
 def test_the_bytes_are_the_checkpoints(exported, trained_run, tokenizer):
@@ -64,7 +65,7 @@ def test_the_bytes_are_the_checkpoints(exported, trained_run, tokenizer):
 
 
 def test_plain_transformers_gives_the_same_logits(exported, untied_run, tokenizer, tmp_path):
-    source = export.export(Path(untied_run[1]), tmp_path / "untied", "float32", None)
+    source = hugging_face.export(Path(untied_run[1]), tmp_path / "untied", "float32", None)
     for part in PARTS:
         weights = load_file(tmp_path / "untied" / part / "model.safetensors")
         assert not torch.equal(weights["lm_head.weight"], weights["shared.weight"])
@@ -75,7 +76,7 @@ def test_plain_transformers_gives_the_same_logits(exported, untied_run, tokenize
 
 def test_bf16_is_rounded_and_says_so(exported, tokenizer, tmp_path):
     source, whole = exported
-    export.export(source, tmp_path / "out", "bf16", None)
+    hugging_face.export(source, tmp_path / "out", "bf16", None)
     for part in PARTS:
         weights, before = (load_file(folder / part / "model.safetensors") for folder in (tmp_path / "out", source))
         assert weights.keys() == before.keys()
@@ -117,7 +118,7 @@ def test_the_card_says_what_is_known(exported, trained_run, manifest, tokenizer,
         assert secret not in card
     # A checkpoint alone, without its run and its shards, says less and not something else.
     shutil.copytree(source, tmp_path / "moved")
-    export.export(tmp_path / "moved", tmp_path / "out", "float32", None)
+    hugging_face.export(tmp_path / "moved", tmp_path / "out", "float32", None)
     card = (tmp_path / "out" / "README.md").read_text()
     assert all(f"| {member.name} | {member.num_items:,} |" in card for member in manifest.train_members)
     assert "Users, interactions and sources are not in the checkpoint" in card
@@ -127,8 +128,8 @@ def test_the_card_says_what_is_known(exported, trained_run, manifest, tokenizer,
 def test_the_card_says_what_the_recommender_reads(exported, tmp_path, monkeypatch):
     """The whole card with a configuration that reads texts: in the words and in the program."""
     seen = []
-    monkeypatch.setattr(export, "model_card", lambda facts: (seen.append(facts), "")[1])
-    export.export(exported[0], tmp_path / "out", "float32", None)
+    monkeypatch.setattr(hugging_face, "model_card", lambda facts: (seen.append(facts), "")[1])
+    hugging_face.export(exported[0], tmp_path / "out", "float32", None)
     [facts] = seen
     reading = facts.config["prompt"] | {"history": "texts", "item_tokens": 7}
     card = model_card(dataclasses.replace(facts, config=facts.config | {"prompt": reading}))
@@ -167,11 +168,11 @@ def test_the_programs_of_the_cards_run(exported, trained_run, tokenizer, items):
     generator = load_model(str(source / "generator"), tokenizer)
     drafts = write_drafts(generator, tokenizer, sample, config.ids, ALONE)
     program = program_of((out / "generator" / "README.md").read_text())
-    assert snippets.EXAMPLE_TEXT in program
+    assert example_programs.EXAMPLE_TEXT in program
     for text, draft in zip(sample.texts, drafts, strict=True):
         written = io.StringIO()
         with contextlib.chdir(out / "generator"), contextlib.redirect_stdout(written):
-            exec(program.replace(snippets.EXAMPLE_TEXT, text), {})
+            exec(program.replace(example_programs.EXAMPLE_TEXT, text), {})
         assert written.getvalue() == f"ID: {tokenizer.decode(draft.tolist())}\n"
 
 
@@ -193,7 +194,7 @@ def test_the_programs_name_the_user_where_the_run_did(exported, trained_run, tok
     book = Book.load(source / "book.arrow", tokenizer)
     rows = [row for row, name in enumerate(book.items) if name.startswith("Garden/")]
     ids, prompt = [book.token_ids[row] for row in rows], dataclasses.replace(config.prompt, user_id=user_id)
-    program = snippets.both(config.ids.item_text_tokens, prompt, "Garden", 5)
+    program = example_programs.both(config.ids.item_text_tokens, prompt, "Garden", 5)
     name, said = book.texts[rows[5]], io.StringIO()  # this little generator may have no word for the card's example
     with contextlib.chdir(out), contextlib.redirect_stdout(said):
         exec(program.replace('print("ID:", written)', f"written = {name!r}"), {})
@@ -204,7 +205,7 @@ def test_the_programs_name_the_user_where_the_run_did(exported, trained_run, tok
     assert ours.user_ids is not None
     ours.user_ids.write = lambda histories: [ids[5]] * len(histories)  # type: ignore[method-assign]
     assert_listed(said.getvalue(), ours, book, rows)
-    alone, said = snippets.recommender_alone(prompt, book.texts[:3]), io.StringIO()
+    alone, said = example_programs.recommender_alone(prompt, book.texts[:3]), io.StringIO()
     assert f'"user " + "{book.texts[0]}" + " : "' in alone
     with contextlib.chdir(out / "recommender"), contextlib.redirect_stdout(said):
         exec(alone, {})
@@ -219,11 +220,13 @@ def test_the_programs_read_texts_where_the_run_did(exported, trained_run, tokeni
     rows = [row for row, name in enumerate(book.items) if name.startswith("Garden/")]
     prompt = dataclasses.replace(config.prompt, history="texts", item_tokens=7, user_id=user_id)
     name, said = book.texts[rows[5]], io.StringIO()
-    program = snippets.both(config.ids.item_text_tokens, prompt, "Garden", 5)
+    program = example_programs.both(config.ids.item_text_tokens, prompt, "Garden", 5)
     with contextlib.chdir(out), contextlib.redirect_stdout(said):
         exec(program.replace('print("ID:", written)', f"written = {name!r}"), {})
     ids = [book.token_ids[row] for row in rows]
-    tokens = [np.array(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in snippets.EXAMPLE_TEXTS]
+    tokens = [
+        np.array(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in example_programs.EXAMPLE_TEXTS
+    ]
     told = items.take(np.array(rows))
     told = dataclasses.replace(
         told,
@@ -237,7 +240,7 @@ def test_the_programs_read_texts_where_the_run_did(exported, trained_run, tokeni
     if ours.user_ids is not None:
         ours.user_ids.write = lambda histories: [ids[5]] * len(histories)  # type: ignore[method-assign]
     assert_listed(said.getvalue(), ours, book, rows)
-    alone, said = snippets.recommender_alone(prompt, book.texts[:3]), io.StringIO()
+    alone, said = example_programs.recommender_alone(prompt, book.texts[:3]), io.StringIO()
     with contextlib.chdir(out / "recommender"), contextlib.redirect_stdout(said):
         exec(alone, {})
     assert said.getvalue().startswith("next: ")
@@ -253,30 +256,30 @@ def test_a_run_can_start_from_it(exported, tokenizer):
 def test_what_cannot_be_exported(exported, trained_run, run_ranks, train_config, tmp_path):
     source, out = exported
     with pytest.raises(ValueError, match="not an empty folder; give another --out"):
-        export.export(source, out, "float32", None)
+        hugging_face.export(source, out, "float32", None)
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="give another --out"):
-        export.export(source, tmp_path / "file", "float32", None)
+        hugging_face.export(source, tmp_path / "file", "float32", None)
     with pytest.raises(ValueError, match="neither a checkpoint nor a run folder"):
-        export.export(tmp_path, tmp_path / "out", "float32", None)
+        hugging_face.export(tmp_path, tmp_path / "out", "float32", None)
     shards = tmp_path / "shards"
     shards.mkdir()
     values = json.loads((Path(trained_run[0].shards) / "manifest.json").read_text()) | {"seed": 99}
     (shards / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match="was not trained on .*manifests differ"):
-        export.export(source, tmp_path / "out", "float32", str(shards))
+        hugging_face.export(source, tmp_path / "out", "float32", str(shards))
     assert not (tmp_path / "out").exists()
 
     def teach(world, config):
-        from pretrain.reporter import Silent
-        from pretrain.train import train
+        from pretrain.runtime.progress import Silent
+        from pretrain.training.train import train
 
         return str(train(config, world, Silent()))
 
     schedule = ScheduleConfig(teaching_epochs=0.5, warmup_epochs=0, generator_epochs=0, recommender_epochs=0)
     [taught] = run_ranks(teach, 1, train_config("taught", schedule=schedule))
     with pytest.raises(ValueError, match="has no ID book yet"):
-        export.export(Path(taught), tmp_path / "out", "float32", None)
+        hugging_face.export(Path(taught), tmp_path / "out", "float32", None)
     assert sorted(os.listdir(tmp_path)) == ["file", "shards"]
 
 
@@ -292,9 +295,9 @@ def test_a_damaged_checkpoint_is_not_read(exported, tmp_path, monkeypatch, name)
         raise AssertionError("read before its hash was checked")
 
     for reader in ("load_tokenizer", "load_model"):
-        monkeypatch.setattr(export, reader, loaded)
+        monkeypatch.setattr(hugging_face, reader, loaded)
     with pytest.raises(ValueError, match=path.name):
-        export.export(tmp_path / "copy", tmp_path / "out", "float32", None)
+        hugging_face.export(tmp_path / "copy", tmp_path / "out", "float32", None)
     assert os.listdir(tmp_path) == ["copy"]
 
 
@@ -307,11 +310,11 @@ def test_whole_or_not_at_all(exported, tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(export, "model_card", full)
+        patch.setattr(hugging_face, "model_card", full)
         with pytest.raises(OSError, match="no space left"):
-            export.export(exported[0], tmp_path / "out", "float32", None)
+            hugging_face.export(exported[0], tmp_path / "out", "float32", None)
     assert os.listdir(tmp_path) == ["out"] and not os.listdir(tmp_path / "out")
-    export.export(exported[0], tmp_path / "out", "float32", None)
+    hugging_face.export(exported[0], tmp_path / "out", "float32", None)
     assert os.listdir(tmp_path) == ["out"] and len(os.listdir(tmp_path / "out")) == 5
 
 
@@ -324,6 +327,6 @@ def test_phases_that_had_ended():
         {"step": 20, "group": "recommender", "recommender/share_of_weights_moved": 1.0},
         {"step": 30, "group": "generator", "generator/share_of_weights_moved": 0.25},
     ]
-    assert export.phases_done(lines, 29) == [PhaseDone("teaching", 9, 0.75), PhaseDone("recommender", 11, 1.0)]
-    assert export.phases_done(lines, 30)[-1] == PhaseDone("generator", 10, 0.25)
-    assert export.phases_done([], 5) == []
+    assert hugging_face.phases_done(lines, 29) == [PhaseDone("teaching", 9, 0.75), PhaseDone("recommender", 11, 1.0)]
+    assert hugging_face.phases_done(lines, 30)[-1] == PhaseDone("generator", 10, 0.25)
+    assert hugging_face.phases_done([], 5) == []

@@ -10,7 +10,7 @@ from questions import EOS, EXACT, VOCAB, Question, catalogues, prompts, seeds, s
 
 from pretrain.decoding import prior
 from pretrain.decoding.decoder import T5Decoder
-from pretrain.decoding.guide import Guide
+from pretrain.decoding.lookahead import Guide
 from pretrain.decoding.trie import Trie
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from pretrain import checkpoint
-from pretrain.export import export
-from pretrain.interpolate import interpolate
-from pretrain.models import content_hash, load_model
+from pretrain.export.hugging_face import export
+from pretrain.export.interpolation import interpolate
+from pretrain.model.t5 import content_hash, load_model
+from pretrain.training import checkpoint
 from zeroshot.recommend import load_models
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pretrain import checkpoint
+from pretrain.training import checkpoint
 
 
 def train_until_asked(world, config, rank, waited_for, after, number):
     """Train; `rank` gets the signal once it has said `after` times that it does `waited_for`. Result, and its words."""
-    from pretrain.interrupt import Interrupted
-    from pretrain.train import train
+    from pretrain.runtime.interrupt import Interrupted
+    from pretrain.training.train import train
 
     seen = 0
 
@@ -71,7 +71,7 @@ def test_asked_on_one_rank_all_save_and_stop(never_asked, train_config, run_rank
 
 
 def hear(world, numbers):
-    from pretrain.interrupt import Interrupt
+    from pretrain.runtime.interrupt import Interrupt
 
     with Interrupt(world) as interrupt:
         heard = [interrupt.agreed()]

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from pretrain.config.ids import IdConfig
 from pretrain.decoding.diverse import Diverse
-from pretrain.ids import blocks, write
+from pretrain.ids import blocks, writer
 from pretrain.ids.assign import candidate_of, sequential
 from pretrain.ids.blocks import attempt_of
 from pretrain.ids.book import canonical
-from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
-from pretrain.ids.write import Writer, cut_to_word, vocabulary_masks
-from pretrain.models import content_hash
-from pretrain.world import World
+from pretrain.ids.writer import Writer, cut_to_word, vocabulary_masks
+from pretrain.model.t5 import content_hash
+from pretrain.runtime.world import World
 from shards.tokenizer import fingerprint
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -99,7 +99,7 @@ def test_a_generator_that_only_ends(monkeypatch, small_model, tokenizer, table):
         shape = (len(penalty_B), config.groups, 1, config.longest + 1)
         return Diverse(torch.full(shape, config.eos), torch.zeros(shape[:3]))
 
-    monkeypatch.setattr(write, "diverse_search", only_eos)
+    monkeypatch.setattr(writer, "diverse_search", only_eos)
     items = table(["title: ember oak", "", "title: ember oak", "", "日本"])
     book, report = make_book(small_model(0), tokenizer, items, SMALL, ALONE)
     check(book, items, tokenizer)
@@ -127,7 +127,7 @@ def test_a_generator_that_always_says_the_same(monkeypatch, small_model, tokeniz
         tokens[..., : len(same)] = torch.tensor(same)
         return Diverse(tokens, torch.zeros(shape[:3]))
 
-    monkeypatch.setattr(write, "diverse_search", always)
+    monkeypatch.setattr(writer, "diverse_search", always)
     config = dataclasses.replace(SMALL, tier_tokens=len(same) + 1)
     book, report = make_book(small_model(0), tokenizer, items, config, ALONE)
     check(book, items, tokenizer)
@@ -146,7 +146,7 @@ def test_a_text_of_one_token(small_model, tokenizer, table):
 def test_numbers_follow_the_first_words_also_beyond_one_attempt(scripted, monkeypatch):
     """Where nothing was written, later suffixes do not grow on the first ones ("oak 2 2")."""
     monkeypatch.setattr(blocks, "SUFFIXES_PER_ATTEMPT", 2)
-    monkeypatch.setattr(write, "SUFFIXES_PER_ATTEMPT", 2)
+    monkeypatch.setattr(writer, "SUFFIXES_PER_ATTEMPT", 2)
     book, _ = scripted([[]] * 7, texts=["oak"] * 7)
     assert book.texts == [f"oak {number}" for number in range(2, 9)]
 
@@ -154,7 +154,7 @@ def test_numbers_follow_the_first_words_also_beyond_one_attempt(scripted, monkey
 def test_a_tokenizer_without_digits_is_refused(scripted, monkeypatch, tokenizer):
     """One clear line instead of a loop without end."""
     unknown = [(tokenizer.unk_token_id,)] * 64
-    monkeypatch.setattr(write, "canonical", lambda _, texts: (texts, unknown))
+    monkeypatch.setattr(writer, "canonical", lambda _, texts: (texts, unknown))
     with pytest.raises(ValueError, match=r"item i1 needs a number in its ID \('oak 2'\).*no pieces for digits"):
         scripted([[["oak"]], [["oak"]]])
 
@@ -238,7 +238,7 @@ def test_a_suffix_that_is_another_items_id(scripted, tokenizer):
 
 def test_more_items_than_one_wave_of_suffixes(scripted, monkeypatch):
     monkeypatch.setattr(blocks, "SUFFIXES_PER_ATTEMPT", 3)
-    monkeypatch.setattr(write, "SUFFIXES_PER_ATTEMPT", 3)
+    monkeypatch.setattr(writer, "SUFFIXES_PER_ATTEMPT", 3)
     book, _ = scripted([[["oak"]]] * 9)
     assert book.texts == ["oak", *(f"oak {number}" for number in range(2, 10))]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from pretrain.config.ids import IdConfig
 from pretrain.ids.assign import candidate_of, tokens_of
 from pretrain.ids.blocks import SUFFIXES_PER_ATTEMPT, attempt_of
 from pretrain.ids.book import Book, canonical
-from pretrain.ids.config import IdConfig
 from pretrain.ids.journal import Journal
 
 CONFIG = IdConfig(
@@ -30,9 +30,9 @@ def make(world, folder, shards, config, shuffled=None, kill=None):
     import torch
 
     import pretrain.ids.job as job
-    from pretrain.config import ModelConfig
+    from pretrain.config.run import ModelConfig
     from pretrain.ids import blocks
-    from pretrain.models import build_model
+    from pretrain.model.t5 import build_model
     from shards.manifest import Manifest
     from shards.tables import load_items
     from shards.tokenizer import load_tokenizer
@@ -188,7 +188,7 @@ def journal_is_gone(world, folder):
 
     from patience import rest
 
-    from pretrain import run
+    from pretrain.training import run
 
     discard = run.discard
     run.discard = lambda path: (rest(0.5), discard(path))

@@ -12,12 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from lives import best_of, content
 from toy_run import ToyEngine, bridle, kill, let_go, start
 
-from pretrain import checkpoint
-from pretrain.config import ScheduleConfig
-from pretrain.interrupt import Interrupted
-from pretrain.run import ID_PROGRESS
-from pretrain.saver import remove_drafts
-from pretrain.world import Agreed
+from pretrain.config.run import ScheduleConfig
+from pretrain.runtime.interrupt import Interrupted
+from pretrain.runtime.world import Agreed
+from pretrain.training import checkpoint
+from pretrain.training.checkpoint_writer import remove_drafts
+from pretrain.training.run import ID_PROGRESS
 
 SCHEDULE = ScheduleConfig(
     teaching_steps=3, warmup_steps=4, rounds=2, generator_steps=3, recommender_steps=7, validation_steps=2

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from benchmarks import ties
+from pretrain.config.ids import IdConfig
 from pretrain.ids.blocks import Block, deal, lay_out, next_blocks, rows_of_call
-from pretrain.ids.config import IdConfig
-from pretrain.ids.write import Writer
+from pretrain.ids.writer import Writer
 
 CONFIG = IdConfig(groups=3, tier_tokens=4, max_tiers=2, item_text_tokens=80, block_size=8)
 
@@ -18,8 +18,8 @@ CONFIG = IdConfig(groups=3, tier_tokens=4, max_tiers=2, item_text_tokens=80, blo
 @pytest.fixture(scope="module")
 def generator(tokenizer):
     """Two layers, 32 wide, and a head with opinions, so that rounding has something to do."""
-    from pretrain.config import ModelConfig
-    from pretrain.models import build_model
+    from pretrain.config.run import ModelConfig
+    from pretrain.model.t5 import build_model
 
     model = build_model(ModelConfig(d_model=32, d_ff=64, num_layers=2, num_heads=2), tokenizer, 3)
     with torch.no_grad():

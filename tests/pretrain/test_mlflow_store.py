@@ -2,7 +2,7 @@
 
 import pytest
 
-from pretrain.mlflow_store import Deleted, Refused, Store
+from pretrain.tracking.mlflow_store import Deleted, Refused, Store
 
 MODEL = {"event": "model", "model": "generator", "folder": "runs/a", "sha256": "77", "params": {}}
 

@@ -8,8 +8,8 @@ from transformers.activations import NewGELUActivation
 from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-from pretrain.config import ModelConfig
-from pretrain.models import build_model, content_hash, frozen_copy, load_model, save_model
+from pretrain.config.run import ModelConfig
+from pretrain.model.t5 import build_model, content_hash, frozen_copy, load_model, save_model
 from shards.tokenizer import fingerprint, load_tokenizer, padded_vocab_size
 
 INPUTS = {"input_ids": torch.tensor([[5, 6, 7, 1]]), "decoder_input_ids": torch.tensor([[0, 9, 4]])}

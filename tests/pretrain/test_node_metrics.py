@@ -6,9 +6,9 @@ import pytest
 import torch
 from patience import until
 
-from pretrain.node_metrics import NodeMetrics, gpus, numbered, read
-from pretrain.tracking import read_lines
-from pretrain.world import World
+from pretrain.runtime.world import World
+from pretrain.tracking.node_metrics import NodeMetrics, gpus, numbered, read
+from pretrain.tracking.tracker import read_lines
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -54,7 +54,7 @@ def test_what_a_driver_will_not_tell_is_left_out():
 
 def test_two_ranks_of_one_node_are_one_node(run_ranks):
     def body(world):
-        from pretrain.node_metrics import NodeMetrics
+        from pretrain.tracking.node_metrics import NodeMetrics
 
         return NodeMetrics(world).report()
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.parts import IGNORED, MOST, cut, parts_of
+from pretrain.model.length_buckets import IGNORED, MOST, cut, parts_of
 
 
 def cost(lengths, bounds):

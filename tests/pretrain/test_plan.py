@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain import plan as costs
-from pretrain.config import ModelConfig, PretrainConfig, ScheduleConfig
-from pretrain.schedule import make_plan
-from pretrain.shape import Shape
-from pretrain.workload import Batch, batch_of, count
-from shards.stream import Stream
+from pretrain.config.run import ModelConfig, PretrainConfig, ScheduleConfig
+from pretrain.model.shape import Shape
+from pretrain.planning import plan as costs
+from pretrain.planning.workload import Batch, batch_of, count
+from pretrain.training.schedule import make_plan
+from shards.stream.stream import Stream
 
 FLAN_SMALL = Shape(32128, 512, 64, 1024, 8, 8, 6, True, False)
 histories = st.lists(st.lists(st.integers(0, 8), max_size=12), max_size=8)
@@ -31,7 +31,7 @@ def test_counting_histories_is_reading_every_prefix(records, max_history):
 
 
 def test_the_shards_are_counted_as_the_stream_reads_them(shard_folder, manifest, items):
-    from launchers.preflight import read_data
+    from launchers.checks.preflight import read_data
 
     config = PretrainConfig(str(shard_folder), "o")
     config = dataclasses.replace(config, prompt=dataclasses.replace(config.prompt, max_history=3))

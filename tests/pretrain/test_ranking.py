@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from pretrain.config.prompt import PromptConfig
 from pretrain.decoding.config import SearchConfig
-from pretrain.prompt_config import PromptConfig
-from pretrain.ranking import GenerativeRecommender
+from pretrain.ranking.generate import GenerativeRecommender
 
 
 @pytest.fixture(scope="module")
@@ -150,9 +150,9 @@ def validate_on_ranks(world, config):
 
     import numpy as np
 
-    import pretrain.validation as validation
+    import pretrain.training.validation as validation
     from pretrain.ids.book import Book, canonical
-    from pretrain.models import build_model
+    from pretrain.model.t5 import build_model
     from shards.manifest import Manifest
     from shards.tables import load_items
     from shards.tokenizer import load_tokenizer

@@ -7,21 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretrain import checkpoint
-from pretrain.config import EngineConfig
-from pretrain.policy import WINDOW, reason
-from pretrain.prompt_config import PromptConfig
-from pretrain.tracking import read_lines
+from pretrain.config.prompt import PromptConfig
+from pretrain.config.run import EngineConfig
+from pretrain.tracking.tracker import read_lines
+from pretrain.training import checkpoint
+from pretrain.training.loss_spikes import WINDOW, reason
 
 
 def train_some(world, config, steps_until, bad_sum=None):
     """Train; the job is as good as killed in the step after `steps_until`. The batch whose inputs have the sum
     `bad_sum` has no finite loss. Returns what came of it and what was said."""
-    import pretrain.engine
-    from pretrain.train import train
+    import pretrain.training.engine
+    from pretrain.training.train import train
 
     said, count = [], 0
-    engine_class = pretrain.engine.Engine
+    engine_class = pretrain.training.engine.Engine
     step, backward = engine_class.step, engine_class._backward
 
     def counted(self, micro_batches, *arguments):
@@ -127,8 +127,8 @@ def test_users_keep_their_ids_when_a_run_stops_inside_the_generators_phase(train
 
 def sum_of(world, config, step):
     """Sum of one step's input tokens."""
-    from pretrain.reporter import Silent
-    from pretrain.run import Run
+    from pretrain.runtime.progress import Silent
+    from pretrain.training.run import Run
 
     run = Run(config, world, Silent())
     for number, (_, micro_batches) in enumerate(run.steps(), 1):

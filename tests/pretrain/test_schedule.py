@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.config import ScheduleConfig
-from pretrain.schedule import State, advance, global_step, judged, learning_rate, make_plan, validation_due
+from pretrain.config.run import ScheduleConfig
+from pretrain.training.schedule import State, advance, global_step, judged, learning_rate, make_plan, validation_due
 
 epochs = st.sampled_from([0.0, 0.25, 1.0, 2.0])
 plans = st.builds(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pretrain.secrets import is_secret, redacted
+from pretrain.runtime.redaction import is_secret, redacted
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,8 @@ import torch
 from transformers.models.t5.configuration_t5 import T5Config
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
-from pretrain.config import ModelConfig
-from pretrain.models import build_model, save_model, with_fused_activation
-from pretrain.objectives import head_inputs
-from pretrain.shape import (
+from pretrain.config.run import ModelConfig
+from pretrain.model.shape import (
     FROZEN,
     TRAIN,
     Shape,
@@ -20,6 +18,8 @@ from pretrain.shape import (
     token_weights,
     weight_shapes,
 )
+from pretrain.model.t5 import build_model, save_model, with_fused_activation
+from pretrain.training.objectives import head_inputs
 
 T5_SMALL = {
     "model_type": "t5", "vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8,

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from pretrain.ids import shelf
+from pretrain.config.ids import IdConfig
+from pretrain.ids import book_cache
 from pretrain.ids.book import Book
-from pretrain.ids.config import IdConfig
-from pretrain.ids.shelf import Shelf, shelved_book
-from pretrain.reporter import SILENT
-from pretrain.world import World
+from pretrain.ids.book_cache import Shelf, shelved_book
+from pretrain.runtime.progress import SILENT
+from pretrain.runtime.world import World
 
 PLAIN = IdConfig()
 WORLD = World(0, 1, torch.device("cpu"))
@@ -25,7 +25,7 @@ def made(monkeypatch, book_of):
         calls.append(arguments)
         return book_of(), "a report"
 
-    monkeypatch.setattr(shelf, "make_book", make)
+    monkeypatch.setattr(book_cache, "make_book", make)
     return calls
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain import fused
-from pretrain.batches import IGNORED, BatchMaker
-from pretrain.fused import expected_embeddings
-from pretrain.models import content_hash, frozen_copy
-from pretrain.objectives import GeneratorObjective, RecommenderObjective
-from pretrain.prompt_config import PromptConfig
-from pretrain.prompts import PromptBuilder
-from pretrain.soft_ids import insert, soft_ids
-from pretrain.soft_ids_config import SoftIdConfig
+from pretrain.config.prompt import PromptConfig
+from pretrain.config.soft_ids import SoftIdConfig
+from pretrain.data.batches import IGNORED, BatchMaker
+from pretrain.data.prompts import PromptBuilder
+from pretrain.model import vocabulary_loss
+from pretrain.model.soft_ids import insert, soft_ids
+from pretrain.model.t5 import content_hash, frozen_copy
+from pretrain.model.vocabulary_loss import expected_embeddings
+from pretrain.training.objectives import GeneratorObjective, RecommenderObjective
 from shards.records import Sample
 
 
@@ -121,7 +121,7 @@ def assert_equal(one, other):
 
 @pytest.fixture(params=[1 << 9, 1 << 12, 16 << 20], ids=["one row", "few rows", "all rows"])
 def chunked(request, monkeypatch):
-    monkeypatch.setitem(fused.CHUNK_BYTES, "cpu", request.param)
+    monkeypatch.setitem(vocabulary_loss.CHUNK_BYTES, "cpu", request.param)
 
 
 @pytest.mark.usefixtures("chunked")

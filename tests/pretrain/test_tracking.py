@@ -6,10 +6,11 @@ import threading
 import pytest
 from patience import rest, until
 
-from pretrain import delivery, tracking
-from pretrain.delivery import Address
-from pretrain.reporter import SILENT
-from pretrain.tracking import Tracker, read_lines
+from pretrain.runtime.progress import SILENT
+from pretrain.tracking import tracker as tracker_module
+from pretrain.tracking import uploader
+from pretrain.tracking.tracker import Tracker, read_lines
+from pretrain.tracking.uploader import Address
 
 
 class FakeStore:
@@ -55,10 +56,10 @@ def store(monkeypatch):
     class Fresh(FakeStore):
         points_of, events = {}, []
 
-    monkeypatch.setattr(delivery, "Store", Fresh)
-    monkeypatch.setattr(delivery, "unreachable", lambda: (ConnectionError,))
-    monkeypatch.setattr(delivery, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(delivery, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(uploader, "Store", Fresh)
+    monkeypatch.setattr(uploader, "unreachable", lambda: (ConnectionError,))
+    monkeypatch.setattr(uploader, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(uploader, "LONGEST_PAUSE", 0.02)
     return Fresh
 
 
@@ -105,7 +106,7 @@ def test_a_tracker_that_stays_away_keeps_the_lines_and_sync_delivers_them(store,
         def progress(self, what, done, total, unit, note=""):
             raise AssertionError
 
-    monkeypatch.setattr(tracking, "PATIENCE", 0.2)
+    monkeypatch.setattr(tracker_module, "PATIENCE", 0.2)
     store.failing = 10**9
     with Tracker(tmp_path, "fake://", "experiment", "name", None, Listener()) as tracker:
         tracker.open({})
@@ -117,9 +118,9 @@ def test_a_tracker_that_stays_away_keeps_the_lines_and_sync_delivers_them(store,
     assert f"idgenrec track sync {tmp_path}" in said[0] and not store.points_of
     store.failing = 0
     address = Address.load(tmp_path)
-    delivery.Courier(tmp_path, address, None).send()
+    uploader.Courier(tmp_path, address, None).send()
     assert steps_of(store) == list(range(5)) and store.events[-1]["event"] == "closed"
-    again = delivery.Courier(tmp_path, Address.load(tmp_path), None)
+    again = uploader.Courier(tmp_path, Address.load(tmp_path), None)
     assert again.waiting == 0
     again.send()
     assert steps_of(store) == list(range(5)) and store.made == 1
@@ -127,7 +128,7 @@ def test_a_tracker_that_stays_away_keeps_the_lines_and_sync_delivers_them(store,
 
 def test_two_couriers_of_a_folder_send_one_after_the_other(store, tmp_path, monkeypatch):
     """As `track sync` beside a job that has given up waiting and is in the middle of a request."""
-    monkeypatch.setattr(tracking, "PATIENCE", 0.1)
+    monkeypatch.setattr(tracker_module, "PATIENCE", 0.1)
     store.failing = 10**9
     track(tmp_path, range(5))
     given_up()
@@ -140,7 +141,7 @@ def test_two_couriers_of_a_folder_send_one_after_the_other(store, tmp_path, monk
         plain(self, points)
 
     monkeypatch.setattr(store, "points", slow)
-    first, second = (delivery.Courier(tmp_path, Address.load(tmp_path), None) for _ in range(2))
+    first, second = (uploader.Courier(tmp_path, Address.load(tmp_path), None) for _ in range(2))
     threads = [threading.Thread(target=courier.send) for courier in (first, second)]
     threads[0].start()
     until(asked.is_set)
@@ -226,7 +227,7 @@ def test_an_error_without_words_is_no_fault(store, tmp_path, monkeypatch):
 
 
 def test_one_refused_point_holds_up_no_other(store, tmp_path, monkeypatch):
-    from pretrain.mlflow_store import Refused
+    from pretrain.tracking.mlflow_store import Refused
 
     def points(self, points):
         if any(step == 5 for _, _, _, step in points):

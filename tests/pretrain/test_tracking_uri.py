@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from launchers.track_command import Track
-from pretrain.config import PretrainConfig
-from pretrain.delivery import Address, Courier
-from pretrain.mlflow_store import Store, Unusable
-from pretrain.reporter import SILENT
-from pretrain.tracking import Tracker, artifacts_at
-from pretrain.tracking_uri import check_uri, default_uri, present_uri, sqlite_file
-from zeroshot.config import EvaluateConfig
+from launchers.commands.track import Track
+from pretrain.config.run import PretrainConfig
+from pretrain.config.tracking_uri import check_uri, default_uri, present_uri, sqlite_file
+from pretrain.runtime.progress import SILENT
+from pretrain.tracking.mlflow_store import Store, Unusable
+from pretrain.tracking.tracker import Tracker, artifacts_at
+from pretrain.tracking.uploader import Address, Courier
+from zeroshot.protocol.config import EvaluateConfig
 
 NEVER = {
     "localhost:5000": "has no scheme; write http://localhost:5000",
@@ -136,8 +136,10 @@ def test_an_address_that_never_works_is_not_waited_for(tmp_path, monkeypatch):
     def slept(seconds):
         raise AssertionError(f"{seconds} s of waiting for an address that never works")
 
-    monkeypatch.setattr("pretrain.tracking.PATIENCE", 3600.0)
-    monkeypatch.setattr("pretrain.delivery.time", SimpleNamespace(time=lambda: 0.0, monotonic=lambda: 0.0, sleep=slept))
+    monkeypatch.setattr("pretrain.tracking.tracker.PATIENCE", 3600.0)
+    monkeypatch.setattr(
+        "pretrain.tracking.uploader.time", SimpleNamespace(time=lambda: 0.0, monotonic=lambda: 0.0, sleep=slept)
+    )
     for uri in ("mysql+nodriver://host/db", "nonsense://host", str(tmp_path / "mlruns")):
         folder = tmp_path / uri.split(":")[0].strip("/")
         with pytest.raises(Unusable, match="MLflow cannot use this address"):

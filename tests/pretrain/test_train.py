@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pretrain import checkpoint
-from pretrain.config import EngineConfig
+from pretrain.config.run import EngineConfig
 from pretrain.ids.book import Book
-from pretrain.models import content_hash, load_model
-from pretrain.schedule import make_plan
-from pretrain.tracking import read_lines
+from pretrain.model.t5 import content_hash, load_model
+from pretrain.tracking.tracker import read_lines
+from pretrain.training import checkpoint
+from pretrain.training.schedule import make_plan
 
 
 def plan_of(config, manifest, items):
@@ -21,11 +21,11 @@ def plan_of(config, manifest, items):
 
 def train_until(world, config, stop_after):
     """Train; raise KeyboardInterrupt in the step after `stop_after`. Returns (what came of it, optimiser steps)."""
-    import pretrain.engine
-    from pretrain.train import train
+    import pretrain.training.engine
+    from pretrain.training.train import train
 
     steps, said = 0, []
-    take_step = pretrain.engine.Engine.step
+    take_step = pretrain.training.engine.Engine.step
 
     def step(self, *arguments):
         nonlocal steps
@@ -41,7 +41,7 @@ def train_until(world, config, stop_after):
         def progress(self, what, done, total, unit, note=""):
             assert 0 <= done <= total and what and unit
 
-    pretrain.engine.Engine.step = step  # type: ignore[method-assign]
+    pretrain.training.engine.Engine.step = step  # type: ignore[method-assign]
     try:
         return str(train(config, world, Listener())), steps, said
     except KeyboardInterrupt:
@@ -221,11 +221,11 @@ def batches_of_two_books(world, config, texts):
 
     import numpy as np
 
-    from pretrain.batches import GeneratorBatch
+    from pretrain.data.batches import GeneratorBatch
     from pretrain.ids.book import canonical
-    from pretrain.reporter import Silent
-    from pretrain.run import Run
-    from pretrain.schedule import State
+    from pretrain.runtime.progress import Silent
+    from pretrain.training.run import Run
+    from pretrain.training.schedule import State
 
     run = Run(config, world, Silent())
     run.state = State(next(index for index, phase in enumerate(run.plan) if phase.kind == "generator"), 0)

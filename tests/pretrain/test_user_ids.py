@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.batches import BatchMaker
+from pretrain.config.prompt import PromptConfig
+from pretrain.data.batches import BatchMaker
+from pretrain.data.prompts import PromptBuilder
+from pretrain.data.user_ids import UserIds
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import canonical
-from pretrain.ids.write import vocabulary_masks
-from pretrain.prompt_config import PromptConfig
-from pretrain.prompts import PromptBuilder
-from pretrain.ranking import GenerativeRecommender
-from pretrain.user_ids import UserIds
+from pretrain.ids.writer import vocabulary_masks
+from pretrain.ranking.generate import GenerativeRecommender
 from shards.records import Sample
 
 EOS, NOTHING = 1, np.zeros(0, dtype=np.int32)

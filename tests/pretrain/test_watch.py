@@ -5,11 +5,10 @@ import time
 import pytest
 import torch
 
-from pretrain.batches import IGNORED, GeneratorBatch, text_batch
-from pretrain.flops import batch_flops
-from pretrain.shape import token_weights
-from pretrain.watch import Watch
-from pretrain.world import World
+from pretrain.data.batches import IGNORED, GeneratorBatch, text_batch
+from pretrain.model.shape import token_weights
+from pretrain.runtime.world import World
+from pretrain.tracking.throughput import Watch, batch_flops
 
 ALONE = World(0, 1, torch.device("cpu"))
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from patience import HANG, until
 
-from pretrain import watchdog as watchdog_module
-from pretrain.watchdog import STATUS, Watchdog, beat, behind, heard_by
+from pretrain.runtime import watchdog as watchdog_module
+from pretrain.runtime.watchdog import STATUS, Watchdog, beat, behind, heard_by
 
 module: Any = watchdog_module
 LIMIT = 0.2
@@ -125,13 +125,13 @@ def test_whatever_works_beats(trained_run, shard_folder, tmp_path):
 
     import torch
 
-    from pretrain import checkpoint
     from pretrain.ids.book import Book
     from pretrain.ids.job import make_book
-    from pretrain.models import load_model, save_model
-    from pretrain.moments import Moments
-    from pretrain.validation import validate
-    from pretrain.world import World
+    from pretrain.model.t5 import load_model, save_model
+    from pretrain.runtime.world import World
+    from pretrain.training import checkpoint
+    from pretrain.training.optimizer_state import Moments
+    from pretrain.training.validation import validate
     from shards.manifest import Manifest
     from shards.tables import load_items
     from shards.tokenizer import load_tokenizer
@@ -175,7 +175,7 @@ def test_whatever_works_beats(trained_run, shard_folder, tmp_path):
 
 def test_an_end_that_waits_for_mlflow_is_no_hang(tmp_path):
     """A job waits two minutes for it at its end, whatever the limit of the watchdog is."""
-    import pretrain.delivery as module
+    import pretrain.tracking.uploader as module
 
     heard = []
 

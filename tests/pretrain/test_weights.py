@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pretrain.models import content_hash, load_model, save_model
-from pretrain.shape import from_config_json
-from pretrain.weights import misfit_of, stored_weights
+from pretrain.model.shape import from_config_json
+from pretrain.model.t5 import content_hash, load_model, save_model
+from pretrain.model.weights import misfit_of, stored_weights
 
 LAYER = "decoder.block.0.layer.2.DenseReluDense"
 

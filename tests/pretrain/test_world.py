@@ -36,7 +36,7 @@ def test_a_failing_rank_is_shown_and_stops_the_others(run_ranks):
 
 def test_a_mistake_of_rank_0_is_one_that_all_ranks_know(run_ranks):
     def body(world):
-        from pretrain.world import Agreed
+        from pretrain.runtime.world import Agreed
 
         def ask():
             raise ValueError(f"rank {world.rank} has found nothing")
@@ -59,11 +59,11 @@ def test_no_wait_for_work_meets_the_time_limit_of_collectives(run_ranks, tmp_pat
         from patience import HANG, until
         from torch.distributed import distributed_c10d
 
-        import pretrain.world
-        from pretrain.watchdog import beat, heard_by
+        import pretrain.runtime.world
+        from pretrain.runtime.watchdog import beat, heard_by
 
-        pretrain.world.SIGN_PAUSE = 0.01
-        meet, heard = pretrain.world.World._meet, []
+        pretrain.runtime.world.SIGN_PAUSE = 0.01
+        meet, heard = pretrain.runtime.world.World._meet, []
 
         def met(self):
             waits.with_name(f"{waits.name}-{self.rank}").touch()
@@ -81,7 +81,7 @@ def test_no_wait_for_work_meets_the_time_limit_of_collectives(run_ranks, tmp_pat
         def listen(place, arrived=False, waits=False):
             heard.append(waits)
 
-        pretrain.world.World._meet = met
+        pretrain.runtime.world.World._meet = met
         distributed_c10d._set_pg_timeout(timedelta(milliseconds=50))
         ways = {
             "gather": lambda: world.gather(slow() if world.rank else "waited"),
@@ -119,9 +119,9 @@ def test_ranks_that_give_no_sign_of_life_are_not_waited_for(run_ranks, tmp_path)
     def body(world, gave_up):
         from patience import until
 
-        import pretrain.world
+        import pretrain.runtime.world
 
-        pretrain.world.SILENCE = 0.5
+        pretrain.runtime.world.SILENCE = 0.5
         if world.rank:
             until(gave_up.exists)
             return None
@@ -136,7 +136,7 @@ def test_ranks_that_give_no_sign_of_life_are_not_waited_for(run_ranks, tmp_path)
 
 def test_exchange_brings_every_part_to_its_rank_and_counts_bytes(run_ranks):
     def body(world):
-        from pretrain.world import Traffic
+        from pretrain.runtime.world import Traffic
 
         traffic = Traffic(world)
         large = "x" * (100_000 if world.rank == 1 else 0)

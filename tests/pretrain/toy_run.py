@@ -18,11 +18,11 @@ import torch
 from patience import HANG, until
 from safetensors.torch import load_file, save_file
 
-from pretrain import policy, run, snapshot, train
-from pretrain.engine import StepResult
-from pretrain.interrupt import Interrupted
-from pretrain.saver import Saver
-from pretrain.world import World
+from pretrain.runtime.interrupt import Interrupted
+from pretrain.runtime.world import World
+from pretrain.training import loss_spikes, run, state, train
+from pretrain.training.checkpoint_writer import Saver
+from pretrain.training.engine import StepResult
 
 WAVES = 2
 
@@ -349,11 +349,11 @@ def bridle(monkeypatch, tokenizer):
         (run, "load_tokenizer", lambda folder: tokenizer), (run, "gc", type("Lazy", (), {"collect": lambda: 0})),
         (run, "build_model", lambda shape, words, seed: ToyModel(torch.arange(4.0) + seed)),
         (run.Run, "steps", steps), (run.Run, "_filler", lambda *_: None),
-        (snapshot, "save_model", save_toy), (snapshot, "load_model", load_toy), (snapshot, "Book", ToyBook),
+        (state, "save_model", save_toy), (state, "load_model", load_toy), (state, "Book", ToyBook),
         (train, "Watch", ToyWatch), (train, "NodeMetrics", ToyWatch), (train, "Interrupt", ToyInterrupt),
         (train, "validate", score), (train, "record_models", lambda *_: None),
         (train, "open_tracker", lambda toy: ToyTracker(toy.world.reins) if toy.world.is_main else None),
-        (policy, "WINDOW", 2), (policy, "LEAST", 4),
+        (loss_spikes, "WINDOW", 2), (loss_spikes, "LEAST", 4),
     ):  # fmt: skip
         monkeypatch.setattr(owner, name, value)
 

@@ -15,7 +15,7 @@ import pytest
 from patience import HANG
 
 from shards import registry
-from shards.download import DownloadConfig
+from shards.download.config import DownloadConfig
 
 REVIEWS, METADATA = "reviews_Patio_Lawn_and_Garden_5.json.gz", "meta_Patio_Lawn_and_Garden.json.gz"
 

@@ -7,7 +7,7 @@ import pytest
 from bad_server import BadServer, one_file_on_two_mirrors
 from raw_folders import SIZES, build_config
 
-from shards.build import build
+from shards.build.build import build
 from shards.manifest import Manifest
 from shards.readers.marketplace import write_marketplace
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from shards.readers.folder import EVENT_SCHEMA, TEXT_SCHEMA, detect, read_events, read_items
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 
 
 def write(folder: Path, name: str, lines: list) -> Path:

@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 from raw_folders import build_config, plain, write_raw
 
-from shards.build import build
+from shards.build.build import build
+from shards.build.write import deal
 from shards.config import BuildConfig
+from shards.inspect.verify import verify
 from shards.manifest import Manifest
 from shards.readers.folder import EVENT_SCHEMA, TEXT_SCHEMA
 from shards.tables import load_holdout, load_items
 from shards.tokenizer import encode_texts, fingerprint, load_tokenizer
-from shards.verify import verify
-from shards.write import deal
 
 
 def test_same_input_same_bytes(raw, built, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from miniatures import amazon_2014, yelp
 from raw_folders import plain
 
-from shards.build import build
+from shards.build.build import build
 from shards.config import BuildConfig
 from shards.registry import row
 from shards.tables import load_holdout, load_items

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import shards.clean as cleaning
-from shards.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
-from shards.database import Means, connect, read_parquet
+import shards.build.clean as cleaning
+from shards.build.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
+from shards.files.database import Means, connect, read_parquet
 from shards.readers.folder import EVENT_SCHEMA, TEXT_SCHEMA
 
 RULES: dict[str, Any] = {"name": "Tiny", "k_core": 2, "repeats": "keep", "order": "time", "since": None, "until": None}

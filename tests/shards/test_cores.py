@@ -52,10 +52,10 @@ def test_affinity_and_control_group_count(machine, group, files, usable):
 
 
 def test_ranks_share_the_cores_of_this_process(monkeypatch):
-    from launchers import local
+    from pretrain.runtime import rendezvous
 
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 5, 6, 7})
     most = cores()
     assert most <= 4
-    assert local.environment(0, 2, 1)["OMP_NUM_THREADS"] == str(max(1, most // 2))
+    assert rendezvous.environment(0, 2, 1)["OMP_NUM_THREADS"] == str(max(1, most // 2))

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_folders import described, digest, histories, make_shards, tar_bytes, with_tar
 
+from shards.inspect.verify import verify
 from shards.manifest import Manifest, TokenizerInfo
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA
-from shards.stream import Stream
+from shards.stream.stream import Stream
 from shards.tables import holdout_file, items_file
 from shards.tars import end_bytes
 from shards.tokenizer import fingerprint, padded_vocab_size, train_tokenizer
-from shards.verify import verify
 
 TAR = "Kitchen/train-0001-000002.tar"
 

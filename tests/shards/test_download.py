@@ -12,10 +12,11 @@ import pytest
 from bad_server import METADATA, REVIEWS, Answer, BadServer, check, config, only, payload
 from patience import until
 
-from shards import download as download_module
-from shards import mirrors, registry
-from shards.checksums import read_sums
-from shards.download import DownloadConfig, download
+from shards import registry
+from shards.download import download as download_module
+from shards.download import mirrors
+from shards.download.checksums import read_sums
+from shards.download.download import DownloadConfig, download
 
 
 def test_a_folder_is_filled_and_sha256sum_agrees(server: BadServer, tmp_path: Path):
@@ -43,7 +44,7 @@ def test_a_killed_download_goes_on_where_it_was(server: BadServer, tmp_path: Pat
     server.plan = lambda path, number: Answer(stall_after=2_000_000 if number == 0 and REVIEWS in path else None)
     settings = config(tmp_path, categories=("Patio",), mirrors=(server.base(),))
     child = subprocess.Popen(
-        [sys.executable, "-c", f"from shards.download import *; download({settings!r})"],
+        [sys.executable, "-c", f"from shards.download.download import *; download({settings!r})"],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     part = tmp_path / "Patio" / f"{REVIEWS}.part"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from bad_server import REVIEWS, Answer, BadServer, check, config, one_file_on_two_mirrors, payload
 
-from shards.download import download
+from shards.download.download import download
 
 VERSIONS = (payload(1), payload(9))
 

@@ -12,9 +12,9 @@ import pytest
 from bad_server import REVIEWS, Answer, BadServer, check, config, only, payload
 from patience import HANG, limit, until
 
-from shards import fetch as fetch_module
 from shards import registry
-from shards.download import download
+from shards.download import fetch as fetch_module
+from shards.download.download import download
 
 
 def test_cut_connections_cost_no_byte_twice(server: BadServer, one_file: bytes, tmp_path: Path):

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from miniatures import amazon_2014, yelp
 
-from shards.build import add, build
+from shards.build.build import add, build
 from shards.config import AddConfig, BuildConfig
-from shards.inspection import inspect_lines
+from shards.inspect.statistics import inspect_lines
+from shards.inspect.verify import verify
 from shards.manifest import Manifest
 from shards.registry import paper_rows
-from shards.stream import Stream
+from shards.stream.stream import Stream
 from shards.tables import load_holdout, load_items
-from shards.verify import verify
 
 USERS, ITEMS, LENGTH = 30, 24, 8
 
@@ -143,8 +143,8 @@ def test_bytes_do_not_depend_on_processes(paper, fusion, tmp_path):
 
 SCRIPT = """
 import dataclasses, json, os, signal, sys
-from shards import stages
-from shards.build import build
+from shards.build import stages
+from shards.build.build import build
 from shards.config import BuildConfig
 
 def killed(folder, stage):

@@ -1,6 +1,6 @@
 """The inspection beside hand-made manifests: what is equal, what differs, what is missing, what is not the paper's."""
 
-from shards.inspection import inspect_lines
+from shards.inspect.statistics import inspect_lines
 from shards.manifest import Manifest, Member, TokenizerInfo
 from shards.registry import Counts, paper_rows
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import k_core as module
-from shards.k_core import k_core
+from shards.build import k_core as module
+from shards.build.k_core import k_core
 
 
 def peeled_by_hand(pairs, k):

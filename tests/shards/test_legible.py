@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from raw_folders import write_raw
 
-from shards.build import build
-from shards.card import data_card
+from shards.build.build import build
+from shards.build.card import data_card
 from shards.config import BuildConfig
 from shards.legible import legible
 from shards.tables import load_items
 from shards.tokenizer import encode_texts, load_tokenizer
-from zeroshot.data_checks import texts_check
-from zeroshot.suite import resolve
-from zeroshot.tasks import load_task
+from zeroshot.audit.data_checks import texts_check
+from zeroshot.tasks.suite import resolve
+from zeroshot.tasks.task import load_task
 
 ITEMS = [f"{number:010d}" for number in range(20)]
 

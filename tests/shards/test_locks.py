@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from shards import locks
-from shards.locks import locked
+from shards.files import locks
+from shards.files.locks import locked
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def test_another_error_is_one(tmp_path, without_locks):
 
 
 def test_who_locks_goes_on_without_locks(tmp_path, capsys, without_locks):
-    from launchers import launch_folder
-    from pretrain import mlflow_store
-    from pretrain.delivery import Address, Courier
+    from launchers.slurm import launch_folder
+    from pretrain.tracking import mlflow_store
+    from pretrain.tracking.uploader import Address, Courier
 
     without_locks(errno.ENOLCK)
     with launch_folder.locked(tmp_path / "run" / "launch"):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from raw_files import write
 
-from shards.build import build
+from shards.build.build import build
 from shards.config import BuildConfig
 from shards.records import ITEM_SCHEMA
 from shards.tables import items_file, load_holdout, read_table

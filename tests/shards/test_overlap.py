@@ -1,8 +1,8 @@
 import polars as pl
 import pytest
 
-from shards.database import Means
-from shards.overlap import Ids, find_overlap
+from shards.build.overlap import Ids, find_overlap
+from shards.files.database import Means
 
 AMAZON = ["A1YJEY40YUW4SE", "AIXZKN4ACSKI", "A2SUAM1J3GNN3B"]
 YELP = ["Donht4mLJ4aO4FQhqHGJtw", "5eV8oUGdBXylwB7HeaDFOA", "GKC6EYmFFOU245qBtVxetw"]

@@ -13,8 +13,8 @@ from shards.readers.amazon import REVIEWS
 from shards.readers.folder import detect
 from shards.readers.lines import Batch
 from shards.readers.literals import MAX_DEPTH, MAX_LITERAL_BYTES
+from shards.readers.rejects import Rejects
 from shards.readers.yelp import REVIEWS as YELP
-from shards.rejects import Rejects
 
 REVIEW = {
     "reviewerID": "A1YJEY40YUW4SE",

@@ -13,7 +13,7 @@ from shards.readers.delimited import Columns
 from shards.readers.events import EVENT_SCHEMA, parse_lines
 from shards.readers.folder import detect
 from shards.readers.lines import Batch
-from shards.rejects import Rejects
+from shards.readers.rejects import Rejects
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
 ITEM = "item_id:token\tmovie_title:token_seq\tclass:token_seq"

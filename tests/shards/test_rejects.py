@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.rejects import EARLY_LINES, Rejects
+from shards.readers.rejects import EARLY_LINES, Rejects
 
 FILE = Path("raw/Games/reviews.json")
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from patience import HANG
 
-from shards.stages import Stage, Stages
+from shards.build.stages import Stage, Stages
 
 
 def write(out, text, times=1):
@@ -62,7 +62,7 @@ def test_a_killed_process_is_one_line(tmp_path):
 PROGRAM = """
 import signal, sys
 from pathlib import Path
-from shards.stages import Stage, Stages
+from shards.build.stages import Stage, Stages
 
 class Closing:
     def __del__(self):  # what is raised here, Python prints and drops

@@ -7,8 +7,8 @@ import fsspec
 import pytest
 from made_folders import histories, make_shards
 
-from shards import store
-from shards.stream import Stream
+from shards.files import store
+from shards.stream.stream import Stream
 from shards.tables import load_holdout, load_items
 
 

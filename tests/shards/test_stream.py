@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from made_folders import histories, make_shards
 from patience import until
 
-import shards.group as group_module
+import shards.stream.group as group_module
 from shards.counters import generator
-from shards.group import in_runs
-from shards.lane import LENGTH_BLOCK, length_order
 from shards.records import Position, record_key
-from shards.stream import Stream, read_amplification
+from shards.stream.group import in_runs
+from shards.stream.lane import LENGTH_BLOCK, length_order
+from shards.stream.stream import Stream, read_amplification
 
 # The order of version 1 of the stream, of the folder `small` below; whoever changes it changes every run's figures.
 ORDER_SHA256 = "2a8a7eeeba41e299cba90d8e23098cb889003bb1874089ff0442487b2c72d859"
@@ -344,7 +344,7 @@ def test_workers_do_not_outlive_a_killed_parent(small):
     program = """if __name__ == "__main__":
         import multiprocessing, sys
         from shards.manifest import Manifest
-        from shards.stream import Stream
+        from shards.stream.stream import Stream
         folder = sys.argv[1]
         stream = Stream(folder, Manifest.load(folder), 0, workers=2)
         batches = stream.batches(stream.start(), 3)
@@ -363,7 +363,9 @@ def test_workers_do_not_outlive_a_killed_parent(small):
 
 
 def test_a_worker_imports_little():
-    program = "import sys, shards.loader; print(sorted({'torch', 'pyarrow', 'polars', 'duckdb'} & set(sys.modules)))"
+    program = (
+        "import sys, shards.stream.loader; print(sorted({'torch', 'pyarrow', 'polars', 'duckdb'} & set(sys.modules)))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )

@@ -3,7 +3,7 @@
 import numpy as np
 from test_engine import gradient_error, learn  # noqa: F401  (learn is a fixture)
 
-from pretrain.config import EngineConfig
+from pretrain.config.run import EngineConfig
 
 
 def test_inductors_models_learn_the_same(learn):  # noqa: F811

@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 from lives import best_of, content
 
-from pretrain import checkpoint
-from pretrain.config import ScheduleConfig
-from pretrain.interrupt import STATUS
+from pretrain.config.run import ScheduleConfig
+from pretrain.runtime.interrupt import STATUS
+from pretrain.training import checkpoint
 
 LIVES = int(os.environ.get("IDGENREC_LIVES", "300"))
 SEED = int(os.environ.get("IDGENREC_LIVES_SEED", "0"))
@@ -56,11 +56,11 @@ def start(config, event, at, slow, log, counts=None):
     os.dup2(file.fileno(), 1)
     os.dup2(file.fileno(), 2)
     warnings.simplefilter("ignore")
-    from launchers.rank import _quiet
-    from pretrain import train
-    from pretrain.interrupt import STATUS, Interrupted
-    from pretrain.saver import Saver
-    from pretrain.world import joined_world
+    from launchers.jobs.rank import _quiet
+    from pretrain.runtime.interrupt import STATUS, Interrupted
+    from pretrain.runtime.world import joined_world
+    from pretrain.training import train
+    from pretrain.training.checkpoint_writer import Saver
 
     _quiet()
     seen = saves = 0

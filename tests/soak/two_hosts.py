@@ -67,7 +67,7 @@ class TwoHosts:
                 "RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": ADDRESSES["left"], "MASTER_PORT": PORT,
                 "GLOO_SOCKET_IFNAME": self.links[name], "PYTHONPATH": ROOT, "OMP_NUM_THREADS": 1,
             }  # fmt: skip
-            script = f"hostname {name} && exec {sys.executable} -m launchers.rank {job}"
+            script = f"hostname {name} && exec {sys.executable} -m launchers.jobs.rank {job}"
             with (logs / f"{name}.log").open("w") as log:
                 ranks.append(
                     subprocess.Popen(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from patience import HANG, limit, until
 
-from launchers.local import HeldPort
+from pretrain.runtime.rendezvous import HeldPort
 
 
 class Server:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pretrain.metrics import summary
+from pretrain.ranking.metrics import summary
 from shards.tables import Holdout
 from zeroshot import baselines
-from zeroshot.judge import judge, judge_protocols
-from zeroshot.tasks import Task, task_from_holdout
+from zeroshot.judge.judge import judge, judge_protocols
+from zeroshot.tasks.task import Task, task_from_holdout
 
 # HR@10, NDCG@10 as ANCHORS.md prints them.
 ANCHORS = {

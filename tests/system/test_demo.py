@@ -15,8 +15,8 @@ from mlflow_server import Server
 from patience import HANG
 from wheels import Installed
 
-from pretrain import checkpoint
 from pretrain.ids.book import Book
+from pretrain.training import checkpoint
 from shards.tokenizer import UNK_ID, load_tokenizer
 
 pytestmark = pytest.mark.xdist_group("wheel")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launchers.local import RankFailed, launch
-from pretrain import checkpoint
+from launchers.jobs.local import RankFailed, launch
+from pretrain.training import checkpoint
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from benchmarks import ties
+from pretrain.config.ids import IdConfig
 from pretrain.ids.assign import candidate_of, tokens_of
-from pretrain.ids.config import IdConfig
 from pretrain.ids.job import make_book
 from pretrain.ids.journal import Journal
-from pretrain.models import load_model
-from pretrain.world import World
-from shards.build import build
+from pretrain.model.t5 import load_model
+from pretrain.runtime.world import World
+from shards.build.build import build
 from shards.config import BuildConfig
 from shards.manifest import Manifest
 from shards.tables import ItemTable, load_items
@@ -48,7 +48,7 @@ def book_bytes(world, folder, shards, model, rows, config):  # type: ignore[no-u
     from pathlib import Path
 
     from pretrain.ids.job import make_book
-    from pretrain.models import load_model
+    from pretrain.model.t5 import load_model
     from shards.manifest import Manifest
     from shards.tables import load_items
     from shards.tokenizer import load_tokenizer

@@ -23,7 +23,7 @@ def test_deepspeeds_launcher_with_a_hostfile_starts_a_written_job(shard_folder, 
     deepspeed = Path(sys.executable).with_name("deepspeed")
     launcher = [deepspeed, "--no_ssh_check", "--master_addr", "127.0.0.1", "--hostfile", hosts]
     done = subprocess.run(
-        [sys.executable, *map(str, launcher), "--module", "launchers.rank", str(job)],
+        [sys.executable, *map(str, launcher), "--module", "launchers.jobs.rank", str(job)],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -44,7 +44,7 @@ def the_one_line(err: str) -> str:
 
 @pytest.fixture(scope="module")
 def run(trained_run: tuple, shard_folder: Path) -> dict[str, str]:
-    from pretrain import checkpoint
+    from pretrain.training import checkpoint
 
     best = checkpoint.best(Path(trained_run[1]))
     assert best is not None

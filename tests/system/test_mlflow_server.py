@@ -18,11 +18,11 @@ from browser import Browser, chromium
 from mlflow_server import Proxy, Server
 from patience import limit, until
 
-from launchers.local import HeldPort, environment
-from launchers.track_command import Track
-from pretrain import tracking
-from pretrain.delivery import EVENTS, STATE, Address
-from pretrain.tracking import Tracker, read_lines
+from launchers.commands.track import Track
+from pretrain.runtime.rendezvous import HeldPort, environment
+from pretrain.tracking import tracker
+from pretrain.tracking.tracker import Tracker, read_lines
+from pretrain.tracking.uploader import EVENTS, STATE, Address
 
 STEPS = 80
 """Of each third of a run."""
@@ -170,7 +170,7 @@ def test_behind_a_proxy_that_is(mode, server, proxy, tmp_path):
 
 @pytest.mark.parametrize("mode", ["ill", "mute"])
 def test_a_run_begun_at_a_server_that_is(mode, server, proxy, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "PATIENCE", limit(1))
+    monkeypatch.setattr(tracker, "PATIENCE", limit(1))
     proxy.mode = mode
     with Job(tmp_path / f"begun-{mode}", proxy.uri) as job:
         job.log()
@@ -208,7 +208,7 @@ def test_killed_and_started_again(server, tmp_path):
 
 
 def test_down_from_the_start_and_synced_twice(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tracking, "PATIENCE", limit(1))
+    monkeypatch.setattr(tracker, "PATIENCE", limit(1))
     server.kill()
     try:
         with Job(tmp_path / "down", server.uri) as job:
@@ -242,7 +242,7 @@ def test_what_mlflow_refuses_is_named_and_holds_up_nothing(server, tmp_path):
 
 
 def test_a_deleted_run_is_named_and_goes_on_when_restored(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "PATIENCE", limit(1))
+    monkeypatch.setattr(tracker, "PATIENCE", limit(1))
     with Job(tmp_path / "deleted", server.uri) as job:
         job.log(40)
         job.arrives()
@@ -311,7 +311,7 @@ def test_a_training_run_while_the_server_is_killed(server, train_config, tmp_pat
     config = train_config("tracked", tracking_uri=server.uri, experiment="tracked")
     folder, job = Path(config.out), tmp_path / "job.json"
     job.write_text(json.dumps({"task": "pretrain", "config": dataclasses.asdict(config)}))
-    words = [sys.executable, "-m", "launchers.rank", str(job)]
+    words = [sys.executable, "-m", "launchers.jobs.rank", str(job)]
     port = HeldPort()
     process = subprocess.Popen(words, env=environment(0, 1, port.number), stderr=subprocess.PIPE, text=True)
 

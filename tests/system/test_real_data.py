@@ -18,7 +18,7 @@ import pytest
 from pretrain.ids.book import Book
 from shards.manifest import Manifest
 from shards.tokenizer import load_tokenizer
-from zeroshot import results
+from zeroshot.report import results
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TRAIN = ("Games", "Phones", "Office")

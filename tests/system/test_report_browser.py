@@ -8,11 +8,11 @@ import pytest
 from browser import WIDTHS, Browser
 from patience import until
 
-from zeroshot.compare import compare, load_runs
-from zeroshot.compare_report import write_comparison
-from zeroshot.ranks import save_ranks
-from zeroshot.report import write_report
-from zeroshot.results import save
+from zeroshot.compare.comparison import compare, load_runs
+from zeroshot.compare.page import write_comparison
+from zeroshot.judge.ranks import save_ranks
+from zeroshot.report.page import write_report
+from zeroshot.report.results import save
 
 
 @pytest.fixture(scope="module")

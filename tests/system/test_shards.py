@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.build import build
+from shards.build.build import build
 from shards.config import BuildConfig
-from shards.inspection import inspect_lines
+from shards.inspect.statistics import inspect_lines
+from shards.inspect.verify import verify
 from shards.manifest import Manifest
 from shards.tables import load_holdout, load_items
-from shards.verify import verify
 
 TABLE_3 = {
     "Beauty": (22_363, 12_101, 198_502),

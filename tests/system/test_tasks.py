@@ -14,18 +14,19 @@ import pytest
 from miniatures import amazon_2014
 
 from shards import registry
-from shards.build import build
+from shards.build.build import build
 from shards.config import BuildConfig
 from shards.manifest import Manifest
 from shards.tokenizer import load_tokenizer
-from zeroshot import baselines, results
-from zeroshot.audit import failed
-from zeroshot.data_checks import data_checks
-from zeroshot.exposure import exposure_checks, find_pretraining
-from zeroshot.fingerprints import users_sha256
-from zeroshot.permutation import permutation_check
-from zeroshot.suite import SAMPLE_USERS, SUITE, resolve
-from zeroshot.tasks import Task, load_task, task_facts
+from zeroshot import baselines
+from zeroshot.audit.data_checks import data_checks
+from zeroshot.audit.exposure import exposure_checks, find_pretraining
+from zeroshot.audit.findings import failed
+from zeroshot.audit.leakage import permutation_check
+from zeroshot.report import results
+from zeroshot.tasks.fingerprints import users_sha256
+from zeroshot.tasks.suite import SAMPLE_USERS, SUITE, resolve
+from zeroshot.tasks.task import Task, load_task, task_facts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 REAL = ("Sports", "Beauty", "Toys", "Instruments", "Yelp")

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("wheel")
 def belongs(name: str) -> bool:
     path = PurePosixPath(name)
     return path.parts[0] in ROOMS and (
-        path.suffix == ".py" or path.name == "py.typed" or path.parts[:2] == ("zeroshot", "templates")
+        path.suffix == ".py" or path.name == "py.typed" or path.parts[:3] == ("zeroshot", "report", "templates")
     )
 
 
@@ -29,7 +29,7 @@ def test_the_wheel_holds_the_four_packages(packed: tuple[Path, Path]) -> None:
     names = zipfile.ZipFile(packed[0]).namelist()
     inside = {name for name in names if ".dist-info/" not in name}
     assert inside == in_tree()
-    assert {f"{room}/py.typed" for room in ROOMS} | {"zeroshot/templates/report.html.j2"} <= inside
+    assert {f"{room}/py.typed" for room in ROOMS} | {"zeroshot/report/templates/report.html.j2"} <= inside
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

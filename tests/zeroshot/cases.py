@@ -13,13 +13,13 @@ from made_shards import Cut, honest_cut, item_texts, manifest, sequences, write_
 from shards.manifest import Manifest
 from shards.tokenizer import train_tokenizer
 from zeroshot import baselines
-from zeroshot.audit import Check, failed
-from zeroshot.data_checks import data_checks
-from zeroshot.exposure import Pretraining, exposure_checks
-from zeroshot.interface import Recommender
-from zeroshot.permutation import permutation_check
-from zeroshot.suite import resolve
-from zeroshot.tasks import Task, load_task
+from zeroshot.audit.data_checks import data_checks
+from zeroshot.audit.exposure import Pretraining, exposure_checks
+from zeroshot.audit.findings import Check, failed
+from zeroshot.audit.leakage import permutation_check
+from zeroshot.protocol.recommender import Recommender
+from zeroshot.tasks.suite import resolve
+from zeroshot.tasks.task import Task, load_task
 
 Build = Callable[[Task], Recommender]
 Plant = Callable[["Case"], "Case"]

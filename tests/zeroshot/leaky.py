@@ -6,8 +6,8 @@ import numpy as np
 from made_shards import NUM_ITEMS
 
 from zeroshot import baselines
-from zeroshot.interface import Ranking
-from zeroshot.tasks import Task
+from zeroshot.protocol.recommender import Ranking
+from zeroshot.tasks.task import Task
 
 
 def key(history: np.ndarray) -> bytes:

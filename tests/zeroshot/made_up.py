@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from zeroshot import results
-from zeroshot.ranks import UserFacts, ranks_table
-from zeroshot.rows import comparisons_from_ranks, measured, rows_from_ranks
-from zeroshot.segments import segments_from_ranks
+from zeroshot.judge.ranks import UserFacts, ranks_table
+from zeroshot.judge.rows import comparisons_from_ranks, measured, rows_from_ranks
+from zeroshot.judge.segments import segments_from_ranks
+from zeroshot.report import results
 
 HOSTILE = '<img onerror="alert(1)" src=x> </script><script>alert("2")</script> \'"=1+1 $x^2$ {{ 7*7 }} | & `y`'
 FORMULA = "=HYPERLINK(1)+cmd|' /C calc'!A0"

@@ -6,7 +6,7 @@ from zeroshot import baselines
 from zeroshot.baselines.causal import Shape
 from zeroshot.baselines.fit import FitConfig
 from zeroshot.baselines.sasrec import SasrecConfig
-from zeroshot.tasks import Task
+from zeroshot.tasks.task import Task
 
 RING = 40
 SMALL = SasrecConfig(

@@ -9,8 +9,8 @@ from cases import CLEAN, Case, Plant, case, red, with_build, with_known, with_sh
 from leaky import Dice, Keeper, Prompted, Sparing, Tally
 from made_shards import NUM_USERS, item_ids, item_texts, manifest, sequences, write_member
 
-from zeroshot.suite import TaskSpec
-from zeroshot.tasks import Task, load_task
+from zeroshot.tasks.suite import TaskSpec
+from zeroshot.tasks.task import Task, load_task
 
 # What is planted into an honest case, and the checks that must fail: these and no others.
 

@@ -10,13 +10,13 @@ from leaky import Dice, Keeper, Prompted, Tally
 from made_shards import NUM_ITEMS, item_texts, manifest, sequences, write_member
 
 from zeroshot import baselines
-from zeroshot.audit import Check, far_above, heaviest, merged
-from zeroshot.data_checks import lists_check
-from zeroshot.exposure import Pretraining, as_trained
-from zeroshot.judge import judge
-from zeroshot.permutation import PARTS, filter_check, permutation_check, permuted
-from zeroshot.suite import resolve
-from zeroshot.tasks import Task, full_lists, load_task
+from zeroshot.audit.data_checks import lists_check
+from zeroshot.audit.exposure import Pretraining, as_trained
+from zeroshot.audit.findings import Check, far_above, heaviest, merged
+from zeroshot.audit.leakage import PARTS, filter_check, permutation_check, permuted
+from zeroshot.judge.judge import judge
+from zeroshot.tasks.suite import resolve
+from zeroshot.tasks.task import Task, full_lists, load_task
 
 
 def test_what_cannot_be_checked_is_unknown_and_never_zero(tmp_path: Path) -> None:

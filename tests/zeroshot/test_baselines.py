@@ -8,16 +8,16 @@ import pytest
 import torch
 from rings import RING, SMALL, scores
 
-from pretrain.fused import IGNORED
-from pretrain.metrics import summary
+from pretrain.model.vocabulary_loss import IGNORED
+from pretrain.ranking.metrics import summary
 from zeroshot import baselines
+from zeroshot.audit.leakage import permutation_check
 from zeroshot.baselines.cache import kept
 from zeroshot.baselines.causal import CausalTransformer, Shape, training_batches
 from zeroshot.baselines.fit import best_epoch
 from zeroshot.baselines.sasrec import Sasrec
-from zeroshot.judge import judge
-from zeroshot.permutation import permutation_check
-from zeroshot.tasks import Task
+from zeroshot.judge.judge import judge
+from zeroshot.tasks.task import Task
 
 
 def hit_ratio(task: Task, recommender: baselines.Recommender) -> float:

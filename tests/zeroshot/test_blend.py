@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from zeroshot.baselines import TextPopularity, TfidfDecayed, item_vectors
+from zeroshot.baselines.blend import Blend, expert_of
 from zeroshot.baselines.text_popularity import LEAST, repeat_share, repeats_itself
-from zeroshot.blend import Blend, expert_of
-from zeroshot.config import BLENDS, POPULARITY_BLEND, TEXT_BLEND, EvaluateConfig
+from zeroshot.protocol.config import BLENDS, POPULARITY_BLEND, TEXT_BLEND, EvaluateConfig
 
 TEXTS = ["blue ball rubber", "red ball rubber", "garden hose", "garden rake", "blue hose"]
 TRAINING = [np.array([0, 1, 2]), np.array([3, 1]), np.array([1]), np.array([4, 1, 3])]

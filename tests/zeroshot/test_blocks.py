@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from pretrain.config.prompt import PromptConfig
 from pretrain.decoding.config import SearchConfig
-from pretrain.metrics import summary
-from pretrain.prompt_config import PromptConfig
-from pretrain.ranking import GenerativeRecommender
-from pretrain.world import World
-from zeroshot.blocks import Blocks, Kept, identity_of
-from zeroshot.evaluate import judge_shared
-from zeroshot.interface import Resumable
-from zeroshot.judge import judge, judge_blocks
-from zeroshot.tasks import Task
+from pretrain.ranking.generate import GenerativeRecommender
+from pretrain.ranking.metrics import summary
+from pretrain.runtime.world import World
+from zeroshot.judge.judge import judge, judge_blocks
+from zeroshot.judge.task_evaluator import judge_shared
+from zeroshot.judge.user_blocks import Blocks, Kept, identity_of
+from zeroshot.protocol.recommender import Resumable
+from zeroshot.tasks.task import Task
 
 NUM_USERS = 53
 

@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pretrain.metrics import hit_ratio
-from zeroshot import results
-from zeroshot.compare import compare, load_runs, recipes, short_names
-from zeroshot.compare_report import console_lines, render_html, render_markdown, write_comparison
-from zeroshot.ranks import save_ranks
-from zeroshot.stats import crossed_interval, paired_test
+from pretrain.ranking.metrics import hit_ratio
+from zeroshot.compare.comparison import compare, load_runs, recipes, short_names
+from zeroshot.compare.page import console_lines, render_html, render_markdown, write_comparison
+from zeroshot.judge.ranks import save_ranks
+from zeroshot.judge.significance import crossed_interval, paired_test
+from zeroshot.report import results
 
 FEW = {"idgenrec": 0.5, "popularity": 0.15, "tfidf-last": 0.55}
 

@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain import checkpoint
+from pretrain.config.ids import IdConfig
+from pretrain.config.prompt import PromptConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book, canonical
-from pretrain.ids.config import IdConfig
-from pretrain.models import content_hash
-from pretrain.prompt_config import PromptConfig
-from pretrain.reporter import SILENT
-from pretrain.world import World
+from pretrain.model.t5 import content_hash
+from pretrain.runtime.progress import SILENT
+from pretrain.runtime.world import World
+from pretrain.training import checkpoint
 from shards.tables import load_items
-from zeroshot.config import EvaluateConfig
-from zeroshot.evaluate import Checkpoint, generative, task_book
 from zeroshot.harness import load_checkpoint
+from zeroshot.judge.task_evaluator import Checkpoint, generative, task_book
+from zeroshot.protocol.config import EvaluateConfig
 
 
 def train_and_validate(world, config):
-    from pretrain.reporter import Silent
-    from pretrain.train import train
+    from pretrain.runtime.progress import Silent
+    from pretrain.training.train import train
 
     return str(train(config, world, Silent()))
 

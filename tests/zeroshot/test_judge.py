@@ -9,9 +9,9 @@ import pytest
 
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA
 from zeroshot import baselines
-from zeroshot.interface import Ranking
-from zeroshot.judge import OneAnswer, judge, judge_protocols
-from zeroshot.tasks import Task, load_task, restricted
+from zeroshot.judge.judge import OneAnswer, judge, judge_protocols
+from zeroshot.protocol.recommender import Ranking
+from zeroshot.tasks.task import Task, load_task, restricted
 
 NUM_ITEMS = 30
 

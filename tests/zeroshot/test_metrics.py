@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import label_ranking_average_precision_score, ndcg_score, top_k_accuracy_score
 
-from pretrain import metrics
+from pretrain.ranking import metrics
 
 NO = -np.inf
 NO_ITEM = -1

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pretrain.delivery import Address
-from pretrain.reporter import SILENT
+from pretrain.runtime.progress import SILENT
+from pretrain.tracking.uploader import Address
 from zeroshot import publish as module
-from zeroshot.config import EvaluateConfig
+from zeroshot.protocol.config import EvaluateConfig
 from zeroshot.publish import publish, store_of
 
 SERVER = "http://server:5000"
@@ -38,7 +38,7 @@ def test_results_go_to_the_store_of_the_training(tmp_path, monkeypatch):
         def event(self, event):
             sent.append(event["event"])
 
-    monkeypatch.setattr("pretrain.delivery.Store", Store)
+    monkeypatch.setattr("pretrain.tracking.uploader.Store", Store)
     run, out = tracked(tmp_path / "runs" / "first", SERVER), tmp_path / "report"
     out.mkdir()
     row = {"kind": "model", "users": "all", "task": "Beauty", "recommender": "idgenrec", "protocol": "all"}

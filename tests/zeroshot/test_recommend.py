@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.export import export
-from pretrain.reporter import SILENT
-from zeroshot.blend import expert_of
-from zeroshot.config import POPULARITY_BLEND
+from pretrain.export.hugging_face import export
+from pretrain.runtime.progress import SILENT
+from zeroshot.baselines.blend import expert_of
 from zeroshot.own_catalogue import item_table, read_histories, read_items
+from zeroshot.protocol.config import POPULARITY_BLEND
 from zeroshot.recommend import book_of, load_models, recommend
 
 LAMPS = [
@@ -169,7 +169,7 @@ def test_new_items_get_ids_and_the_others_keep_theirs(models, catalogue, tmp_pat
 
 
 def test_a_run_a_checkpoint_and_an_export_say_the_same(models, trained_run, catalogue, tmp_path):
-    from pretrain import checkpoint
+    from pretrain.training import checkpoint
 
     items, histories = catalogue
     book = book_of(models, items, None, None, SILENT)

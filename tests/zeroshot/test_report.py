@@ -10,9 +10,9 @@ import made_up
 import polars as pl
 import pytest
 
-from zeroshot import claims, results
-from zeroshot.markdown import render_markdown
-from zeroshot.report import render_html, write_report
+from zeroshot.report import claims, results
+from zeroshot.report.markdown import render_markdown
+from zeroshot.report.page import render_html, write_report
 
 
 @pytest.fixture(scope="module")

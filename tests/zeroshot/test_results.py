@@ -9,14 +9,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from zeroshot import results
-from zeroshot.browse import title, titles
-from zeroshot.calibration import calibration, calibration_error, first_right
-from zeroshot.lists import coverage, coverage_of_groups, novelty
-from zeroshot.ranks import load_ranks, save_ranks, user_facts
-from zeroshot.rows import comparisons_from_ranks, rows_from_ranks
-from zeroshot.segments import conditions, segments_from_ranks
-from zeroshot.tasks import Task
+from zeroshot.judge.calibration import calibration, calibration_error, first_right
+from zeroshot.judge.coverage import coverage, coverage_of_groups, novelty
+from zeroshot.judge.ranks import load_ranks, save_ranks, user_facts
+from zeroshot.judge.rows import comparisons_from_ranks, rows_from_ranks
+from zeroshot.judge.segments import conditions, segments_from_ranks
+from zeroshot.report import results
+from zeroshot.report.item_words import title, titles
+from zeroshot.tasks.task import Task
 
 
 def test_results_survive_a_round_trip(found: dict[str, Any], tmp_path: Path) -> None:

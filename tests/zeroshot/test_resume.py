@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from pretrain.config import ScheduleConfig
-from zeroshot.blocks import FOLDER
+from pretrain.config.run import ScheduleConfig
+from zeroshot.judge.user_blocks import FOLDER
 
 KILLS = 3
 TOKENS = 20
@@ -23,16 +23,16 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
     from pathlib import Path
     from typing import Any
 
-    import zeroshot.evaluate as evaluate_module
     import zeroshot.harness as harness
+    import zeroshot.judge.task_evaluator as evaluate_module
     from pretrain.decoding.config import SearchConfig
     from pretrain.decoding.decoder import T5Decoder
-    from pretrain.ids import shelf
+    from pretrain.ids import book_cache
     from pretrain.ids.book import Book
-    from pretrain.reporter import Silent
-    from zeroshot import judge
-    from zeroshot.blocks import Kept
-    from zeroshot.config import EvaluateConfig
+    from pretrain.runtime.progress import Silent
+    from zeroshot.judge import judge
+    from zeroshot.judge.user_blocks import Kept
+    from zeroshot.protocol.config import EvaluateConfig
 
     folder = Path(folder)
     module: Any = evaluate_module
@@ -48,7 +48,7 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
                 file.write(f"{recommender.name} {protocol} {names}\n")
         return judged
 
-    make_book: Any = shelf.make_book
+    make_book: Any = book_cache.make_book
 
     def made(*arguments, **named):
         found = make_book(*arguments, **named)
@@ -56,7 +56,7 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
             file.write(f"rank {world.rank}\n")
         return found
 
-    shelf.make_book = made  # type: ignore[assignment]
+    book_cache.make_book = made  # type: ignore[assignment]
     judge_module: Any = judge
     judge_module.in_halves = traced
     places: Any = {
@@ -86,8 +86,8 @@ def run(run_ranks, train_config):
     """A run of a few steps, for all tests of this file."""
 
     def train(world, config):
-        from pretrain.reporter import Silent
-        from pretrain.train import train
+        from pretrain.runtime.progress import Silent
+        from pretrain.training.train import train
 
         return str(train(config, world, Silent()))
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from zeroshot.stats import (
+from zeroshot.judge.significance import (
     bootstrap_interval,
     bootstrap_means,
     crossed_interval,

@@ -9,11 +9,11 @@ import pytest
 from made_shards import NUM_USERS, honest_cut, item_ids, item_texts, manifest, sequences, write_member
 
 from shards import registry
-from zeroshot.fingerprints import counts_match, fingerprints, sequences_match, users_sha256
-from zeroshot.ranks import UserFacts, ranks_table
-from zeroshot.rows import comparisons_from_ranks
-from zeroshot.suite import SAMPLE_SEED, SUITE, TaskSpec, from_toml, resolve
-from zeroshot.tasks import load_task, restricted, sample_users, task_facts
+from zeroshot.judge.ranks import UserFacts, ranks_table
+from zeroshot.judge.rows import comparisons_from_ranks
+from zeroshot.tasks.fingerprints import counts_match, fingerprints, sequences_match, users_sha256
+from zeroshot.tasks.suite import SAMPLE_SEED, SUITE, TaskSpec, from_toml, resolve
+from zeroshot.tasks.task import load_task, restricted, sample_users, task_facts
 
 OWN = 'name = "Mine"\nversion = 2\ndataset = "Shop"\norder = "chronological"\n'
 

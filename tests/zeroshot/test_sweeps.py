@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from pretrain.config.prompt import PromptConfig
+from pretrain.data.templates import TEMPLATES
 from pretrain.decoding.config import SearchConfig
-from pretrain.metrics import summary
-from pretrain.prompt_config import PromptConfig
-from pretrain.ranking import GenerativeRecommender
-from pretrain.templates import TEMPLATES
-from pretrain.world import World
-from zeroshot.config import EvaluateConfig
-from zeroshot.judge import judge
-from zeroshot.sweeps import sample, sweep
-from zeroshot.tasks import Task
+from pretrain.ranking.generate import GenerativeRecommender
+from pretrain.ranking.metrics import summary
+from pretrain.runtime.world import World
+from zeroshot.judge.judge import judge
+from zeroshot.judge.sweeps import sample, sweep
+from zeroshot.protocol.config import EvaluateConfig
+from zeroshot.tasks.task import Task
 
 
 @pytest.fixture(scope="module")

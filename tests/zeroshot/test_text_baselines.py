@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers.models.bert.configuration_bert import BertConfig
 from transformers.models.bert.modeling_bert import BertForMaskedLM
 
-from pretrain.models import save_model
+from pretrain.model.t5 import save_model
 from zeroshot import baselines
 from zeroshot.baselines.causal import Shape
 from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
@@ -21,10 +21,10 @@ from zeroshot.baselines.fit import FitConfig, best_epoch
 from zeroshot.baselines.frozen_text import FrozenTextConfig, train_frozen_text
 from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
 from zeroshot.baselines.sasrec import Sasrec
-from zeroshot.config import EvaluateConfig
 from zeroshot.harness import check_encoder
-from zeroshot.interface import Ranking
-from zeroshot.judge import judge
+from zeroshot.judge.judge import judge
+from zeroshot.protocol.config import EvaluateConfig
+from zeroshot.protocol.recommender import Ranking
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import torch
 
-from pretrain.reporter import SILENT, Reporter
-from zeroshot.baseline_names import ENCODER, KNOWN, SUPERVISED, TRAINED, TRAINING_FREE, check_names, kind
+from pretrain.runtime.progress import SILENT, Reporter
 from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
 from zeroshot.baselines.fit import JUDGED_BY, Epoch
 from zeroshot.baselines.frozen_text import FrozenText
@@ -25,8 +24,9 @@ from zeroshot.baselines.sasrec import Sasrec
 from zeroshot.baselines.simple import Popularity, Random, Repeat
 from zeroshot.baselines.text_popularity import TextPopularity
 from zeroshot.baselines.tfidf import TfidfDecayed, TfidfLast, item_vectors
-from zeroshot.interface import Recommender
-from zeroshot.tasks import Task
+from zeroshot.protocol.baseline_names import ENCODER, KNOWN, SUPERVISED, TRAINED, TRAINING_FREE, check_names, kind
+from zeroshot.protocol.recommender import Recommender
+from zeroshot.tasks.task import Task
 
 __all__ = [
     "ENCODER", "KNOWN", "SUPERVISED", "TRAINED", "TRAINING_FREE", "BaselineContext", "EncoderDecayed", "EncoderLast",

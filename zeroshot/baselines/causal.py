@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.fused import IGNORED
+from pretrain.model.vocabulary_loss import IGNORED
 from shards import counters
 
 SORTED_BATCHES = 16

@@ -23,11 +23,11 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-from pretrain.models import content_hash
-from pretrain.weights import load_whole
+from pretrain.model.t5 import content_hash
+from pretrain.model.weights import load_whole
 from zeroshot.baselines.cache import hash_of, kept
 from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles
-from zeroshot.interface import Ranking
+from zeroshot.protocol.recommender import Ranking
 
 BLOCK_TOKENS = 4096
 """Tokens of a block of texts, padding included."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from pretrain.watchdog import beat
+from pretrain.runtime.watchdog import beat
 from shards import counters
 
 JUDGED_BY = "NDCG@10"

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.fused import IGNORED, cross_entropy
-from pretrain.metrics import mid_ranks, summary
+from pretrain.model.vocabulary_loss import IGNORED, cross_entropy
+from pretrain.ranking.metrics import mid_ranks, summary
 from shards import counters
 from shards.manifest import Manifest
 from zeroshot.baselines.cache import Arrays, kept
@@ -30,7 +30,7 @@ from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, pad
 from zeroshot.baselines.encoder import DECIMALS, SentenceEncoder
 from zeroshot.baselines.fit import Epoch, FitConfig, fit
 from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
-from zeroshot.interface import Ranking
+from zeroshot.protocol.recommender import Ranking
 
 BLOCK = 128
 NO_VARIANCE = 1e-6

@@ -7,7 +7,7 @@ the simplest guess that knows it; in true order of time it has nothing to go by 
 
 import numpy as np
 
-from zeroshot.interface import Ranking
+from zeroshot.protocol.recommender import Ranking
 
 
 class ItemOrder:

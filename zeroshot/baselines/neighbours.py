@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from zeroshot.interface import Ranking
+from zeroshot.protocol.recommender import Ranking
 
 BEFORE = 0.5
 """Weight of an item that came right before, where one that came right after counts 1."""

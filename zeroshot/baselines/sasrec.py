@@ -18,14 +18,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.fused import cross_entropy
-from pretrain.metrics import mid_ranks, summary
+from pretrain.model.vocabulary_loss import cross_entropy
+from pretrain.ranking.metrics import mid_ranks, summary
 from shards import counters
 from zeroshot.baselines.cache import Arrays, hash_of, kept
 from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, padded, training_batches
 from zeroshot.baselines.fit import Epoch, FitConfig, best_epoch, fit
-from zeroshot.interface import Ranking
-from zeroshot.tasks import Task
+from zeroshot.protocol.recommender import Ranking
+from zeroshot.tasks.task import Task
 
 BLOCK = 128
 """Users scored at once; larger blocks cost new pages each time, and the judge asks for more anyway."""

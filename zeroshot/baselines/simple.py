@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 
 from shards import counters
-from zeroshot.interface import Ranking
+from zeroshot.protocol.recommender import Ranking
 
 
 class Random:

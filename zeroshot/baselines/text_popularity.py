@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles, dot_products
-from zeroshot.interface import Ranking
+from zeroshot.protocol.recommender import Ranking
 
 TEXT_WEIGHT = 7.0
 """Nats for a cosine of 1."""

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from zeroshot.interface import Ranking
+from zeroshot.protocol.recommender import Ranking
 
 DECAY_LENGTH = 20
 DECAY = 0.7

@@ -1,0 +1,1 @@
+"""Jobs: ranks on this machine, the entry point of a rank, recipes."""

@@ -1,0 +1,1 @@
+"""Samples, prompts, user IDs and teaching targets as batches of tensors."""

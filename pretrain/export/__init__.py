@@ -1,0 +1,1 @@
+"""Export: a checkpoint as Hugging Face folders with model cards, and interpolated checkpoints."""

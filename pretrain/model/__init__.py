@@ -1,0 +1,1 @@
+"""The T5: built, loaded and frozen; its shape, its losses, its dropout, its soft IDs."""

@@ -1,0 +1,1 @@
+"""Histories to ranked lists, and the metrics of the ranks."""

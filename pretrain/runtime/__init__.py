@@ -1,0 +1,1 @@
+"""Ranks and collectives, interrupts, the watchdog, progress."""

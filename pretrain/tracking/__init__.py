@@ -1,0 +1,1 @@
+"""Tracking: JSON lines first, MLflow second."""

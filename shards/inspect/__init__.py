@@ -1,0 +1,1 @@
+"""What a shard folder holds, and whether it is what its manifest says."""

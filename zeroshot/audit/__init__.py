@@ -1,0 +1,1 @@
+"""The audit: leakage, exposure, order, published data."""

@@ -1,0 +1,1 @@
+"""The judge: users in blocks become ranks, ranks become rows, intervals and paired tests."""

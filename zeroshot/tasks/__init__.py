@@ -1,0 +1,1 @@
+"""Tasks: the six unseen sets and anyone's own, versioned."""
