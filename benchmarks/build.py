@@ -30,11 +30,11 @@ import psutil
 from generated import Shape, generate
 
 from shards.build.build import build
-from shards.build.members import DataSet
+from shards.build.data_set import DataSet
 from shards.build.stages import Stages
 from shards.config import BuildConfig
-from shards.cores import cores
 from shards.files.database import Means
+from shards.workers import cores
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
 

@@ -32,7 +32,7 @@ from launchers.jobs.local import launch
 from launchers.jobs.request import work_of
 from launchers.slurm.options import SlurmOptions
 from pretrain.config.run import PretrainConfig
-from shards.cores import cores
+from shards.workers import cores
 
 IMPORTS = (
     "launchers.jobs.rank launchers.jobs.request launchers.line.console pretrain.config.serialization "

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from shards.files import locks
+from shards.files.atomic import locked as file_locked
 from shards.files.atomic import write_whole
 
 PACKAGES = ("shards", "pretrain", "zeroshot", "launchers")
@@ -27,7 +27,7 @@ def locked(launches: Path) -> Iterator[None]:
     """Nobody else launches into these folders meanwhile. The lock goes with the process."""
     with ExitStack() as held:
         try:
-            held.enter_context(locks.locked(launches / ".lock", wait=False))
+            held.enter_context(file_locked(launches / ".lock", wait=False))
         except BlockingIOError as error:
             raise ValueError(f"somebody is launching into {launches.parent} now; wait for it") from error
         yield

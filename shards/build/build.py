@@ -17,14 +17,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from shards.build import assembly, card, fusion, members
+from shards.build import card, catalogue, data_set, members
 from shards.config import AddConfig, BuildConfig
-from shards.cores import cores
+from shards.workers import cores
 from shards.files.database import Means
 from shards.build.ingest import REJECTS
-from shards.files.locks import locked
+from shards.files.atomic import locked
 from shards.manifest import TOKENIZER_FOLDER, Manifest, TokenizerInfo
-from shards.build.members import DataSet
+from shards.build.data_set import DataSet
 from shards.build.overlap import Ids, Overlap
 from shards.build.stages import RESULT, Advance, Stage, Stages, unheard
 from shards.files.atomic import write_whole
@@ -132,7 +132,7 @@ def _plan(config: BuildConfig) -> str:
         for path in sorted(Path(folder).resolve().glob("*"))
         if path.is_file()
     ]
-    return json.dumps({"config": value, "inputs": inputs, "code": assembly.code()}, sort_keys=True, indent=1)
+    return json.dumps({"config": value, "inputs": inputs, "code": members.code()}, sort_keys=True, indent=1)
 
 
 def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Progress, advance: Advance) -> Manifest:
@@ -149,19 +149,19 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
 
         def note(stage: Stage, result: dict[str, Any]) -> None:
             facts[stage.name.split(".")[1]] |= result
-            progress(members.line(stage.name, result))
+            progress(data_set.line(stage.name, result))
 
         stages.run([data.ingest() for data in sets], note)
         stages.run([data.clean(stages, facts[data.name], (), means) for data in test], note)
         stages.run([data.select(stages, facts[data.name], config.max_test_users) for data in test], note)
 
-        against = [Ids(data.name, *data.ids(stages)) for data in test] + members.base_ids(
+        against = [Ids(data.name, *data.ids(stages)) for data in test] + data_set.base_ids(
             config.out, base, "test", work
         )
         audits = stages.run([data.audit(stages, against, means) for data in train])
         overlap = [Overlap(**pair) for audit in audits for pair in audit["pairs"]]
-        for old in members.base_ids(config.out, base, "train", work):
-            overlap += members.audit_old(old, [Ids(data.name, *data.ids(stages)) for data in test], work, means)
+        for old in data_set.base_ids(config.out, base, "train", work):
+            overlap += data_set.audit_old(old, [Ids(data.name, *data.ids(stages)) for data in test], work, means)
         for pair in overlap:
             progress(pair.line())
         stages.run(
@@ -171,15 +171,15 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
             ],
             note,
         )
-        users = fusion.allocate(
+        users = catalogue.allocate(
             {data.name: facts[data.name]["users"] for data in train},
             config.max_users, config.total_users, config.exponent,
         )  # fmt: skip
         stages.run([data.select(stages, facts[data.name], users[data.name]) for data in train], note)
 
-        [info] = stages.run([members.tokenizer_stage(stages, train, config)])
+        [info] = stages.run([data_set.tokenizer_stage(stages, train, config)])
         tokenizer = stages.path("tokenizer") / TOKENIZER_FOLDER
-        totals = assembly.lane_totals(base) if base else [0] * config.lanes
+        totals = members.lane_totals(base) if base else [0] * config.lanes
         pieces: list[Stage] = []
         for data in sets:
             (work / "out" / data.name).mkdir(exist_ok=True)
@@ -188,11 +188,11 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
                 lanes, totals = deal(data.lengths(stages), totals)
                 pieces += data.tars(stages, facts[data.name], work / "out", lanes)
         stages.expect(3 * len(sets) + len(train) + 1 + len(pieces))
-        results = stages.run(pieces, lambda stage, result: progress(members.line(stage.name, result)))
+        results = stages.run(pieces, lambda stage, result: progress(data_set.line(stage.name, result)))
         written = {stage.name: result for stage, result in zip(pieces, results, strict=True)}
         if base is None:
             shutil.copytree(tokenizer, work / "out" / TOKENIZER_FOLDER, dirs_exist_ok=True)
-        added = assembly.assemble(sets, facts, written, base, work)
+        added = members.assemble(sets, facts, written, base, work)
         return Manifest(
             tokenizer=base.tokenizer if base else TokenizerInfo(**info),
             lanes=config.lanes,
@@ -201,7 +201,7 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
             members=(*(base.members if base else ()), *added),
             order="chronological" if config.order == "time" else "released",
             split=config.split,
-            rules=assembly.rules(config),
+            rules=members.rules(config),
             overlap=(*(base.overlap if base else ()), *(asdict(pair) for pair in overlap)),
-            versions=assembly.versions(),
+            versions=members.versions(),
         )

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from shards.files.database import Means, connect, parquet, quoted
 from shards.build.k_core import Core, k_core
-from shards.build.split import MIN_LENGTH, follow_ids
+from shards.build.sequences import MIN_LENGTH, follow_ids
 
 # Buckets of the sieve: one or two for each interaction, 64 million at most (half a GB to count them).
 MAX_SIEVE_BITS = 26

@@ -6,7 +6,7 @@ what `plausible` lets through is what the rules by value would give: the fast pa
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from shards.readers.lines import TOO_LONG, Batch, TooLong
+from shards.readers.lines import TOO_LONG, Batch, TooLong, read_batches
 from shards.readers.rejects import Rejects
 
 EVENT_SCHEMA: dict[str, Any] = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64}
@@ -26,7 +26,6 @@ Unit = Literal["seconds", "milliseconds", "date"]
 # What an id may be made of on a fast path, and the end of a line.
 PRINTABLE = bytes(range(ord("!"), ord("~") + 1)) + b"\n"
 MAX_ID_BYTES = 256
-LINES_AT_ONCE = 10_000
 LINES_AT_ONCE = 10_000
 MAX_TIME_MS = 4_102_444_800_000  # 2100-01-01
 MAX_PLAIN_RATING = 1e9
@@ -142,3 +141,10 @@ def parse_lines(
             except Malformed as error:
                 rejects.reject(path, place, str(error), line)
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def read_text(path: Path, rejects: Rejects, row: Callable[[bytes], tuple[str, str]]) -> Iterator[pl.DataFrame]:
+    """`row` raises Malformed for a line that is not of the format; such lines go to the rejects."""
+    for batch in read_batches(path, reject_too_long(path, rejects)):
+        yield parse_lines(batch, path, rejects, TEXT_SCHEMA, lambda _, line: row(line))
+    rejects.check(path)

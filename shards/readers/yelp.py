@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from shards.readers.events import identifier
-from shards.readers.items import read_text
+from shards.readers.events import identifier, read_text
 from shards.readers.json_lines import Keys, parse_object, read_json_events
 from shards.readers.rejects import Rejects
 from shards.text import item_text

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from raw_files import read, write
 
 from shards.readers import json_lines
-from shards.readers.amazon import REVIEWS
+from shards.readers.amazon import MAX_DEPTH, MAX_LITERAL_BYTES, REVIEWS
 from shards.readers.folder import detect
 from shards.readers.lines import Batch
-from shards.readers.literals import MAX_DEPTH, MAX_LITERAL_BYTES
 from shards.readers.rejects import Rejects
 from shards.readers.yelp import REVIEWS as YELP
 
