@@ -20,22 +20,19 @@ from typing import Annotated, Any
 
 import tyro
 
-from launchers.commands.book import Book
-from launchers.commands.compare import Compare
+from launchers.commands.book import Book, Ids
+from launchers.commands.checkpoint import Export, Interpolate
 from launchers.commands.demo import Demo
 from launchers.commands.doctor import Doctor
-from launchers.commands.export import Export
 from launchers.commands.foundation import Foundation
-from launchers.commands.ids import Ids
-from launchers.commands.interpolate import Interpolate
 from launchers.commands.jobs import Cancel, Jobs, Logs
 from launchers.commands.launch import Launch, split
 from launchers.commands.pretrain import Pretrain, with_recipe
 from launchers.commands.recommend import Recommend
 from launchers.commands.shard import Build, Shard
 from launchers.commands.track import Track
-from launchers.commands.zeroshot import Report, Zeroshot
-from launchers.jobs.ids_config import IdsConfig
+from launchers.commands.zeroshot import Compare, Report, Zeroshot
+from launchers.jobs.request import IdsConfig
 from launchers.line.config_file import FromFile, load, named_file, printed
 from launchers.line.console import MODES, OUTPUT, Console
 from launchers.line.errors import refusal

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from launchers.checks.starting_models import check_own_tokenizer
-from launchers.jobs.ids_config import IdsConfig
+from launchers.jobs.request import IdsConfig
 from pretrain.ids.book import Book
 from pretrain.ids.job import JobReport, make_book
 from pretrain.ids.journal import discard

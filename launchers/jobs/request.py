@@ -11,15 +11,39 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launchers.jobs.ids_config import IdsConfig
+from pretrain.config.ids import IdConfig
 from pretrain.config.run import PretrainConfig
 from pretrain.runtime.redaction import HIDDEN, redacted
+from shards.bounds import Count, check
 from shards.config import BuildConfig
 from zeroshot.protocol.config import EvaluateConfig
+
+
+@dataclass(frozen=True)
+class IdsConfig:
+    """The book of one catalogue."""
+
+    generator: str
+    """A run (its best checkpoint's generator), a generator folder, or any Hugging Face T5 of the shards' tokenizer."""
+    shards: str
+    """Shard folder, made by `idgenrec shard`."""
+    out: str
+    """The book's file; must not exist."""
+    catalogue: str = "train"
+    """"train" (the whole Fusion) or one data set of the shard folder."""
+    extend: str | None = None
+    """An older book of the same generator: its items keep their IDs, the others get one."""
+    ids: IdConfig = field(default_factory=IdConfig)
+    threads: Count = 1
+    """CPU threads per rank."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
 
 TASKS: dict[type, str] = {
     PretrainConfig: "pretrain",
