@@ -99,15 +99,15 @@ class Report:
         folders = [Path(folder) for folder in self.results]
         if self.out is None:
             [folder] = folders
-            ranks, found = load_ranks(folder / "ranks.parquet"), results.load(folder / "results.json")
+            ranks, judged = load_ranks(folder / "ranks.parquet"), results.load(folder / "results.json")
         else:
             folder = Path(self.out)
-            found, ranks = join(folders)
+            judged, ranks = join(folders)
             folder.mkdir(parents=True, exist_ok=True)
-            results.save(found, folder / "results.json")
+            results.save(judged, folder / "results.json")
             save_ranks(ranks, folder / "ranks.parquet")
         console = Console()
-        page = write_report(found, ranks, folder, console)[0]
+        page = write_report(judged, ranks, folder, console)[0]
         console.result(str(page), file=str(page))
 
 

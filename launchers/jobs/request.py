@@ -80,10 +80,10 @@ class Work:
         """Files and folders that the task reads, and that another task may make first."""
         config = self.config
         if self.task == "pretrain":
-            found = [config.shards, config.recommender.start_from, config.generator.start_from]
+            paths = [config.shards, config.recommender.start_from, config.generator.start_from]
         else:
-            found = [getattr(config, name, None) for name in ("shards", "checkpoint", "generator", "extend")]
-        return [path for path in found if path]
+            paths = [getattr(config, name, None) for name in ("shards", "checkpoint", "generator", "extend")]
+        return [path for path in paths if path]
 
     def secrets(self) -> dict[str, str]:
         """What must be in the environment of a rank beside the job file."""

@@ -35,8 +35,8 @@ def locked(launches: Path) -> Iterator[None]:
 
 def numbered(launches: Path) -> list[Path]:
     """The folders of all launches, oldest first."""
-    found = launches.iterdir() if launches.is_dir() else ()
-    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+    folders = launches.iterdir() if launches.is_dir() else ()
+    return sorted((path for path in folders if path.name.isdigit()), key=lambda path: int(path.name))
 
 
 def next_folder(launches: Path) -> Path:
@@ -83,9 +83,9 @@ def records(launches: Path) -> list[tuple[Path, dict[str, Any]]]:
 def newest(run: Path) -> tuple[Path, dict[str, Any]]:
     """Folder and record of the last launch of a run. Raises ValueError where there is none."""
     for launches in (run / "launch", run.with_name(f"{run.name}.launch")):
-        found = records(launches)
-        if found:
-            return found[-1]
+        launched = records(launches)
+        if launched:
+            return launched[-1]
     raise ValueError(f"{run} was not launched on SLURM; give the --out of a launch")
 
 

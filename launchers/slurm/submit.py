@@ -79,8 +79,8 @@ def submit(works: Sequence[Work], options: SlurmOptions, after: Sequence[Path]) 
 
 def record(work: Work, options: SlurmOptions, job: str, code: str) -> dict[str, Any]:
     """What the launch folder says about the job; of variables the names alone."""
-    said = dataclasses.asdict(options) | {"environment": sorted(options.variables())}
-    return {"job": job, "task": work.task, "ranks": options.ranks, "options": said, "code_sha256": code}
+    shown = dataclasses.asdict(options) | {"environment": sorted(options.variables())}
+    return {"job": job, "task": work.task, "ranks": options.ranks, "options": shown, "code_sha256": code}
 
 
 def trial(options: SlurmOptions, run: Path) -> tuple[bool, str]:
@@ -90,8 +90,8 @@ def trial(options: SlurmOptions, run: Path) -> tuple[bool, str]:
         file.write(executor._make_submission_file_text(executor._submitit_command_str, ""))
         file.flush()
         done = subprocess.run(["sbatch", "--test-only", file.name], capture_output=True, text=True, timeout=60)
-    said = re.findall(r"(?:sbatch|allocation failure|error): (.+)", done.stderr) or [done.stderr.strip()]
-    return done.returncode == 0, redacted("; ".join(said))
+    answer = re.findall(r"(?:sbatch|allocation failure|error): (.+)", done.stderr) or [done.stderr.strip()]
+    return done.returncode == 0, redacted("; ".join(answer))
 
 
 def refuse_live(work: Work) -> None:
@@ -113,13 +113,13 @@ def dependency(after: Sequence[Path]) -> dict[str, str]:
 
     Raises ValueError for one that did not end well, because what waits for it would never start.
     """
-    found = {}
+    waited_for = {}
     for run in after:
         _, launched = launch_folder.newest(run)
         job = launched["job"]
         state = job_state(job)
         if state in LIVE:
-            found[str(run)] = job
+            waited_for[str(run)] = job
         elif state is None:
             raise ValueError(
                 f"SLURM does not know job {job} of {run} any more; if it ended well leave --after {run} out"
@@ -128,17 +128,17 @@ def dependency(after: Sequence[Path]) -> dict[str, str]:
             raise ValueError(
                 f"job {job} of {run} is {state}: what waits for it would never start; launch it again first"
             )
-    return found
+    return waited_for
 
 
 def _variables(works: Sequence[Work], options: SlurmOptions) -> dict[str, str]:
     """Variables of the job with their values."""
-    found = options.variables()
+    values = options.variables()
     for work in works:
         for name, value in work.secrets().items():
-            if found.setdefault(name, value) != value:
+            if values.setdefault(name, value) != value:
                 raise ValueError("jobs of one array have one tracking URI; take {each} out of it")
-    return found
+    return values
 
 
 def _executor(task: str, options: SlurmOptions, folder: Path, waited_for: Mapping[str, str]) -> Any:

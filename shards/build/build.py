@@ -105,14 +105,14 @@ def _workshop(out: Path, config: BuildConfig, progress: Progress) -> Iterator[Pa
             raise ValueError(
                 f"another process is building {out}; wait for it, or name another output folder"
             ) from error
-        plan, found = _plan(config), work / PLAN
-        if found.is_file() and found.read_text() == plan:
+        plan, plan_file = _plan(config), work / PLAN
+        if plan_file.is_file() and plan_file.read_text() == plan:
             progress(f"going on with the build that was stopped in {work}")
         else:
             for path in work.iterdir():
                 if path.name != "lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            write_whole(found, plan)
+            write_whole(plan_file, plan)
         try:
             yield work
         except ValueError:

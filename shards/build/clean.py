@@ -95,8 +95,8 @@ class _Cleaning:
             f"CREATE {kind} filtered AS SELECT user, item, time, file_row_number AS number FROM {events} "
             f"WHERE {rated} AND {dated} {once}"
         )
-        kept = self._row("SELECT count(*) FROM filtered")[0] if once else read - poor - outside
-        self.facts["repeats_removed"] = read - poor - outside - kept
+        left = self._row("SELECT count(*) FROM filtered")[0] if once else read - poor - outside
+        self.facts["repeats_removed"] = read - poor - outside - left
 
     def check_cleaned(self) -> None:
         """Data taken as cleaned: no user under three items, every item has text."""

@@ -177,7 +177,7 @@ def _tars(
 
 def base_ids(folder: str, base: Manifest | None, role: str, work: Path) -> list[Ids]:
     """Users and items of the members that a shard folder has already, as the overlap audit reads them."""
-    found = []
+    ids = []
     for member in base.members if base else ():
         if member.role == role:
             path = work / "base" / member.name
@@ -187,8 +187,8 @@ def base_ids(folder: str, base: Manifest | None, role: str, work: Path) -> list[
             items = [item.removeprefix(f"{member.name}/") for item in table.items]
             pl.DataFrame({"item": items, "text": table.texts}).write_parquet(path / ITEMS)
             pl.DataFrame({"user": load_holdout(folder, member).users}).write_parquet(path / USERS)
-            found.append(Ids(member.name, path / USERS, path / ITEMS))
-    return found
+            ids.append(Ids(member.name, path / USERS, path / ITEMS))
+    return ids
 
 
 def audit_old(old: Ids, tests: Sequence[Ids], work: Path, means: Means) -> list[Overlap]:

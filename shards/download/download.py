@@ -190,11 +190,11 @@ def read_sums(path: Path) -> dict[str, str]:
         raise ValueError(f"{path} is missing; name a file in the format of sha256sum")
     sums: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
-        found = SUMS_LINE.fullmatch(line.rstrip())
-        if line.strip() and not found:
+        match = SUMS_LINE.fullmatch(line.rstrip())
+        if line.strip() and not match:
             raise ValueError(f"{path}:{number}: write '<64 hexadecimal digits>  <file name>', as sha256sum does")
-        if found:
-            digest, name = found[1].lower(), found[2].rsplit("/", 1)[-1]
+        if match:
+            digest, name = match[1].lower(), match[2].rsplit("/", 1)[-1]
             if sums.setdefault(name, digest) != digest:
                 raise ValueError(f"{path}:{number}: {name} has two different checksums; keep one")
     return sums

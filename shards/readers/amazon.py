@@ -55,24 +55,24 @@ def read_amazon_items(path: Path, release: str, rejects: Rejects) -> Iterator[pl
     key = "parent_asin" if release == "amazon-2023" else "asin"
 
     def row(line: bytes) -> tuple[str, str]:
-        found = parse(line)
-        return identifier(found.get(key), key), item_text(item_fields(found, release))
+        value = parse(line)
+        return identifier(value.get(key), key), item_text(item_fields(value, release))
 
     return read_text(path, rejects, row)
 
 
-def item_fields(found: dict[str, Any], release: str) -> dict[str, object]:
+def item_fields(value: dict[str, Any], release: str) -> dict[str, object]:
     """title, brand, categories, description of one line of metadata."""
     if release == "amazon-2023":
         # The store is who sells; the maker stands in the details where it is known.
-        details = found.get("details")
+        details = value.get("details")
         maker = details.get("Brand") if isinstance(details, dict) else None
-        brand, description = maker or found.get("store"), [found.get("description"), found.get("features")]
+        brand, description = maker or value.get("store"), [value.get("description"), value.get("features")]
     else:
-        brand, description = found.get("brand"), found.get("description")
+        brand, description = value.get("brand"), value.get("description")
     # 2014: `categories`, a list of paths; 2018: `category`, one path; 2023: `categories`, one path.
-    categories = found.get("category" if release == "amazon-2018" else "categories")
-    return {"title": found.get("title"), "brand": brand, "categories": categories, "description": description}
+    categories = value.get("category" if release == "amazon-2018" else "categories")
+    return {"title": value.get("title"), "brand": brand, "categories": categories, "description": description}
 
 
 MAX_DEPTH = 32

@@ -40,21 +40,21 @@ class Malformed(ValueError):
     """A line that is not of its format; the message is the reason."""
 
 
-def identifier(value: object, what: str) -> str:
+def identifier(value: object, field: str) -> str:
     """A user's or an item's id: text without spaces and control characters, 256 bytes at most; integers become text."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         return str(value)
     if value is None or value == "":
-        raise Malformed(f"{what} is missing")
+        raise Malformed(f"{field} is missing")
     if not isinstance(value, str):
-        raise Malformed(f"{what} is not text")
+        raise Malformed(f"{field} is not text")
     if value.split() != [value] or _CONTROL.search(value):
-        raise Malformed(f"{what} holds spaces or control characters")
+        raise Malformed(f"{field} holds spaces or control characters")
     try:
         if len(value.encode()) > MAX_ID_BYTES:
-            raise Malformed(f"{what} is longer than {MAX_ID_BYTES} bytes")
+            raise Malformed(f"{field} is longer than {MAX_ID_BYTES} bytes")
     except UnicodeEncodeError as error:
-        raise Malformed(f"{what} is not UTF-8") from error
+        raise Malformed(f"{field} is not UTF-8") from error
     return value
 
 
@@ -81,24 +81,24 @@ def time_ms(value: object, unit: Unit) -> int:
     return time
 
 
-def number(text: str, what: str) -> int | float:
+def number(text: str, field: str) -> int | float:
     """The number that a field of a CSV or TSV file spells: decimal, ASCII."""
     if not _NUMBER.fullmatch(text):
-        raise Malformed(f"{what} is missing or not a number")
+        raise Malformed(f"{field} is missing or not a number")
     return int(text) if text.isdigit() and len(text) < 20 else float(text)
 
 
-def _finite(value: object, what: str) -> float:
+def _finite(value: object, field: str) -> float:
     if value is None:
-        raise Malformed(f"{what} is missing")
+        raise Malformed(f"{field} is missing")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Malformed(f"{what} is not a number")
+        raise Malformed(f"{field} is not a number")
     try:
         result = float(value)
     except OverflowError as error:
-        raise Malformed(f"{what} is not finite") from error
+        raise Malformed(f"{field} is not finite") from error
     if not math.isfinite(result):
-        raise Malformed(f"{what} is not finite")
+        raise Malformed(f"{field} is not finite")
     return result
 
 

@@ -123,8 +123,8 @@ def _too_long(path: Path) -> TooLong:
 class _Unique:
     """The ids that came first in their lines: none may come twice. Eight bytes each, for tens of millions of users."""
 
-    def __init__(self, path: Path, what: str) -> None:
-        self._path, self._what = path, what
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path, self._what = path, kind
         self._hashes: list[np.ndarray] = []
 
     def add(self, ids: pl.Series) -> None:
