@@ -113,7 +113,7 @@ FAULTS = (
     Fault(
         "signals that are ignored",
         "launchers/slurm/requeue.py",
-        "        signal.signal(number, _hear_nothing)\n",
+        "        signal.signal(number, _ignore)\n",
         "        signal.signal(number, signal.SIG_IGN)\n",
         ("launchers/test_slurm_job.py",),
     ),

@@ -33,8 +33,9 @@ def _rate(outlook: Outlook, device_tflops: float | None) -> tuple[float, str]:
     measured = measured_flops(outlook.machine, outlook.config.threads)
     where = "the GPU" if outlook.machine.is_gpu else f"a rank with --threads {outlook.config.threads}"
     return measured, (
-        f"{measured / 1e12:.3g} TFLOP/s a device, which {where} of this machine reached in float32 matrix products just "
-        "now (training reaches less, so this is the least; give --device-tflops for another device or a rate you know)"
+        f"{measured / 1e12:.3g} TFLOP/s a device, which {where} of this machine reached in float32 matrix products "
+        "just now (training reaches less, so this is the least; give --device-tflops for another device or a rate you "
+        "know)"
     )
 
 

@@ -56,7 +56,7 @@ URI_VARIABLE = "IDGENREC_TRACKING_URI"
 
 
 @dataclass(frozen=True)
-class Work:
+class JobRequest:
     """A command, its task and configuration."""
 
     command: Any
@@ -111,8 +111,8 @@ class Work:
         return [f"{self.task}: {config.out}"]
 
 
-def work_of(command: Any) -> Work:
-    """The work of a parsed command. Raises ValueError for a command that cannot be launched."""
+def job_request(command: Any) -> JobRequest:
+    """The request of a parsed command. Raises ValueError for a command that cannot be launched."""
     inner = getattr(command, "command", command)
     task = TASKS.get(type(getattr(inner, "config", None)))
     if task is None:
@@ -123,7 +123,7 @@ def work_of(command: Any) -> Work:
         raise ValueError("--print-config starts nothing; give it without launch")
     if getattr(inner, "processes", 1) != 1:
         raise ValueError("the number of ranks is said before the --; leave --processes out behind it")
-    return Work(inner, task, inner.config)
+    return JobRequest(inner, task, inner.config)
 
 
 def restored(job: Mapping[str, Any]) -> dict[str, Any]:

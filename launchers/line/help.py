@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from launchers.line.mistakes import subcommands
+from launchers.line.usage_errors import subcommands
 from zeroshot.report.versions import LIBRARIES, git_state, versions
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")

@@ -20,13 +20,13 @@ from typing import Any
 from shards.build import card, catalogue, data_set, members
 from shards.config import AddConfig, BuildConfig
 from shards.workers import cores
-from shards.files.database import Means
+from shards.files.database import Resources
 from shards.build.ingest import REJECTS
 from shards.files.atomic import locked
 from shards.manifest import TOKENIZER_FOLDER, Manifest, TokenizerInfo
 from shards.build.data_set import DataSet
 from shards.build.overlap import Ids, Overlap
-from shards.build.stages import RESULT, Advance, Stage, Stages, unheard
+from shards.build.stages import RESULT, Advance, Stage, Stages, no_advance
 from shards.files.atomic import write_whole
 from shards.build.write import deal
 
@@ -34,7 +34,7 @@ Progress = Callable[[str], None]
 PLAN = "plan.json"
 
 
-def build(config: BuildConfig, progress: Progress = lambda line: None, advance: Advance = unheard) -> Manifest:
+def build(config: BuildConfig, progress: Progress = lambda line: None, advance: Advance = no_advance) -> Manifest:
     """Builds the shard folder `config.out`. ValueError when it exists or an input is wrong; nothing is left there then.
 
     What is under way stands in `.<out>.building` beside it; the same call goes on with that.
@@ -55,7 +55,7 @@ def build(config: BuildConfig, progress: Progress = lambda line: None, advance: 
     return manifest
 
 
-def add(config: AddConfig, progress: Progress = lambda line: None, advance: Advance = unheard) -> Manifest:
+def add(config: AddConfig, progress: Progress = lambda line: None, advance: Advance = no_advance) -> Manifest:
     """Adds data sets to the shard folder `config.to` by the rules it was built with; no other file is rewritten.
 
     New train categories stand behind the present rows. The manifest is replaced last: until then the folder is the old
@@ -138,7 +138,7 @@ def _plan(config: BuildConfig) -> str:
 def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Progress, advance: Advance) -> Manifest:
     """Runs all stages into `work/out`; returns the manifest of the base and the new members together."""
     (work / "out").mkdir(exist_ok=True)
-    means = Means(config.memory_gb / config.workers, max(1, cores() // config.workers))
+    resources = Resources(config.memory_gb / config.workers, max(1, cores() // config.workers))
     with Stages(work / "stages", config.workers, advance) as stages:
         sets = [DataSet(Path(folder).resolve().name, role, folder, config) for role, folder in config.folders]
         train = [data for data in sets if data.role == "train"]
@@ -152,21 +152,20 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
             progress(data_set.line(stage.name, result))
 
         stages.run([data.ingest() for data in sets], note)
-        stages.run([data.clean(stages, facts[data.name], (), means) for data in test], note)
+        stages.run([data.clean(stages, facts[data.name], (), resources) for data in test], note)
         stages.run([data.select(stages, facts[data.name], config.max_test_users) for data in test], note)
 
-        against = [Ids(data.name, *data.ids(stages)) for data in test] + data_set.base_ids(
-            config.out, base, "test", work
-        )
-        audits = stages.run([data.audit(stages, against, means) for data in train])
+        new_ids = [Ids(data.name, *data.ids(stages)) for data in test]
+        against = new_ids + data_set.base_ids(config.out, base, "test", work)
+        audits = stages.run([data.audit(stages, against, resources) for data in train])
         overlap = [Overlap(**pair) for audit in audits for pair in audit["pairs"]]
         for old in data_set.base_ids(config.out, base, "train", work):
-            overlap += data_set.audit_old(old, [Ids(data.name, *data.ids(stages)) for data in test], work, means)
+            overlap += data_set.audit_old(old, new_ids, work, resources)
         for pair in overlap:
             progress(pair.line())
         stages.run(
             [
-                data.clean(stages, facts[data.name], tuple(audit["files"]), means)
+                data.clean(stages, facts[data.name], tuple(audit["files"]), resources)
                 for data, audit in zip(train, audits, strict=True)
             ],
             note,
@@ -180,16 +179,7 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
         [info] = stages.run([data_set.tokenizer_stage(stages, train, config)])
         tokenizer = stages.path("tokenizer") / TOKENIZER_FOLDER
         totals = members.lane_totals(base) if base else [0] * config.lanes
-        pieces: list[Stage] = []
-        for data in sets:
-            (work / "out" / data.name).mkdir(exist_ok=True)
-            pieces.append(data.tables(stages, facts[data.name], work / "out", tokenizer))
-            if data.role == "train":
-                lanes, totals = deal(data.lengths(stages), totals)
-                pieces += data.tars(stages, facts[data.name], work / "out", lanes)
-        stages.expect(3 * len(sets) + len(train) + 1 + len(pieces))
-        results = stages.run(pieces, lambda stage, result: progress(data_set.line(stage.name, result)))
-        written = {stage.name: result for stage, result in zip(pieces, results, strict=True)}
+        written = _write(stages, sets, facts, totals, work / "out", tokenizer, progress)
         if base is None:
             shutil.copytree(tokenizer, work / "out" / TOKENIZER_FOLDER, dirs_exist_ok=True)
         added = members.assemble(sets, facts, written, base, work)
@@ -205,3 +195,21 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
             overlap=(*(base.overlap if base else ()), *(asdict(pair) for pair in overlap)),
             versions=members.versions(),
         )
+
+
+def _write(
+    stages: Stages, sets: list[DataSet], facts: dict[str, dict[str, Any]], totals: list[int], out: Path,
+    tokenizer: Path, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Tables and tars of all data sets into `out`; returns the result of each stage by its name. totals: samples that
+    each lane has already."""
+    pieces: list[Stage] = []
+    for data in sets:
+        (out / data.name).mkdir(exist_ok=True)
+        pieces.append(data.tables(stages, facts[data.name], out, tokenizer))
+        if data.role == "train":
+            lanes, totals = deal(data.lengths(stages), totals)
+            pieces += data.tars(stages, facts[data.name], out, lanes)
+    stages.expect(3 * len(sets) + sum(data.role == "train" for data in sets) + 1 + len(pieces))
+    results = stages.run(pieces, lambda stage, result: progress(data_set.line(stage.name, result)))
+    return {stage.name: result for stage, result in zip(pieces, results, strict=True)}

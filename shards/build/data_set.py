@@ -18,7 +18,7 @@ from shards.build import catalogue, ingest, overlap, write
 from shards import tokenizer
 from shards.build.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
 from shards.config import BuildConfig, moment
-from shards.files.database import Means, read_parquet
+from shards.files.database import Resources, read_parquet
 from shards.token_coverage import share
 from shards.manifest import TOKENIZER_FOLDER, Manifest, file_sha256
 from shards.build.overlap import Ids, Overlap
@@ -45,7 +45,7 @@ class DataSet:
     def ingest(self) -> Stage:
         return Stage(f"ingest.{self.name}", _ingest, (self.folder, self.config.max_reject_share))
 
-    def clean(self, stages: Stages, facts: dict[str, Any], excluded: Sequence[str], means: Means) -> Stage:
+    def clean(self, stages: Stages, facts: dict[str, Any], excluded: Sequence[str], resources: Resources) -> Stage:
         config = self.config
         if config.split == "time" and facts["format"] == "plain":
             raise ValueError(f"{self.name}: the plain layout has no times, so it cannot be split in time")
@@ -61,7 +61,7 @@ class DataSet:
             until=moment(until),
             seed=config.seed,
         )
-        arguments = (stages.path(f"ingest.{self.name}"), rules, list(excluded), means)
+        arguments = (stages.path(f"ingest.{self.name}"), rules, list(excluded), resources)
         return Stage(f"clean.{self.name}", _clean, arguments)
 
     def select(self, stages: Stages, facts: dict[str, Any], users: int | None) -> Stage:
@@ -87,11 +87,11 @@ class DataSet:
             stages.path(f"select.{self.name}") / catalogue.CATALOGUE,
         )
 
-    def audit(self, stages: Stages, tests: Sequence[Ids], means: Means) -> Stage:
+    def audit(self, stages: Stages, tests: Sequence[Ids], resources: Resources) -> Stage:
         raw = stages.path(f"ingest.{self.name}")
         ids = Ids(self.name, raw / EVENTS, raw / TEXTS, touched=raw / EVENTS)
         drop = {"user": self.config.overlap_users == "drop", "item": self.config.overlap_items == "drop"}
-        return Stage(f"audit.{self.name}", _audit, (ids, list(tests), drop, means))
+        return Stage(f"audit.{self.name}", _audit, (ids, list(tests), drop, resources))
 
     def lengths(self, stages: Stages) -> np.ndarray:
         return np.load(stages.path(f"select.{self.name}") / catalogue.LENGTHS)
@@ -123,8 +123,8 @@ def _ingest(out: Path, folder: str, max_reject_share: float) -> dict[str, Any]:
     return ingest.ingest(folder, out, max_reject_share)
 
 
-def _clean(out: Path, raw: Path, rules: Rules, excluded: list[str], means: Means) -> dict[str, Any]:
-    facts = clean(raw, out, rules, excluded, means)
+def _clean(out: Path, raw: Path, rules: Rules, excluded: list[str], resources: Resources) -> dict[str, Any]:
+    facts = clean(raw, out, rules, excluded, resources)
     return facts | {"users": pq.read_metadata(out / USERS).num_rows}
 
 
@@ -136,8 +136,8 @@ def _select(
     return facts
 
 
-def _audit(out: Path, ids: Ids, tests: list[Ids], drop: dict[str, bool], means: Means) -> dict[str, Any]:
-    pairs, files = overlap.find_overlap(ids, tests, out, drop, means) if tests else ([], [])
+def _audit(out: Path, ids: Ids, tests: list[Ids], drop: dict[str, bool], resources: Resources) -> dict[str, Any]:
+    pairs, files = overlap.find_overlap(ids, tests, out, drop, resources) if tests else ([], [])
     return {"pairs": [asdict(pair) for pair in pairs], "files": [str(file) for file in files]}
 
 
@@ -191,9 +191,9 @@ def base_ids(folder: str, base: Manifest | None, role: str, work: Path) -> list[
     return ids
 
 
-def audit_old(old: Ids, tests: Sequence[Ids], work: Path, means: Means) -> list[Overlap]:
+def audit_old(old: Ids, tests: Sequence[Ids], work: Path, resources: Resources) -> list[Overlap]:
     """New test sets against a train category that is not written again: nothing can be dropped there."""
-    return overlap.find_overlap(old, tests, work / "base" / old.name, {"user": False, "item": False}, means)[0]
+    return overlap.find_overlap(old, tests, work / "base" / old.name, {"user": False, "item": False}, resources)[0]
 
 
 def line(stage: str, result: dict[str, Any]) -> str:

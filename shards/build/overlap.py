@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from shards.files.database import Means, connect, parquet, quoted
+from shards.files.database import Resources, connect, parquet, quoted
 
 # Whole-id patterns of the known id spaces; a data set is of the first one that nearly all of its ids have.
 ITEM_SPACES = {"anonymous": "[A-Za-z]?[0-9]{1,7}", "amazon": "[A-Z0-9]{10}", "yelp": "[A-Za-z0-9_-]{22}"}
@@ -74,14 +74,14 @@ class Ids:
 
 
 def find_overlap(
-    train: Ids, tests: Sequence[Ids], out: Path, drop: Mapping[str, bool], means: Means
+    train: Ids, tests: Sequence[Ids], out: Path, drop: Mapping[str, bool], resources: Resources
 ) -> tuple[list[Overlap], list[Path]]:
     """Audits one train category against all test sets; writes `user-N.parquet`, `item-N.parquet` of what is to drop.
 
     drop: {"user": bool, "item": bool}. Returns (audit, files written).
     """
     audit, files = [], []
-    with connect(out, means) as database:
+    with connect(out, resources) as database:
         database.execute(f"CREATE TABLE train_user AS SELECT DISTINCT user FROM {parquet(train.users)}")
         database.execute(
             f"CREATE TABLE train_item AS SELECT item, any_value({_TITLE}) AS title "

@@ -33,7 +33,7 @@ NONE: Mapping[str, type] = {}
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "{None}": "None"}
 
 
-def as_value_errors(commands: Mapping[str, type], words: list[str]) -> AbstractContextManager[None]:
+def usage_errors_raised(commands: Mapping[str, type], words: list[str]) -> AbstractContextManager[None]:
     """While it is entered, a mistake in `words` is a ValueError of one line."""
 
     def refuse(event: ParseErrorEvent) -> None:
