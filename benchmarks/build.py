@@ -30,11 +30,11 @@ import psutil
 from generated import Shape, generate
 
 from shards.build.build import build
-from shards.build.members import DataSet
+from shards.build.data_set import DataSet
 from shards.build.stages import Stages
 from shards.config import BuildConfig
-from shards.cores import cores
-from shards.files.database import Means
+from shards.files.database import Resources
+from shards.workers import cores
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
 
@@ -194,7 +194,7 @@ def through_stages(raw: Path, out: Path) -> tuple[int, int]:
     data = DataSet("Generated", "train", str(raw), config)
     with Stages(out, workers=1) as stages:
         [facts] = stages.run([data.ingest()])
-        facts |= stages.run([data.clean(stages, facts, (), Means(4.0, 2))])[0]
+        facts |= stages.run([data.clean(stages, facts, (), Resources(4.0, 2))])[0]
         facts |= stages.run([data.select(stages, facts, None)])[0]
     return facts["num_users"], facts["num_interactions"]
 

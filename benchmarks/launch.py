@@ -29,10 +29,10 @@ from benchmarks.soak_train import prepare
 from launchers.commands.launch import Slurm
 from launchers.commands.pretrain import Pretrain
 from launchers.jobs.local import launch
-from launchers.jobs.request import work_of
+from launchers.jobs.request import job_request
 from launchers.slurm.options import SlurmOptions
 from pretrain.config.run import PretrainConfig
-from shards.cores import cores
+from shards.workers import cores
 
 IMPORTS = (
     "launchers.jobs.rank launchers.jobs.request launchers.line.console pretrain.config.serialization "
@@ -90,7 +90,7 @@ def slurm(config: PretrainConfig, ranks: int, stamps: Path) -> tuple[float, floa
     imports = " & ".join(shlex.join(importing(SLURM_IMPORTS, stamps, number)) for number in range(ranks))
     setup = (f"date +%s.%N > {stamps}/begin", f"{imports} & wait", f"date +%s.%N > {stamps}/start")
     options = SlurmOptions(tasks_per_node=ranks, setup=setup, sbatch=("exclusive",))
-    Slurm(options).start([work_of(Pretrain(config))])
+    Slurm(options).start([job_request(Pretrain(config))])
     deadline = time.monotonic() + 300
     while len(list(stamps.glob("rank-*"))) < ranks:
         if time.monotonic() > deadline:

@@ -26,7 +26,7 @@ import numpy as np
 from pretrain.ids.assign import Candidate, Holders, Wishes, candidate_of, settle
 from pretrain.runtime.rendezvous import HeldPort
 from pretrain.runtime.world import Traffic, joined_world
-from shards.cores import cores
+from shards.workers import cores
 
 GROUPS, SHARED = 5, 1 << 30
 

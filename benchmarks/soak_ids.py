@@ -26,8 +26,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from launchers.jobs.ids_config import IdsConfig
 from launchers.jobs.local import GRACE_SECONDS, HeldPort, RankFailed, environment, stop, wait_for
+from launchers.jobs.request import IdsConfig
 from pretrain.config.ids import IdConfig
 from pretrain.config.run import ModelConfig
 from pretrain.ids.journal import Journal

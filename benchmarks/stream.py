@@ -22,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.cores import cores
 from shards.manifest import Manifest, Member, Tar, TokenizerInfo
 from shards.records import record_key
 from shards.stream.stream import Stream, read_amplification
 from shards.tars import end_bytes, record_bytes
+from shards.workers import cores
 
 BATCH = 64
 MAX_HISTORY = 20

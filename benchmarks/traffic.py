@@ -20,7 +20,7 @@ import torch
 from benchmarks.traffic_paper import paper
 from benchmarks.traffic_ranks import LAYERS, Case, Found, run
 from pretrain.planning.plan import traffic
-from shards.cores import cores
+from shards.workers import cores
 
 PLAIN = [
     Case(stage, precision, micro)

@@ -13,7 +13,7 @@ import textwrap
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from launchers.commands.ids import Ids
+from launchers.commands.book import Ids
 from launchers.commands.launch import Slurm
 from launchers.commands.pretrain import Pretrain
 from launchers.commands.shard import Add, Build, Download

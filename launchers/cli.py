@@ -20,27 +20,24 @@ from typing import Annotated, Any
 
 import tyro
 
-from launchers.commands.book import Book
-from launchers.commands.compare import Compare
+from launchers.commands.book import Book, Ids
+from launchers.commands.checkpoint import Export, Interpolate
 from launchers.commands.demo import Demo
 from launchers.commands.doctor import Doctor
-from launchers.commands.export import Export
 from launchers.commands.foundation import Foundation
-from launchers.commands.ids import Ids
-from launchers.commands.interpolate import Interpolate
 from launchers.commands.jobs import Cancel, Jobs, Logs
 from launchers.commands.launch import Launch, split
 from launchers.commands.pretrain import Pretrain, with_recipe
 from launchers.commands.recommend import Recommend
 from launchers.commands.shard import Build, Shard
 from launchers.commands.track import Track
-from launchers.commands.zeroshot import Report, Zeroshot
-from launchers.jobs.ids_config import IdsConfig
+from launchers.commands.zeroshot import Compare, Report, Zeroshot
+from launchers.jobs.request import IdsConfig
 from launchers.line.config_file import FromFile, load, named_file, printed
 from launchers.line.console import MODES, OUTPUT, Console
 from launchers.line.errors import refusal
 from launchers.line.help import DESCRIPTION, completion_words, first_page, version_lines
-from launchers.line.mistakes import as_value_errors
+from launchers.line.usage_errors import usage_errors_raised
 from shards.config import BuildConfig
 from zeroshot.protocol.config import EvaluateConfig
 
@@ -64,7 +61,7 @@ COMMANDS: dict[str, type] = {
     "doctor": Doctor,
     "track": Track,
 }
-TAKEN_UP = {"shard", "pretrain", "foundation", "ids", "zeroshot"}
+RESUMED = {"shard", "pretrain", "foundation", "ids", "zeroshot"}
 """What goes on where it was when the same command is given again."""
 Command = functools.reduce(
     operator.or_, (Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items())
@@ -79,7 +76,7 @@ def parse(words: Sequence[str]) -> Any:
     # As the default of the whole, the values of a recipe or a file become those of the command.
     default = with_defaults(words)
     options = {} if default is None else {"default": default}
-    with as_value_errors(COMMANDS, words):
+    with usage_errors_raised(COMMANDS, words):
         return tyro.cli(Command, prog="idgenrec", description=DESCRIPTION, args=words, **options)  # type: ignore[arg-type]
 
 
@@ -138,7 +135,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
-        again = TAKEN_UP.intersection(sys.argv)
+        again = RESUMED.intersection(sys.argv)
         print(
             "interrupted; the same command " + ("takes the run up again" if again else "begins anew"), file=sys.stderr
         )

@@ -1,4 +1,4 @@
-"""The words that all rooms speak: Arrow schemas, a raw data set, a sample and a position of the stream.
+"""The words that all rooms speak: Arrow schemas, a sample and a position of the stream.
 
 Nothing here reads or writes a file. Terms are those of docs/contracts.md: a record is one user's training sequence
 (all items but the last two), a sample is `(record, prefix_end)`, a slot is a place in the global order of one epoch.
@@ -6,12 +6,11 @@ Nothing here reads or writes a file. Terms are those of docs/contracts.md: a rec
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 
 ITEM_SCHEMA = pa.schema([("item", pa.string()), ("text", pa.string()), ("token_ids", pa.list_(pa.int32()))])
@@ -30,22 +29,6 @@ POSITION_VERSION = 3
 def record_key(category: str, number: int) -> str:
     """`<category>/<number>` with nine digits; the WebDataset `__key__` of user number `number` (0-based) too."""
     return f"{category}/{number:09d}"
-
-
-@dataclass(frozen=True)
-class RawDataset:
-    """What a reader leaves.
-
-    interactions: columns user (str), item (str), position (int64 order key: a timestamp or a running number; ties keep
-    the order of the rows). items: columns item (str), text (str), one row per item of the catalogue, in row order.
-    inputs: SHA-256 of each source file by file name. Every item of an interaction has a row in `items`.
-    """
-
-    name: str
-    source: str
-    interactions: pl.DataFrame
-    items: pl.DataFrame
-    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

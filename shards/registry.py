@@ -186,13 +186,13 @@ def rows(release: str) -> tuple[Row, ...]:
     if release == "yelp":
         names = ("yelp_academic_dataset_review.json", "yelp_academic_dataset_business.json")
         return (Row(release, "Yelp", "test", NO_GROUP, "Yelp", tuple(RawFile(name, ()) for name in names), _YELP),)
-    found = []
+    table = []
     for category, role, group, name_of_2014, counts in _CATEGORIES:
         source_name = _RENAMED[release].get(category, name_of_2014)
         files = _amazon_files(release, source_name) if source_name else ()
         expected = counts if release == "2014" else None
-        found.append(Row(release, category, role, DENSITY_GROUPS[group], source_name, files, expected))
-    return tuple(found)
+        table.append(Row(release, category, role, DENSITY_GROUPS[group], source_name, files, expected))
+    return tuple(table)
 
 
 def row(release: str, category: str) -> Row:

@@ -53,13 +53,6 @@ class ItemTable:
             members={},
         )
 
-    def member_of(self, row: int) -> str:
-        """The category that `row` belongs to; IndexError outside the table."""
-        for name, (start, stop) in self.members.items():
-            if start <= row < stop:
-                return name
-        raise IndexError(f"row {row} is outside the item table of {len(self)} rows")
-
 
 @dataclass(frozen=True)
 class Holdout:

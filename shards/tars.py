@@ -154,9 +154,9 @@ def _members(data: bytes, where: str) -> tuple[np.ndarray, list[bytes]]:
     blocks_RB = np.frombuffer(data, np.uint8).reshape(-1, block)[starts // block]
     field = slice(_CHECKSUM, _CHECKSUM + 8)
     sums = blocks_RB.sum(axis=1, dtype=np.int64) - blocks_RB[:, field].sum(axis=1, dtype=np.int64) + 8 * ord(" ")
-    told = [bytes(row) for row in blocks_RB[:, field]]
+    written = [bytes(row) for row in blocks_RB[:, field]]
     expected = [b"%06o\x00 " % total for total in sums.tolist()]
-    wrong = [start for start, a, b in zip(starts.tolist(), told, expected, strict=True) if a != b]
+    wrong = [start for start, a, b in zip(starts.tolist(), written, expected, strict=True) if a != b]
     if wrong:
         raise ValueError(f"{where}: the header at byte {wrong[0]} has a wrong checksum; the tar is damaged")
     plain = (

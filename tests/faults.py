@@ -35,7 +35,7 @@ FAULTS = (
     ),
     Fault(
         "2 sequences sorted by id",
-        "shards/build/split.py",
+        "shards/build/sequences.py",
         "if share >= MAX_SHARE_SORTED and not allow:",
         "if share > 1 and not allow:",
         ("shards/test_build.py::test_a_build_refuses_asin_sorted_sequences",),
@@ -113,7 +113,7 @@ FAULTS = (
     Fault(
         "signals that are ignored",
         "launchers/slurm/requeue.py",
-        "        signal.signal(number, _hear_nothing)\n",
+        "        signal.signal(number, _ignore)\n",
         "        signal.signal(number, signal.SIG_IGN)\n",
         ("launchers/test_slurm_job.py",),
     ),
@@ -182,7 +182,7 @@ FAULTS = (
     ),
     Fault(
         "no locks, no work",
-        "shards/files/locks.py",
+        "shards/files/atomic.py",
         "            if error.errno not in WITHOUT_LOCKS:\n",
         "            if True:\n",
         ("shards/test_locks.py",),

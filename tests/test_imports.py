@@ -55,7 +55,7 @@ def planted(tmp_path):
         ("shards/tars.py", "import pretrain.runtime.world", "pretrain.runtime.world"),
         ("pretrain/runtime/ranks.py", "from pretrain.training import state", "pretrain.training.state"),
         ("pretrain/data/batches.py", "def f():\n    from pretrain.training.state import x", "pretrain.training.state"),
-        ("shards/files/locks.py", "from shards.tars import Tar", "shards.tars"),
+        ("shards/files/atomic.py", "from shards.tars import Tar", "shards.tars"),
     ],
 )
 def test_an_import_that_runs_up_is_found(planted, importer, source, imported):
@@ -74,7 +74,7 @@ def test_a_circle_is_found(planted):
     [
         ("deepspeed", {"pretrain/training/engine.py"}),
         ("mlflow", {"pretrain/tracking/mlflow_store.py"}),
-        ("fcntl", {"shards/files/locks.py"}),
+        ("fcntl", {"shards/files/atomic.py"}),
         ("submitit", {"launchers/slurm/submit.py", "launchers/slurm/requeue.py"}),
     ],
 )

@@ -15,12 +15,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from shards.legible import legible, share
 from shards.readers.events import Malformed
 from shards.readers.json_lines import parse_object
 from shards.readers.lines import TOO_LONG, read_batches
 from shards.tables import ItemTable
 from shards.text import MISSING, item_text
+from shards.token_coverage import legible, share
 from shards.tokenizer import encode_texts
 
 LONGEST_SHOWN = 60

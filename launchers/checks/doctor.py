@@ -29,14 +29,16 @@ class Finding:
     """One line of the doctor."""
 
     level: Level
-    what: str
+    text: str
     cure: str = ""
 
     def __str__(self) -> str:
-        return f"{self.level:<8}{self.what}{'; ' + self.cure if self.cure else ''}"
+        return f"{self.level:<8}{self.text}{'; ' + self.cure if self.cure else ''}"
 
 
-def judge_versions(python: str, wants_python: str, wanted: Sequence[str], found: Mapping[str, str]) -> list[Finding]:
+def judge_versions(
+    python: str, wants_python: str, wanted: Sequence[str], installed: Mapping[str, str]
+) -> list[Finding]:
     """Installed versions against requirements such as `torch>=2.10,<2.14`."""
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
@@ -47,7 +49,7 @@ def judge_versions(python: str, wants_python: str, wanted: Sequence[str], found:
         problems.append(Finding("ERROR", f"Python {python}, wanted is {wants_python}", "make another environment"))
     for text in wanted:
         need = Requirement(text)
-        have = found.get(canonicalize_name(need.name))
+        have = installed.get(canonicalize_name(need.name))
         if have is None:
             problems.append(Finding("ERROR", f"{need.name} is not installed", f"pip install '{text}'"))
         elif not need.specifier.contains(have, prereleases=True):
@@ -72,11 +74,11 @@ def judge_gpus(driver: bool, names: Sequence[str], processes: int) -> Finding:
     return Finding("OK", f"{kinds} for {processes} ranks")
 
 
-def judge_round_trip(processes: int, answer: Mapping[str, object] | None, said: str) -> Finding:
+def judge_round_trip(processes: int, answer: Mapping[str, object] | None, error: str) -> Finding:
     """`answer` of `round_trip.py`, or what was said instead."""
     if answer is None:
         cure = "look at the network between the ranks (GLOO_SOCKET_IFNAME, NCCL_SOCKET_IFNAME, a firewall)"
-        return Finding("ERROR", f"{processes} ranks do not reach each other: {said}", cure)
+        return Finding("ERROR", f"{processes} ranks do not reach each other: {error}", cure)
     if answer["blind"]:
         cure = "put the run on a file system that all nodes mount"
         return Finding("ERROR", f"ranks {answer['blind']} do not see what rank 0 writes to the run folder", cure)
@@ -105,11 +107,11 @@ def judge_disk(folder: str, rate: float, free: int, needed: float) -> list[Findi
 def judge_lanes(lanes: int, ranks: int) -> Finding:
     """How often a byte of the shards is read in an epoch."""
     times = ranks // gcd(lanes, ranks)
-    what = f"{ranks} ranks read {lanes} lanes, each byte {times} time{'s' * (times > 1)} an epoch"
+    text = f"{ranks} ranks read {lanes} lanes, each byte {times} time{'s' * (times > 1)} an epoch"
     if times == 1:
-        return Finding("OK", what)
+        return Finding("OK", text)
     fitting = max(number for number in range(1, ranks + 1) if lanes % number == 0)
-    return Finding("WARNING", what, f"take {fitting} ranks, or build with --lanes {ranks * max(1, lanes // ranks)}")
+    return Finding("WARNING", text, f"take {fitting} ranks, or build with --lanes {ranks * max(1, lanes // ranks)}")
 
 
 def judge_memory(outlook: Outlook) -> list[Finding]:
@@ -117,45 +119,45 @@ def judge_memory(outlook: Outlook) -> list[Finding]:
     has = outlook.machine.memory
     needs = {stage: outlook.needed(stage)[0] for stage in costs.STAGES}
     lines = [f"{stage} {size(needed)}{'' if needed <= has else ' (too much)'}" for stage, needed in needs.items()]
-    what = f"a rank has {size(has)} ({outlook.machine.device}); needed at ZeRO stage {', '.join(lines)}"
+    text = f"a rank has {size(has)} ({outlook.machine.device}); needed at ZeRO stage {', '.join(lines)}"
     if min(needs.values()) > has:
-        return [Finding("ERROR", what, "take smaller micro-batches, more GPUs or smaller models")]
+        return [Finding("ERROR", text, "take smaller micro-batches, more GPUs or smaller models")]
     if needs[outlook.zero_stage] > has:
         fitting = min(stage for stage, needed in needs.items() if needed <= has)
-        return [Finding("WARNING", what, f"give --engine.zero-stage {fitting}")]
-    return [Finding("OK", what)]
+        return [Finding("WARNING", text, f"give --engine.zero-stage {fitting}")]
+    return [Finding("OK", text)]
 
 
 def judge_signal(step: float, save: float, delay: float) -> Finding:
     """Seconds of the longest step and of a checkpoint, against those between a scheduler's signal and the end."""
-    what = f"a step takes up to {step:.1f} s, a checkpoint {save:.1f} s, a signal comes {delay:.0f} s before the end"
+    text = f"a step takes up to {step:.1f} s, a checkpoint {save:.1f} s, a signal comes {delay:.0f} s before the end"
     if step + save > delay:
-        return Finding("ERROR", what, f"nothing would be saved: let it come {2 * (step + save):.0f} s before")
+        return Finding("ERROR", text, f"nothing would be saved: let it come {2 * (step + save):.0f} s before")
     if 2 * (step + save) > delay:
-        return Finding("WARNING", what, f"let it come {2 * (step + save):.0f} s before")
-    return Finding("OK", what)
+        return Finding("WARNING", text, f"let it come {2 * (step + save):.0f} s before")
+    return Finding("OK", text)
 
 
-def judge_sbatch(taken: bool, said: str) -> Finding:
+def judge_sbatch(taken: bool, answer: str) -> Finding:
     """What sbatch says of the job file that a launch would give it."""
     if taken:
-        return Finding("OK", f"sbatch takes the job: {said}")
+        return Finding("OK", f"sbatch takes the job: {answer}")
     cure = "change --slurm.* (idgenrec launch slurm --dry-run shows the file)"
-    return Finding("ERROR", f"sbatch refuses the job: {said}", cure)
+    return Finding("ERROR", f"sbatch refuses the job: {answer}", cure)
 
 
 def judge_shm(free: int, processes: int) -> Finding:
     """Room in /dev/shm."""
-    what, needed = f"{size(free)} are free in /dev/shm", processes * SHM_OF_A_RANK
+    text, needed = f"{size(free)} are free in /dev/shm", processes * SHM_OF_A_RANK
     if free < needed:
-        return Finding("WARNING", what, f"make it {size(needed)} (a container: --shm-size)")
-    return Finding("OK", what)
+        return Finding("WARNING", text, f"make it {size(needed)} (a container: --shm-size)")
+    return Finding("OK", text)
 
 
 def judge_open_files(limit: int) -> Finding:
     """The soft limit of open files of a process."""
-    what = f"a process may open {limit:,} files"
-    return Finding("OK", what) if limit >= OPEN_FILES else Finding("WARNING", what, "ulimit -n 65536")
+    text = f"a process may open {limit:,} files"
+    return Finding("OK", text) if limit >= OPEN_FILES else Finding("WARNING", text, "ulimit -n 65536")
 
 
 def judge_locks(ages: Mapping[str, float]) -> list[Finding]:
@@ -163,10 +165,10 @@ def judge_locks(ages: Mapping[str, float]) -> list[Finding]:
     findings = []
     for path, age in ages.items():
         if age > STALE_SECONDS:
-            what = (
+            text = (
                 f"{path} is {age / 60:.0f} min old: a killed compilation has left it, and every rank will wait for it"
             )
-            findings.append(Finding("ERROR", what, f"rm '{path}'"))
+            findings.append(Finding("ERROR", text, f"rm '{path}'"))
         else:
             findings.append(Finding("WARNING", f"{path}: something compiles just now", "wait for it, or look again"))
     return findings or [Finding("OK", "no lock of a torch extension is left")]

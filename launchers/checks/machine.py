@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from shards.cores import control_groups, cores
+from shards.workers import control_groups, cores
 
 PRODUCT_WIDTH, PRODUCTS = 768, 3
 

@@ -31,10 +31,11 @@ def _rate(outlook: Outlook, device_tflops: float | None) -> tuple[float, str]:
     if device_tflops is not None:
         return device_tflops * 1e12, f"{device_tflops:g} TFLOP/s a device, as --device-tflops says"
     measured = measured_flops(outlook.machine, outlook.config.threads)
-    what = "the GPU" if outlook.machine.is_gpu else f"a rank with --threads {outlook.config.threads}"
+    where = "the GPU" if outlook.machine.is_gpu else f"a rank with --threads {outlook.config.threads}"
     return measured, (
-        f"{measured / 1e12:.3g} TFLOP/s a device, which {what} of this machine reached in float32 matrix products just "
-        "now (training reaches less, so this is the least; give --device-tflops for another device or a rate you know)"
+        f"{measured / 1e12:.3g} TFLOP/s a device, which {where} of this machine reached in float32 matrix products "
+        "just now (training reaches less, so this is the least; give --device-tflops for another device or a rate you "
+        "know)"
     )
 
 

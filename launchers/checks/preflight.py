@@ -68,13 +68,13 @@ class Outlook:
 
     def memory(self, kind: Kind, zero_stage: int) -> costs.Memory:
         """Bytes of one rank on its device in a phase of this kind."""
-        kept = costs.activation_bytes(
+        activations = costs.activation_bytes(
             kind, self.batches[kind], self.recommender, self.generator, self.precision, self.recomputed,
             self.machine.chunk_bytes,
         )  # fmt: skip
         return costs.memory(
             kind, self.recommender.num_parameters, self.generator.num_parameters, self.ranks, zero_stage,
-            self.precision, self.offload and zero_stage > 0, kept,
+            self.precision, self.offload and zero_stage > 0, activations,
         )  # fmt: skip
 
     def host(self, kind: Kind, zero_stage: int) -> float:

@@ -40,7 +40,9 @@ def installed() -> dict[str, str]:
     """Versions of all libraries, by the name that package indexes use."""
     from packaging.utils import canonicalize_name
 
-    return {canonicalize_name(found.metadata["Name"]): found.version for found in importlib.metadata.distributions()}
+    return {
+        canonicalize_name(package.metadata["Name"]): package.version for package in importlib.metadata.distributions()
+    }
 
 
 def gpu_names() -> list[str]:
@@ -69,9 +71,9 @@ def round_trip(processes: int, folder: Path) -> tuple[dict[str, Any] | None, str
                 rank.kill()
                 rank.wait()
         errors.seek(0)
-        said = errors.read().strip().splitlines()
+        error_lines = errors.read().strip().splitlines()
     lines = [line for line in answer.splitlines() if line.startswith("{")]
-    return (json.loads(lines[-1]), "") if lines else (None, said[-1] if said else "nothing was said")
+    return (json.loads(lines[-1]), "") if lines else (None, error_lines[-1] if error_lines else "nothing was said")
 
 
 def disk_rate(folder: Path) -> float:
@@ -120,12 +122,12 @@ def save_seconds(run: Path, rate: float) -> float | None:
     that is longer; None where there is none."""
     from pretrain.training import checkpoint
 
-    found = []
+    seconds = []
     for folder in checkpoint.checkpoints_of(run):
         files = [path.stat() for path in folder.rglob("*") if path.is_file()]
         times = [stat.st_mtime for stat in files]
-        found.append(max(max(times) - min(times), sum(stat.st_size for stat in files) / rate))
-    return max(found, default=None)
+        seconds.append(max(max(times) - min(times), sum(stat.st_size for stat in files) / rate))
+    return max(seconds, default=None)
 
 
 def saved_config(run: Path) -> Mapping[str, Any] | None:

@@ -1,18 +1,48 @@
-"""`idgenrec book`: look into an ID book, and compare it with another.
+"""`idgenrec ids` and `idgenrec book`: make the ID book of a catalogue; look into one, and compare it with another.
 
-Enters: an Arrow file and the shard folder of its items. Leaves: lines on standard output.
+Enters: words. Leaves: one Arrow file, which must not exist before; or lines on standard output.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from shards.bounds import Natural, check
+import tyro
+
+from launchers.jobs.request import IdsConfig
+from launchers.line.config_file import FromFile
+from shards.bounds import Count, Natural, check
 
 if TYPE_CHECKING:
     from pretrain.ids import book as books
+
+
+@dataclass(frozen=True)
+class Ids(FromFile):
+    """Give every item of a catalogue a unique textual ID (Algorithm 1 over all ranks).
+
+    In: a generator and a shard folder.
+
+    Out: one Arrow file, the ID book. A killed job is taken up again by the same command, on any number of ranks.
+
+    Example: idgenrec ids --generator RUN/checkpoints/step-0001000/generator --shards shards --catalogue Beauty --out
+    beauty.arrow
+    """
+
+    config: Annotated[IdsConfig, tyro.conf.arg(name="")]
+    processes: Count = 1
+    """Local processes (ranks)."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def run(self) -> None:
+        from launchers.jobs.local import launch
+
+        launch("ids", dataclasses.asdict(self.config), self.processes)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Doctor:
 
         def say(finding: Finding) -> None:
             levels.add(finding.level)
-            console.result(str(finding), level=finding.level, what=finding.what, cure=finding.cure)
+            console.result(str(finding), level=finding.level, what=finding.text, cure=finding.cure)
 
         try:
             for finding in self._findings():
@@ -100,8 +100,8 @@ class Doctor:
             return
         needed = 0.0
         if outlook is not None:
-            kept = outlook.checkpoint_bytes * (outlook.config.keep_checkpoints + 2)
-            needed = max(0.0, kept - outlook.checkpoints_bytes)
+            all_checkpoints = outlook.checkpoint_bytes * (outlook.config.keep_checkpoints + 2)
+            needed = max(0.0, all_checkpoints - outlook.checkpoints_bytes)
         yield from doctor.judge_disk(str(folder), rate, machine.disk_free(folder), needed)
         yield doctor.judge_round_trip(self.processes, *probes.round_trip(self.processes, folder))
         step, save = probes.longest_step(folder), probes.save_seconds(folder, rate)

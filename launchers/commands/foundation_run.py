@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launchers.commands.compare import Compare
 from launchers.commands.pretrain import Pretrain
 from launchers.commands.shard import Build
+from launchers.commands.zeroshot import Compare, failed_checks, headline_lines
 from launchers.jobs import recipes
 from launchers.jobs.local import RankFailed, launch
-from launchers.jobs.summary import failed_checks, headline_lines
 from launchers.line.console import Console
 from pretrain.config.ids import IdConfig
 from pretrain.config.prompt import PromptConfig

@@ -41,15 +41,17 @@ class Jobs:
 
     def run(self) -> None:
         chosen = [Path(folder) for folder in self.folders]
-        found = chosen or sorted(folder.parent for folder in Path("runs").glob("*/launch"))
-        if not found:
+        runs = chosen or sorted(folder.parent for folder in Path("runs").glob("*/launch"))
+        if not runs:
             raise ValueError("nothing below runs/ was launched on SLURM; name run folders")
         console = Console()
-        for run in found:
+        for run in runs:
             folder, record = newest(run)
             job, state = record["job"], job_state(record["job"])
-            said = f"{run}: job {job} {state or 'is gone from SLURM'}, {record['ranks']} ranks, launch {folder.name}"
-            console.result(said, run=str(run), job=job, state=state, launch=str(folder))
+            line_of_job = (
+                f"{run}: job {job} {state or 'is gone from SLURM'}, {record['ranks']} ranks, launch {folder.name}"
+            )
+            console.result(line_of_job, run=str(run), job=job, state=state, launch=str(folder))
             lines = [*waiting_lines(record, state), *progress_lines(run), *last_words(log_files(record, 0))]
             for line in lines:
                 console.result(f"  {line}", run=str(run), job=job)
@@ -166,9 +168,9 @@ def progress_lines(run: Path) -> list[str]:
 
 def last_words(files: Sequence[Path]) -> list[str]:
     """The last lines of the first file, and of the second where it has some."""
-    found = []
+    last_lines = []
     for file in files:
         if file.is_file():
             lines = [line for line in file.read_text(errors="replace").splitlines() if line.strip()]
-            found += lines[-SHOWN_LINES:]
-    return found
+            last_lines += lines[-SHOWN_LINES:]
+    return last_lines

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from launchers.jobs.request import Work, work_of
+from launchers.jobs.request import JobRequest, job_request
 from launchers.line.console import Console
 from launchers.slurm.options import SlurmOptions
 from shards.bounds import Count, check
@@ -52,28 +52,29 @@ class Slurm:
             raise ValueError("--each VALUES and {each} in the command belong together; give both or neither")
         return [[word.replace("{each}", one) for word in behind] for one in self.each] or [list(behind)]
 
-    def start(self, works: list[Work]) -> None:
+    def start(self, requests: list[JobRequest]) -> None:
         from launchers.slurm.submit import dry_run, submit
 
-        outs = [str(work.config.out) for work in works]
+        outs = [str(request.config.out) for request in requests]
         if len(set(outs)) < len(outs):
             raise ValueError(f"two jobs of the array would write {outs[0]}; put {{each}} into --out")
         after = [Path(run) for run in self.after]
-        plan = [line for work in works for line in self._check(work)]
+        plan = [line for request in requests for line in self._check(request)]
         if self.dry_run:
-            Console().results([*dry_run(works, self.options, after), "", *plan])
+            Console().results([*dry_run(requests, self.options, after), "", *plan])
         else:
-            Console().results(submit(works, self.options, after))
+            Console().results(submit(requests, self.options, after))
 
-    def _check(self, work: Work) -> list[str]:
-        missing = [path for path in work.inputs() if not Path(path).exists()] if self.after else []
+    def _check(self, request: JobRequest) -> list[str]:
+        missing = [path for path in request.inputs() if not Path(path).exists()] if self.after else []
         if missing:
             return [
-                f"{work.task}: {work.config.out}; {', '.join(missing)} is not there yet: checked when the job starts"
+                f"{request.task}: {request.config.out}; {', '.join(missing)} is not there yet: "
+                "checked when the job starts"
             ]
-        if work.task == "pretrain":
-            self._check_signal(Path(work.config.out))
-        return work.check(self.options.ranks, here=False)
+        if request.task == "pretrain":
+            self._check_signal(Path(request.config.out))
+        return request.check(self.options.ranks, here=False)
 
     def _check_signal(self, run: Path) -> None:
         """Raise ValueError where a run that is taken up has shown that it cannot save within --signal-seconds."""
@@ -106,13 +107,13 @@ class Local:
     def __post_init__(self) -> None:
         check(self)
 
-    def start(self, work: Work) -> None:
-        plan = work.check(self.processes, here=True)
+    def start(self, request: JobRequest) -> None:
+        plan = request.check(self.processes, here=True)
         if self.dry_run:
             Console().results(plan)
             return
-        has_ranks = work.task != "shard"
-        command = dataclasses.replace(work.command, processes=self.processes) if has_ranks else work.command
+        has_ranks = request.task != "shard"
+        command = dataclasses.replace(request.command, processes=self.processes) if has_ranks else request.command
         command.run()
 
 
@@ -127,13 +128,13 @@ class Debug:
     Example: python -m pdb -m launchers.cli launch debug -- pretrain --shards shards --out runs/first
     """
 
-    def start(self, work: Work) -> None:
+    def start(self, request: JobRequest) -> None:
         from launchers.jobs.rank import ending, perform
 
-        work.check(1, here=True)
+        request.check(1, here=True)
         os.environ.update(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0")
         os.environ.pop("MASTER_PORT", None)
-        ending(lambda: perform(work.task, dataclasses.asdict(work.config)))
+        ending(lambda: perform(request.task, dataclasses.asdict(request.config)))
 
 
 @dataclass(frozen=True)
@@ -155,17 +156,17 @@ class Write:
     def __post_init__(self) -> None:
         check(self)
 
-    def start(self, work: Work) -> None:
-        work.check(self.ranks, here=False)
+    def start(self, request: JobRequest) -> None:
+        request.check(self.ranks, here=False)
         path = Path(self.job)
         if path.exists():
             raise ValueError(f"{path} exists; give another --job")
-        write_whole(path, json.dumps(work.values(), indent=1) + "\n")
+        write_whole(path, json.dumps(request.values(), indent=1) + "\n")
         console = Console()
         console.result(
             f"{path}: torchrun ... -m launchers.jobs.rank {path}, or deepspeed --module launchers.jobs.rank {path}"
         )
-        for name in work.secrets():
+        for name in request.secrets():
             console.result(f"the tracking URI is written without its password: set {name} to the whole for every rank")
 
 
@@ -193,9 +194,9 @@ class Launch:
         if not behind:
             raise ValueError("what is to be launched? give it behind --, as: idgenrec launch slurm -- pretrain ...")
         if isinstance(self.how, Slurm):
-            self.how.start([work_of(parse(words)) for words in self.how.commands(behind)])
+            self.how.start([job_request(parse(words)) for words in self.how.commands(behind)])
         else:
-            self.how.start(work_of(parse(behind)))
+            self.how.start(job_request(parse(behind)))
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -99,13 +99,13 @@ class Recommend:
                 book.save(saved)
                 discard(journal)
                 console.line(f"ID book: {saved}")
-            found = list(recommend(models, items, book, histories, self.top, self.new, console, self.popularity_weight))
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in found)
+            lists = list(recommend(models, items, book, histories, self.top, self.new, console, self.popularity_weight))
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in lists)
         if self.out is None:
             sys.stdout.write(lines)
             return
         write_whole(Path(self.out), lines.encode())
-        Console().result(f"{len(found):,} lists: {self.out}", file=self.out)
+        Console().result(f"{len(lists):,} lists: {self.out}", file=self.out)
 
     def _check(self, num_items: int) -> None:
         if self.top > num_items:

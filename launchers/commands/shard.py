@@ -32,7 +32,7 @@ class Build(FromFile):
     config: Annotated[BuildConfig, tyro.conf.arg(name="")]
 
     def run(self) -> None:
-        from launchers.jobs.shards import build_shards
+        from launchers.jobs.rank import build_shards
 
         build_shards(self.config, Console())
 
@@ -51,11 +51,11 @@ class Add:
     config: Annotated[AddConfig, tyro.conf.arg(name="")]
 
     def run(self) -> None:
-        from launchers.jobs.shards import stages_done
+        from launchers.jobs.rank import show_stages
         from shards.build.build import add
 
         console = Console()
-        add(self.config, console.line, partial(stages_done, console))
+        add(self.config, console.line, partial(show_stages, console))
 
 
 @dataclass(frozen=True)

@@ -48,18 +48,18 @@ class Track:
         if not self.folders:
             raise ValueError("name the folders of runs or reports, as: idgenrec track sync runs/first")
         for folder in map(Path, self.folders):
-            found = tracked_at(folder)
-            if found is None:
+            tracked = tracked_at(folder)
+            if tracked is None:
                 raise ValueError(f"{folder} has no tracking.json; give the folder of a run or of a report")
             uri = self.tracking_uri or (
                 os.environ.get("MLFLOW_TRACKING_URI")
-                if HIDDEN in found.uri
-                else present_uri(folder, found.uri, found.run_id)
+                if HIDDEN in tracked.uri
+                else present_uri(folder, tracked.uri, tracked.run_id)
             )
             if not uri:
-                raise ValueError(f"{folder} is tracked at {found.uri}; give the whole URI with --tracking-uri")
+                raise ValueError(f"{folder} is tracked at {tracked.uri}; give the whole URI with --tracking-uri")
             check_uri(uri)
-            courier = Courier(folder, found.at(uri), artifacts_at(folder, uri))
+            courier = Courier(folder, tracked.at(uri), artifacts_at(folder, uri))
             waiting = courier.waiting
             try:
                 courier.send()

@@ -1,4 +1,4 @@
-"""`idgenrec zeroshot` and `idgenrec report`: judge a run, and write its report again.
+"""`idgenrec zeroshot`, `report` and `compare`: judge a run, write its report again, put judged runs side by side.
 
 Enters: words. Leaves: a folder with the report. Must hold: exit status 3 where the audit failed, with the results
 written.
@@ -7,6 +7,7 @@ written.
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from launchers.line.config_file import FromFile
-from shards.bounds import Count, check
+from shards.bounds import Count, Natural, check
 from zeroshot.protocol.config import AUDIT_FAILED, EvaluateConfig
 
 
@@ -42,7 +43,6 @@ class Zeroshot(FromFile):
 
     def run(self) -> None:
         from launchers.jobs.local import RankFailed, launch
-        from launchers.jobs.summary import failed_checks, headline_lines
         from launchers.line.console import Console
 
         status = 0
@@ -99,13 +99,72 @@ class Report:
         folders = [Path(folder) for folder in self.results]
         if self.out is None:
             [folder] = folders
-            ranks, found = load_ranks(folder / "ranks.parquet"), results.load(folder / "results.json")
+            ranks, judged = load_ranks(folder / "ranks.parquet"), results.load(folder / "results.json")
         else:
             folder = Path(self.out)
-            found, ranks = join(folders)
+            judged, ranks = join(folders)
             folder.mkdir(parents=True, exist_ok=True)
-            results.save(found, folder / "results.json")
+            results.save(judged, folder / "results.json")
             save_ranks(ranks, folder / "ranks.parquet")
         console = Console()
-        page = write_report(found, ranks, folder, console)[0]
+        page = write_report(judged, ranks, folder, console)[0]
         console.result(str(page), file=str(page))
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Put judged runs side by side, with paired tests on the users they share; seeds of one recipe are pooled too.
+
+    In: folders that `idgenrec zeroshot` wrote, of the same data sets.
+
+    Out: compare.html, compare.md and compare.json, and a table on standard output.
+
+    Example: idgenrec compare runs/seed-0/report runs/seed-1/report --out runs/compared
+    """
+
+    reports: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="FOLDER...")]
+    """Folders with results.json and ranks.parquet, at least two."""
+    out: str
+    """Folder for compare.html, compare.md and compare.json."""
+    seed: Natural = 0
+    """Of the bootstrap and the tests."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def run(self) -> None:
+        from launchers.line.console import Console
+        from zeroshot.compare.comparison import compare, load_runs
+        from zeroshot.compare.page import console_lines, write_comparison
+
+        console = Console()
+        comparison = compare(load_runs(list(self.reports)), self.seed, console)
+        page = write_comparison(comparison, self.out)[1]
+        console.results([*console_lines(comparison), ""])
+        console.result(f"comparison: {page}", file=str(page))
+
+
+def headline_lines(path: Path) -> list[str]:
+    """HR@10 under protocol `all`, a row per recommender, a column per data set."""
+    results = json.loads(path.read_text())
+    tasks = list(results["tasks"])
+    rows = [row for row in results["rows"] if row["protocol"] == "all" and row["users"] == "all"]
+    names = list(dict.fromkeys(row["recommender"] for row in rows))
+    value = {(row["recommender"], row["task"]): row["metrics"]["HR@10"] for row in rows}
+    lines = ["", f"{'HR@10, all items':<18}" + "".join(f"{task:>14}" for task in tasks)]
+    for name in names:
+        cells = "".join(f"{value[name, task]:>14.4f}" if (name, task) in value else f"{'-':>14}" for task in tasks)
+        lines.append(f"{name:<18}{cells}")
+    lines.append("")
+    for row in results["comparisons"]:
+        wanted = (row["recommender"], row["baseline"], row["metric"]) == ("idgenrec", "popularity", "HR@10")
+        if wanted and (row["protocol"], row["users"]) == ("all", "all"):
+            interval = f"{row['low']:+.4f} to {row['high']:+.4f}"
+            lines.append(f"{row['task']}: idgenrec minus popularity {row['difference']:+.4f} (95% interval {interval})")
+    return lines
+
+
+def failed_checks(path: Path) -> list[str]:
+    """One line for each check of the audit that failed."""
+    failed = [one for one in json.loads(path.read_text())["audit"] if one["verdict"] == "failed"]
+    return [f"audit failed: {one['task']}, {one['check']}: {one['words']}" for one in failed]

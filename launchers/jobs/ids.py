@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from launchers.checks.starting_models import check_own_tokenizer
-from launchers.jobs.ids_config import IdsConfig
+from launchers.jobs.request import IdsConfig
 from pretrain.ids.book import Book
 from pretrain.ids.job import JobReport, make_book
 from pretrain.ids.journal import discard
@@ -58,7 +58,7 @@ def generator_folder(named: str) -> str:
 
 def summary_lines(job: JobReport, old: Book | None) -> list[str]:
     """How the job went."""
-    said = [
+    lines = [
         f"{job.seconds:.1f} s, {job.waves} waves, {sum(job.decodes_by_rank):,} decodes, by rank "
         f"{', '.join(f'{number:,}' for number in job.decodes_by_rank)}; idle "
         f"{', '.join(f'{share:.0%}' for share in job.idle_by_rank)}",
@@ -66,10 +66,10 @@ def summary_lines(job: JobReport, old: Book | None) -> list[str]:
         "ranks",
     ]
     if job.taken_up:
-        said.insert(0, f"{job.taken_up:,} attempts were taken up from a job that did not end")
+        lines.insert(0, f"{job.taken_up:,} attempts were taken up from a job that did not end")
     if old is not None:
-        said.append(
+        lines.append(
             f"{len(old):,} items of the extended book; new ones wanted {len(job.blocked):,} IDs that were taken"
         )
-        said += [f"  {item} wanted '{text}', which {holder} has" for item, text, holder in job.blocked[:SHOWN_BLOCKED]]
-    return said
+        lines += [f"  {item} wanted '{text}', which {holder} has" for item, text, holder in job.blocked[:SHOWN_BLOCKED]]
+    return lines

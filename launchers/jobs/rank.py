@@ -8,17 +8,23 @@ results written.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from launchers.line.errors import refusal
 from pretrain.runtime.interrupt import STATUS, Interrupted
+
+if TYPE_CHECKING:
+    from launchers.line.console import Console
+    from shards.config import BuildConfig
 
 SPEAK_AFTER, SILENT_FOR = 10.0, 180.0
 """Seconds that a rank other than 0 waits before it says a mistake of its own, and before it ends with one that rank 0
@@ -62,19 +68,33 @@ def perform(task: str, values: dict[str, Any]) -> str:
             return str(evaluate(config, world, console))
     if task == "ids":
         from launchers.jobs.ids import write_book
-        from launchers.jobs.ids_config import IdsConfig
+        from launchers.jobs.request import IdsConfig
 
         config = from_dict(IdsConfig, values)
         with joined_world(config.threads) as world:
             return str(write_book(config, world, console))
     if task == "shard":  # one process, no world
-        from launchers.jobs.shards import build_shards
         from shards.config import BuildConfig
 
         config = from_dict(BuildConfig, values)
         build_shards(config, console)
         return config.out
     raise ValueError(f"unknown task '{task}'; known: pretrain, ids, zeroshot, shard")
+
+
+def build_shards(config: BuildConfig, console: Console) -> None:
+    """Build a shard folder. A tokenizer that is trained on the way learns the words of the prompts too."""
+    from pretrain.data.templates import tokenizer_lines
+    from shards.build.build import build
+
+    if config.tokenizer is None and not config.tokenizer_text:
+        config = dataclasses.replace(config, tokenizer_text=tokenizer_lines())
+    build(config, console.line, partial(show_stages, console))
+
+
+def show_stages(console: Console, done: int, total: int, last: str) -> None:
+    """How far a build is."""
+    console.progress("shards", done, total, "stages", last)
 
 
 def _quiet() -> None:

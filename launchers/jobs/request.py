@@ -11,15 +11,39 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launchers.jobs.ids_config import IdsConfig
+from pretrain.config.ids import IdConfig
 from pretrain.config.run import PretrainConfig
 from pretrain.runtime.redaction import HIDDEN, redacted
+from shards.bounds import Count, check
 from shards.config import BuildConfig
 from zeroshot.protocol.config import EvaluateConfig
+
+
+@dataclass(frozen=True)
+class IdsConfig:
+    """The book of one catalogue."""
+
+    generator: str
+    """A run (its best checkpoint's generator), a generator folder, or any Hugging Face T5 of the shards' tokenizer."""
+    shards: str
+    """Shard folder, made by `idgenrec shard`."""
+    out: str
+    """The book's file; must not exist."""
+    catalogue: str = "train"
+    """"train" (the whole Fusion) or one data set of the shard folder."""
+    extend: str | None = None
+    """An older book of the same generator: its items keep their IDs, the others get one."""
+    ids: IdConfig = field(default_factory=IdConfig)
+    threads: Count = 1
+    """CPU threads per rank."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
 
 TASKS: dict[type, str] = {
     PretrainConfig: "pretrain",
@@ -32,7 +56,7 @@ URI_VARIABLE = "IDGENREC_TRACKING_URI"
 
 
 @dataclass(frozen=True)
-class Work:
+class JobRequest:
     """A command, its task and configuration."""
 
     command: Any
@@ -56,10 +80,10 @@ class Work:
         """Files and folders that the task reads, and that another task may make first."""
         config = self.config
         if self.task == "pretrain":
-            found = [config.shards, config.recommender.start_from, config.generator.start_from]
+            paths = [config.shards, config.recommender.start_from, config.generator.start_from]
         else:
-            found = [getattr(config, name, None) for name in ("shards", "checkpoint", "generator", "extend")]
-        return [path for path in found if path]
+            paths = [getattr(config, name, None) for name in ("shards", "checkpoint", "generator", "extend")]
+        return [path for path in paths if path]
 
     def secrets(self) -> dict[str, str]:
         """What must be in the environment of a rank beside the job file."""
@@ -87,8 +111,8 @@ class Work:
         return [f"{self.task}: {config.out}"]
 
 
-def work_of(command: Any) -> Work:
-    """The work of a parsed command. Raises ValueError for a command that cannot be launched."""
+def job_request(command: Any) -> JobRequest:
+    """The request of a parsed command. Raises ValueError for a command that cannot be launched."""
     inner = getattr(command, "command", command)
     task = TASKS.get(type(getattr(inner, "config", None)))
     if task is None:
@@ -99,7 +123,7 @@ def work_of(command: Any) -> Work:
         raise ValueError("--print-config starts nothing; give it without launch")
     if getattr(inner, "processes", 1) != 1:
         raise ValueError("the number of ranks is said before the --; leave --processes out behind it")
-    return Work(inner, task, inner.config)
+    return JobRequest(inner, task, inner.config)
 
 
 def restored(job: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def load(kind: type[C], file: str) -> C:
             if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         ]
         absent = [name for name in needed if name not in values]
-        found = from_dict(kind, values | dict.fromkeys(absent, ""))
+        config = from_dict(kind, values | dict.fromkeys(absent, ""))
     except OSError as error:
         raise ValueError(f"--config {file} cannot be read: {error.strerror}; give a JSON or TOML file") from error
     except UnicodeDecodeError as error:
@@ -69,7 +69,7 @@ def load(kind: type[C], file: str) -> C:
     except ValueError as error:
         raise ValueError(f"--config {file}: {error}") from error
     missing: Any = tyro.MISSING
-    return dataclasses.replace(found, **dict.fromkeys(absent, missing))  # type: ignore[type-var]
+    return dataclasses.replace(config, **dict.fromkeys(absent, missing))  # type: ignore[type-var]
 
 
 def printed(config: Any) -> str:

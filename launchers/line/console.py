@@ -71,11 +71,11 @@ class Console:
                     }
                 )  # fmt: skip
             else:
-                said = [f"{done:,} of {total:,} {unit}"]
-                said += [f"{rate:,.1f}/s"] if rate else []
-                said += [f"{left:,.0f} s left"] if left is not None else []
-                said += [f"{memory_gb():.1f} GB"] + ([note] if note else [])
-                print(f"  {what}: {', '.join(said)}", flush=True)
+                parts = [f"{done:,} of {total:,} {unit}"]
+                parts += [f"{rate:,.1f}/s"] if rate else []
+                parts += [f"{left:,.0f} s left"] if left is not None else []
+                parts += [f"{memory_gb():.1f} GB"] + ([note] if note else [])
+                print(f"  {what}: {', '.join(parts)}", flush=True)
         if done >= total:
             self._begun.pop(what, None)
 

@@ -31,5 +31,5 @@ def refusal(error: Exception) -> str | None:
         return f"{error.name} is not installed in this environment, and its version is asked for; pip install it"
     if isinstance(error, OSError) and error.errno in _CURES:
         return _CURES[error.errno].format(f" for {error.filename}" if error.filename else "")
-    said = next((code for code in _CURES if os.strerror(code) in str(error)), None)
-    return None if said is None else _CURES[said].format("")
+    code = next((code for code in _CURES if os.strerror(code) in str(error)), None)
+    return None if code is None else _CURES[code].format("")

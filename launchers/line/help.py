@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from launchers.line.mistakes import subcommands
+from launchers.line.usage_errors import subcommands
 from zeroshot.report.versions import LIBRARIES, git_state, versions
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -44,8 +44,8 @@ def first_page(commands: Mapping[str, type]) -> str:
         for name in names:
             for path, kind in _flat(name, commands[name]):
                 first = " " * 2 + f"{path:<15} "
-                said = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
-                lines += textwrap.wrap(said, width, initial_indent=first, subsequent_indent=" " * len(first))
+                summary = " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
+                lines += textwrap.wrap(summary, width, initial_indent=first, subsequent_indent=" " * len(first))
     return "\n".join([*lines, "", FOOT])
 
 
@@ -55,14 +55,18 @@ def _flat(name: str, kind: type) -> list[tuple[str, type]]:
 
 def version_lines() -> list[str]:
     """What to say in a report of a fault: versions, and the commit where the code runs from a checkout."""
-    found = versions(("idgenrec", *LIBRARIES, "submitit", "pyarrow", "polars", "duckdb", "tyro"))
+    installed = versions(("idgenrec", *LIBRARIES, "submitit", "pyarrow", "polars", "duckdb", "tyro"))
     root = Path(__file__).resolve().parents[2]
     where = str(root)
     if (root / ".git").exists():
         commit, dirty = git_state(root)
         where += f", commit {commit[:12]}{' with changes' if dirty else ''}"
-    python = found.pop("python")
-    return [f"idgenrec {found.pop('idgenrec')} ({where})", f"python {python}", *(f"{k} {v}" for k, v in found.items())]
+    python = installed.pop("python")
+    return [
+        f"idgenrec {installed.pop('idgenrec')} ({where})",
+        f"python {python}",
+        *(f"{k} {v}" for k, v in installed.items()),
+    ]
 
 
 def completion_words(words: list[str]) -> list[str]:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from shards.files import locks
+from shards.files.atomic import locked as file_locked
 from shards.files.atomic import write_whole
 
 PACKAGES = ("shards", "pretrain", "zeroshot", "launchers")
@@ -27,7 +27,7 @@ def locked(launches: Path) -> Iterator[None]:
     """Nobody else launches into these folders meanwhile. The lock goes with the process."""
     with ExitStack() as held:
         try:
-            held.enter_context(locks.locked(launches / ".lock", wait=False))
+            held.enter_context(file_locked(launches / ".lock", wait=False))
         except BlockingIOError as error:
             raise ValueError(f"somebody is launching into {launches.parent} now; wait for it") from error
         yield
@@ -35,8 +35,8 @@ def locked(launches: Path) -> Iterator[None]:
 
 def numbered(launches: Path) -> list[Path]:
     """The folders of all launches, oldest first."""
-    found = launches.iterdir() if launches.is_dir() else ()
-    return sorted((path for path in found if path.name.isdigit()), key=lambda path: int(path.name))
+    folders = launches.iterdir() if launches.is_dir() else ()
+    return sorted((path for path in folders if path.name.isdigit()), key=lambda path: int(path.name))
 
 
 def next_folder(launches: Path) -> Path:
@@ -83,9 +83,9 @@ def records(launches: Path) -> list[tuple[Path, dict[str, Any]]]:
 def newest(run: Path) -> tuple[Path, dict[str, Any]]:
     """Folder and record of the last launch of a run. Raises ValueError where there is none."""
     for launches in (run / "launch", run.with_name(f"{run.name}.launch")):
-        found = records(launches)
-        if found:
-            return found[-1]
+        launched = records(launches)
+        if launched:
+            return launched[-1]
     raise ValueError(f"{run} was not launched on SLURM; give the --out of a launch")
 
 

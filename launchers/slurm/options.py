@@ -119,12 +119,12 @@ class SlurmOptions:
             raise ValueError(f"--setup '{line}' is an option of sbatch; give it with --sbatch")
         named = re.findall(r"([A-Za-z_]\w*)=", line)
         if redacted(line) != line or any(map(is_secret, named)):
-            what = next(filter(is_secret, named), "a URI with a password")
-            raise ValueError(f"a line of --setup has {what}, and would be written down; give it with --environment")
+            secret = next(filter(is_secret, named), "a URI with a password")
+            raise ValueError(f"a line of --setup has {secret}, and would be written down; give it with --environment")
 
     def variables(self) -> dict[str, str]:
         """The variables of `environment`. Raises ValueError for what is none."""
-        found: dict[str, str] = {}
+        values: dict[str, str] = {}
         for entry in self.environment:
             name, equals, value = entry.partition("=")
             if not equals:
@@ -134,12 +134,12 @@ class SlurmOptions:
                 raise ValueError(f"--environment {name} has a line break in its value")
             if name.startswith(RESERVED):
                 raise ValueError(f"--environment {name} is set by SLURM or the launcher; leave it out")
-            found[name] = value
-        return found
+            values[name] = value
+        return values
 
     def more(self) -> dict[str, Any]:
         """The options of `sbatch`. Raises ValueError for what is none or is ours."""
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for entry in self.sbatch:
             name, equals, value = entry.removeprefix("--").partition("=")
             _refuse_odd("--sbatch", name, EXTRA)
@@ -149,8 +149,8 @@ class SlurmOptions:
                 _refuse_odd(f"--sbatch {name}", value, VALUE)
                 if redacted(value) != value:
                     raise ValueError(f"--sbatch {name} has a password, and would be written down; leave it out")
-            found[name] = value if equals else True
-        return found
+            values[name] = value if equals else True
+        return values
 
     def parameters(self, name: str, setup: list[str], after: list[str]) -> dict[str, Any]:
         """submitit's parameters. `setup`: our lines, after the person's. `after`: jobs that have to end well first."""

@@ -26,7 +26,7 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 """Seconds between questions to a controller that does not answer: one that restarts is back within two minutes."""
 
 
-class Asked(BaseException):
+class StopSignal(BaseException):
     """A signal before the work listens, or where it has nothing to save; no library may catch it."""
 
     def __init__(self, number: int) -> None:
@@ -37,29 +37,29 @@ class Asked(BaseException):
 def run_job(job_file: str) -> None:
     """A rank of a job: what submitit calls in each task."""
     for number in SIGNALS:  # submitit's own handlers ignore SIGTERM and save on rank 0 alone
-        signal.signal(number, _ask)
+        signal.signal(number, _raise_stop)
     from launchers.jobs.rank import ending
 
     ending(lambda: _perform(job_file))
 
 
-def _ask(number: int, frame: FrameType | None) -> None:
-    _be_deaf()
-    raise Asked(number)
+def _raise_stop(number: int, frame: FrameType | None) -> None:
+    _block_signals()
+    raise StopSignal(number)
 
 
-def _be_deaf() -> None:
+def _block_signals() -> None:
     """Signals end neither this process nor the programs that it starts from here on.
 
     They are not ignored: where one has arrived whose handler is SIG_IGN before it runs, Python writes a traceback. A
     blocked signal is what a program inherits.
     """
     for number in SIGNALS:
-        signal.signal(number, _hear_nothing)
+        signal.signal(number, _ignore)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
-def _hear_nothing(number: int, frame: FrameType | None) -> None:
+def _ignore(number: int, frame: FrameType | None) -> None:
     del number, frame
 
 
@@ -70,14 +70,14 @@ def _perform(job_file: str) -> None:
         try:
             rendezvous()
             main(job_file)
-        except Interrupted:  # a signal that arrives right here raises Asked
-            _be_deaf()
+        except Interrupted:  # a signal that arrives right here raises StopSignal
+            _block_signals()
             raise
-    except Asked as asked:
-        come_back(str(asked))
+    except StopSignal as stop:
+        requeue_and_wait(str(stop))
         sys.exit(STATUS)
     except Interrupted as interrupted:
-        come_back(str(interrupted))
+        requeue_and_wait(str(interrupted))
         raise
 
 
@@ -96,7 +96,7 @@ def rendezvous() -> None:
         Console().line(f"job {job}, part {restart + 1}: {where.world_size} ranks on {nodes} nodes, code {code}")
 
 
-def come_back(why: str) -> None:
+def requeue_and_wait(why: str) -> None:
     """Queue the job again and wait to be ended; returns where it must not come back, or SLURM does not answer. Rank 0
     does it; another rank only where the job still runs after a while, because rank 0 has heard of nothing."""
     rank, job = int(os.environ.get("RANK", "0")), os.environ["SLURM_JOB_ID"]
@@ -104,7 +104,7 @@ def come_back(why: str) -> None:
         time.sleep(ENDED_WITHIN)
     for pause in (*PAUSES, None):
         try:
-            if _queued_again(job, why):
+            if _requeued(job, why):
                 time.sleep(ENDED_WITHIN)
             return
         except NoAnswer as silent:  # asked anew from the start: it may have done what it did not answer to
@@ -115,7 +115,7 @@ def come_back(why: str) -> None:
             time.sleep(pause)
 
 
-def _queued_again(job: str, why: str) -> bool:
+def _requeued(job: str, why: str) -> bool:
     """Queue the job again, unless it must not come back. Raises NoAnswer."""
     state, restarts = job_state(job), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if state != "RUNNING":  # cancelled, or SLURM has queued it again itself

@@ -1,8 +1,8 @@
 """Jobs on SLURM: rendered and submitted.
 
-Enters: one Work or the works of an array, SlurmOptions, the runs that are waited for. Leaves: jobs whose records stand
-in RUN/launch/NNN. Must hold: one job at most works in a run folder; what a job runs is the snapshot, whatever becomes
-of the checkout; nothing is written for a job that was not submitted.
+Enters: one JobRequest or those of an array, SlurmOptions, the runs that are waited for. Leaves: jobs whose records
+stand in RUN/launch/NNN. Must hold: one job at most works in a run folder; what a job runs is the snapshot, whatever
+becomes of the checkout; nothing is written for a job that was not submitted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from launchers.jobs.request import Work
+from launchers.jobs.request import JobRequest
 from launchers.slurm import launch_folder
 from launchers.slurm.options import SlurmOptions
 from launchers.slurm.requeue import REQUEUES, run_job
@@ -28,39 +28,41 @@ from launchers.slurm.state import LIVE, job_state
 from pretrain.runtime.redaction import HIDDEN, redacted
 
 
-def dry_run(works: Sequence[Work], options: SlurmOptions, after: Sequence[Path]) -> list[str]:
+def dry_run(requests: Sequence[JobRequest], options: SlurmOptions, after: Sequence[Path]) -> list[str]:
     """The sbatch file and where things would go."""
-    folders = [launch_folder.next_folder(work.launches) for work in works]
-    executor = _executor(works[0].task, options, folders[0], dependency(after))
-    if len(works) > 1:
-        executor.parameters["map_count"] = len(works)
+    folders = [launch_folder.next_folder(request.launches) for request in requests]
+    executor = _executor(requests[0].task, options, folders[0], dependency(after))
+    if len(requests) > 1:
+        executor.parameters["map_count"] = len(requests)
     text = executor._make_submission_file_text(executor._submitit_command_str, "")
     return [
         *text.splitlines(), "",
         *(f"folder       {folder}" for folder in folders),
         f"ranks        {options.ranks} = {options.nodes} nodes x {options.ranks_per_node}"
-        + (f", for each of {len(works)} jobs" if len(works) > 1 else ""),
+        + (f", for each of {len(requests)} jobs" if len(requests) > 1 else ""),
         f"time         {options.minutes} minutes a part; told to save {options.signal_seconds} s before its end; "
         f"back in the queue {options.max_requeues} times at most",
-        *(f"environment  {name}={HIDDEN}" for name in sorted(_variables(works, options))),
+        *(f"environment  {name}={HIDDEN}" for name in sorted(_variables(requests, options))),
     ]  # fmt: skip
 
 
-def submit(works: Sequence[Work], options: SlurmOptions, after: Sequence[Path]) -> list[str]:
-    """Submit the job, or an array with one job for each work. Returns lines that say what has become of it."""
+def submit(requests: Sequence[JobRequest], options: SlurmOptions, after: Sequence[Path]) -> list[str]:
+    """Submit the job, or an array with one job for each request. Returns lines that say what has become of it."""
     if shutil.which("sbatch") is None:
         raise ValueError("no sbatch here: this is no login node of a SLURM cluster (--dry-run needs none)")
     with ExitStack() as locks:
-        for work in works:
-            locks.enter_context(launch_folder.locked(work.launches))
-        for work in works:
-            refuse_live(work)
+        for request in requests:
+            locks.enter_context(launch_folder.locked(request.launches))
+        for request in requests:
+            refuse_live(request)
         waited_for = dependency(after)
-        folders = [launch_folder.next_folder(work.launches) for work in works]
-        executor = _executor(works[0].task, options, folders[0], waited_for)
-        codes = [launch_folder.write(folder, work.values()) for folder, work in zip(folders, works, strict=True)]
+        folders = [launch_folder.next_folder(request.launches) for request in requests]
+        executor = _executor(requests[0].task, options, folders[0], waited_for)
+        codes = [
+            launch_folder.write(folder, request.values()) for folder, request in zip(folders, requests, strict=True)
+        ]
         try:
-            with _environment(_variables(works, options) | {REQUEUES: str(options.max_requeues)}):
+            with _environment(_variables(requests, options) | {REQUEUES: str(options.max_requeues)}):
                 jobs = executor.map_array(run_job, [str(folder / launch_folder.JOB) for folder in folders])
         except Exception as error:
             refused = re.findall(r"sbatch: error: (.+)", str(error))
@@ -71,16 +73,16 @@ def submit(works: Sequence[Work], options: SlurmOptions, after: Sequence[Path]) 
             raise ValueError(f"sbatch refuses the job: {redacted('; '.join(refused))}") from error
         logs = folders[0] / launch_folder.LOGS
         same = {"logs": str(logs), "after": waited_for}
-        for folder, work, job, code in zip(folders, works, jobs, codes, strict=True):
-            launch_folder.write_record(folder, record(work, options, job.job_id, code) | same)
+        for folder, request, job, code in zip(folders, requests, jobs, codes, strict=True):
+            launch_folder.write_record(folder, record(request, options, job.job_id, code) | same)
     lines = [f"job {job.job_id}, {options.ranks} ranks: {folder}" for job, folder in zip(jobs, folders, strict=True)]
     return [*lines, *(f"waits for job {job} of {run}" for run, job in waited_for.items()), f"logs: {logs}"]
 
 
-def record(work: Work, options: SlurmOptions, job: str, code: str) -> dict[str, Any]:
+def record(request: JobRequest, options: SlurmOptions, job: str, code: str) -> dict[str, Any]:
     """What the launch folder says about the job; of variables the names alone."""
-    said = dataclasses.asdict(options) | {"environment": sorted(options.variables())}
-    return {"job": job, "task": work.task, "ranks": options.ranks, "options": said, "code_sha256": code}
+    shown = dataclasses.asdict(options) | {"environment": sorted(options.variables())}
+    return {"job": job, "task": request.task, "ranks": options.ranks, "options": shown, "code_sha256": code}
 
 
 def trial(options: SlurmOptions, run: Path) -> tuple[bool, str]:
@@ -90,22 +92,24 @@ def trial(options: SlurmOptions, run: Path) -> tuple[bool, str]:
         file.write(executor._make_submission_file_text(executor._submitit_command_str, ""))
         file.flush()
         done = subprocess.run(["sbatch", "--test-only", file.name], capture_output=True, text=True, timeout=60)
-    said = re.findall(r"(?:sbatch|allocation failure|error): (.+)", done.stderr) or [done.stderr.strip()]
-    return done.returncode == 0, redacted("; ".join(said))
+    answer = re.findall(r"(?:sbatch|allocation failure|error): (.+)", done.stderr) or [done.stderr.strip()]
+    return done.returncode == 0, redacted("; ".join(answer))
 
 
-def refuse_live(work: Work) -> None:
-    """Raise ValueError where a job works, or will work, in the folder of `work`."""
+def refuse_live(request: JobRequest) -> None:
+    """Raise ValueError where a job works, or will work, in the folder of `request`."""
     from pretrain.training.run_identity import differences
 
-    for folder, launched in launch_folder.records(work.launches)[::-1]:
+    for folder, launched in launch_folder.records(request.launches)[::-1]:
         state = job_state(launched["job"])
         if state not in LIVE:
             continue
         other = launch_folder.read_job(folder)
-        changed = differences(other, work.values())
+        changed = differences(other, request.values())
         how = f", with {'; '.join(changed)}" if changed else ", the same as this"
-        raise ValueError(f"job {launched['job']} ({state}) has {work.config.out}{how}: cancel it or give another --out")
+        raise ValueError(
+            f"job {launched['job']} ({state}) has {request.config.out}{how}: cancel it or give another --out"
+        )
 
 
 def dependency(after: Sequence[Path]) -> dict[str, str]:
@@ -113,13 +117,13 @@ def dependency(after: Sequence[Path]) -> dict[str, str]:
 
     Raises ValueError for one that did not end well, because what waits for it would never start.
     """
-    found = {}
+    waited_for = {}
     for run in after:
         _, launched = launch_folder.newest(run)
         job = launched["job"]
         state = job_state(job)
         if state in LIVE:
-            found[str(run)] = job
+            waited_for[str(run)] = job
         elif state is None:
             raise ValueError(
                 f"SLURM does not know job {job} of {run} any more; if it ended well leave --after {run} out"
@@ -128,17 +132,17 @@ def dependency(after: Sequence[Path]) -> dict[str, str]:
             raise ValueError(
                 f"job {job} of {run} is {state}: what waits for it would never start; launch it again first"
             )
-    return found
+    return waited_for
 
 
-def _variables(works: Sequence[Work], options: SlurmOptions) -> dict[str, str]:
+def _variables(requests: Sequence[JobRequest], options: SlurmOptions) -> dict[str, str]:
     """Variables of the job with their values."""
-    found = options.variables()
-    for work in works:
-        for name, value in work.secrets().items():
-            if found.setdefault(name, value) != value:
+    values = options.variables()
+    for request in requests:
+        for name, value in request.secrets().items():
+            if values.setdefault(name, value) != value:
                 raise ValueError("jobs of one array have one tracking URI; take {each} out of it")
-    return found
+    return values
 
 
 def _executor(task: str, options: SlurmOptions, folder: Path, waited_for: Mapping[str, str]) -> Any:

@@ -10,7 +10,7 @@ import os
 import socket
 from pathlib import Path
 
-from shards.cores import cores
+from shards.workers import cores
 
 
 def environment(rank: int, processes: int, port: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pretrain.config.tracking_uri import sqlite_file
 from pretrain.runtime.redaction import redacted
-from shards.files.locks import locked
+from shards.files.atomic import locked
 
 KEY = "idgenrec.key"
 """Tag of the run that our folder is tracked in, unique to the folder."""

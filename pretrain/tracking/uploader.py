@@ -23,8 +23,7 @@ from typing import Any
 from pretrain.runtime.redaction import redacted
 from pretrain.runtime.watchdog import beat
 from pretrain.tracking.mlflow_store import Lost, Refused, Store, Unusable, said, unreachable
-from shards.files.atomic import write_whole
-from shards.files.locks import locked
+from shards.files.atomic import locked, write_whole
 
 METRICS, EVENTS, STATE, REFUSED = "metrics.jsonl", "events.jsonl", "tracking.json", "refused.jsonl"
 BATCH = 500

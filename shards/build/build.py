@@ -17,16 +17,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from shards.build import assembly, card, fusion, members
+from shards.build import card, catalogue, data_set, members
 from shards.config import AddConfig, BuildConfig
-from shards.cores import cores
-from shards.files.database import Means
+from shards.workers import cores
+from shards.files.database import Resources
 from shards.build.ingest import REJECTS
-from shards.files.locks import locked
+from shards.files.atomic import locked
 from shards.manifest import TOKENIZER_FOLDER, Manifest, TokenizerInfo
-from shards.build.members import DataSet
+from shards.build.data_set import DataSet
 from shards.build.overlap import Ids, Overlap
-from shards.build.stages import RESULT, Advance, Stage, Stages, unheard
+from shards.build.stages import RESULT, Advance, Stage, Stages, no_advance
 from shards.files.atomic import write_whole
 from shards.build.write import deal
 
@@ -34,7 +34,7 @@ Progress = Callable[[str], None]
 PLAN = "plan.json"
 
 
-def build(config: BuildConfig, progress: Progress = lambda line: None, advance: Advance = unheard) -> Manifest:
+def build(config: BuildConfig, progress: Progress = lambda line: None, advance: Advance = no_advance) -> Manifest:
     """Builds the shard folder `config.out`. ValueError when it exists or an input is wrong; nothing is left there then.
 
     What is under way stands in `.<out>.building` beside it; the same call goes on with that.
@@ -55,7 +55,7 @@ def build(config: BuildConfig, progress: Progress = lambda line: None, advance: 
     return manifest
 
 
-def add(config: AddConfig, progress: Progress = lambda line: None, advance: Advance = unheard) -> Manifest:
+def add(config: AddConfig, progress: Progress = lambda line: None, advance: Advance = no_advance) -> Manifest:
     """Adds data sets to the shard folder `config.to` by the rules it was built with; no other file is rewritten.
 
     New train categories stand behind the present rows. The manifest is replaced last: until then the folder is the old
@@ -105,14 +105,14 @@ def _workshop(out: Path, config: BuildConfig, progress: Progress) -> Iterator[Pa
             raise ValueError(
                 f"another process is building {out}; wait for it, or name another output folder"
             ) from error
-        plan, found = _plan(config), work / PLAN
-        if found.is_file() and found.read_text() == plan:
+        plan, plan_file = _plan(config), work / PLAN
+        if plan_file.is_file() and plan_file.read_text() == plan:
             progress(f"going on with the build that was stopped in {work}")
         else:
             for path in work.iterdir():
                 if path.name != "lock":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
-            write_whole(found, plan)
+            write_whole(plan_file, plan)
         try:
             yield work
         except ValueError:
@@ -132,13 +132,13 @@ def _plan(config: BuildConfig) -> str:
         for path in sorted(Path(folder).resolve().glob("*"))
         if path.is_file()
     ]
-    return json.dumps({"config": value, "inputs": inputs, "code": assembly.code()}, sort_keys=True, indent=1)
+    return json.dumps({"config": value, "inputs": inputs, "code": members.code()}, sort_keys=True, indent=1)
 
 
 def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Progress, advance: Advance) -> Manifest:
     """Runs all stages into `work/out`; returns the manifest of the base and the new members together."""
     (work / "out").mkdir(exist_ok=True)
-    means = Means(config.memory_gb / config.workers, max(1, cores() // config.workers))
+    resources = Resources(config.memory_gb / config.workers, max(1, cores() // config.workers))
     with Stages(work / "stages", config.workers, advance) as stages:
         sets = [DataSet(Path(folder).resolve().name, role, folder, config) for role, folder in config.folders]
         train = [data for data in sets if data.role == "train"]
@@ -149,50 +149,40 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
 
         def note(stage: Stage, result: dict[str, Any]) -> None:
             facts[stage.name.split(".")[1]] |= result
-            progress(members.line(stage.name, result))
+            progress(data_set.line(stage.name, result))
 
         stages.run([data.ingest() for data in sets], note)
-        stages.run([data.clean(stages, facts[data.name], (), means) for data in test], note)
+        stages.run([data.clean(stages, facts[data.name], (), resources) for data in test], note)
         stages.run([data.select(stages, facts[data.name], config.max_test_users) for data in test], note)
 
-        against = [Ids(data.name, *data.ids(stages)) for data in test] + members.base_ids(
-            config.out, base, "test", work
-        )
-        audits = stages.run([data.audit(stages, against, means) for data in train])
+        new_ids = [Ids(data.name, *data.ids(stages)) for data in test]
+        against = new_ids + data_set.base_ids(config.out, base, "test", work)
+        audits = stages.run([data.audit(stages, against, resources) for data in train])
         overlap = [Overlap(**pair) for audit in audits for pair in audit["pairs"]]
-        for old in members.base_ids(config.out, base, "train", work):
-            overlap += members.audit_old(old, [Ids(data.name, *data.ids(stages)) for data in test], work, means)
+        for old in data_set.base_ids(config.out, base, "train", work):
+            overlap += data_set.audit_old(old, new_ids, work, resources)
         for pair in overlap:
             progress(pair.line())
         stages.run(
             [
-                data.clean(stages, facts[data.name], tuple(audit["files"]), means)
+                data.clean(stages, facts[data.name], tuple(audit["files"]), resources)
                 for data, audit in zip(train, audits, strict=True)
             ],
             note,
         )
-        users = fusion.allocate(
+        users = catalogue.allocate(
             {data.name: facts[data.name]["users"] for data in train},
             config.max_users, config.total_users, config.exponent,
         )  # fmt: skip
         stages.run([data.select(stages, facts[data.name], users[data.name]) for data in train], note)
 
-        [info] = stages.run([members.tokenizer_stage(stages, train, config)])
+        [info] = stages.run([data_set.tokenizer_stage(stages, train, config)])
         tokenizer = stages.path("tokenizer") / TOKENIZER_FOLDER
-        totals = assembly.lane_totals(base) if base else [0] * config.lanes
-        pieces: list[Stage] = []
-        for data in sets:
-            (work / "out" / data.name).mkdir(exist_ok=True)
-            pieces.append(data.tables(stages, facts[data.name], work / "out", tokenizer))
-            if data.role == "train":
-                lanes, totals = deal(data.lengths(stages), totals)
-                pieces += data.tars(stages, facts[data.name], work / "out", lanes)
-        stages.expect(3 * len(sets) + len(train) + 1 + len(pieces))
-        results = stages.run(pieces, lambda stage, result: progress(members.line(stage.name, result)))
-        written = {stage.name: result for stage, result in zip(pieces, results, strict=True)}
+        totals = members.lane_totals(base) if base else [0] * config.lanes
+        written = _write(stages, sets, facts, totals, work / "out", tokenizer, progress)
         if base is None:
             shutil.copytree(tokenizer, work / "out" / TOKENIZER_FOLDER, dirs_exist_ok=True)
-        added = assembly.assemble(sets, facts, written, base, work)
+        added = members.assemble(sets, facts, written, base, work)
         return Manifest(
             tokenizer=base.tokenizer if base else TokenizerInfo(**info),
             lanes=config.lanes,
@@ -201,7 +191,25 @@ def _fill(config: BuildConfig, base: Manifest | None, work: Path, progress: Prog
             members=(*(base.members if base else ()), *added),
             order="chronological" if config.order == "time" else "released",
             split=config.split,
-            rules=assembly.rules(config),
+            rules=members.rules(config),
             overlap=(*(base.overlap if base else ()), *(asdict(pair) for pair in overlap)),
-            versions=assembly.versions(),
+            versions=members.versions(),
         )
+
+
+def _write(
+    stages: Stages, sets: list[DataSet], facts: dict[str, dict[str, Any]], totals: list[int], out: Path,
+    tokenizer: Path, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Tables and tars of all data sets into `out`; returns the result of each stage by its name. totals: samples that
+    each lane has already."""
+    pieces: list[Stage] = []
+    for data in sets:
+        (out / data.name).mkdir(exist_ok=True)
+        pieces.append(data.tables(stages, facts[data.name], out, tokenizer))
+        if data.role == "train":
+            lanes, totals = deal(data.lengths(stages), totals)
+            pieces += data.tars(stages, facts[data.name], out, lanes)
+    stages.expect(3 * len(sets) + sum(data.role == "train" for data in sets) + 1 + len(pieces))
+    results = stages.run(pieces, lambda stage, result: progress(data_set.line(stage.name, result)))
+    return {stage.name: result for stage, result in zip(pieces, results, strict=True)}

@@ -7,6 +7,10 @@ all others; and that drawing users takes no item out of a test set's catalogue: 
 the data, not by who is asked.
 """
 
+
+from collections.abc import Mapping
+
+
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +19,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from shards.build import split
+from shards.build import sequences
 from shards.build.clean import EVENTS, ITEMS, TEXTS
 from shards.counters import generator
 from shards.files.database import read_parquet, scan_parquet
-from shards.legible import refuse_few_texts, values
+from shards.token_coverage import refuse_few_texts, values
 from shards.build.sequences import Sequences, read_sequences
 
 CATALOGUE, ROWS, CHOSEN, LENGTHS = "catalogue.parquet", "rows.npy", "chosen.npy", "lengths.npy"
@@ -68,7 +72,7 @@ def make_catalogue(raw: Path, cleaned: Path, out: Path, selection: Selection, nu
         _note_first(first, [batch], seen)
         seen += len(batch.items)
         parts = parts_of(batch, moment)
-        ends = np.concatenate([[0], np.cumsum(parts == split.HISTORY)])[batch.offsets]
+        ends = np.concatenate([[0], np.cumsum(parts == sequences.HISTORY)])[batch.offsets]
         lengths.append(np.diff(ends).astype(np.int32))
         in_order, says = _ascending(batch, batch.items, selection.ties_drawn)
         by_text, telling = by_text + int(in_order.sum()), telling + int(says.sum())
@@ -116,13 +120,13 @@ def _refuse_ids_that_do_not_meet(name: str, catalogue: pl.DataFrame, raw: Path) 
 
 def parts_of(batch: Sequences, moment: int | None) -> np.ndarray:
     """The part of each interaction: leave-one-out, or the split at `moment` (milliseconds since 1970)."""
-    return split.leave_one_out(batch.offsets) if moment is None else split.split_at(batch.offsets, batch.times, moment)
+    return sequences.leave_one_out(batch.offsets) if moment is None else sequences.split_at(batch.offsets, batch.times, moment)
 
 
 def _ascending(batch: Sequences, ranks: np.ndarray, ties_drawn: bool) -> tuple[np.ndarray, np.ndarray]:
-    """`split.ascending` of the order that the source had."""
-    return split.ascending(
-        batch.offsets, split.ties_by_rank(batch.offsets, batch.times, ranks) if ties_drawn else ranks
+    """`ascending` of the order that the source had."""
+    return sequences.ascending(
+        batch.offsets, sequences.ties_by_rank(batch.offsets, batch.times, ranks) if ties_drawn else ranks
     )
 
 
@@ -157,3 +161,41 @@ def _rows(
     known = table.drop_nulls("code")
     rows[known["code"].to_numpy()] = known["row"].to_numpy()
     return table.select("item", "text"), rows
+
+
+
+
+def allocate(
+    available: Mapping[str, int], max_users: int | None, total_users: int | None, exponent: float
+) -> dict[str, int]:
+    """Users of each category, in the order of `available`.
+
+    max_users: cap of a category (30,000 in the paper, section 3.1). total_users: cap of all together, shared in
+    proportion to (capped size) ** exponent: 1 is proportional, 0 uniform. Rounded down, the rest goes to the largest
+    fractions. ValueError when the total leaves a category without a user.
+    """
+    caps = {name: min(users, max_users or users) for name, users in available.items()}
+    if total_users is None or total_users >= sum(caps.values()):
+        return caps
+    given: dict[str, int] = {}
+    left = total_users
+    open_names = list(caps)
+    while True:  # categories that have less than their share give all, and the others share what is left
+        weights = {name: caps[name] ** exponent for name in open_names}
+        scale = left / sum(weights.values())
+        full = [name for name in open_names if weights[name] * scale >= caps[name]]
+        if not full:
+            break
+        for name in full:
+            given[name] = caps[name]
+            left -= caps[name]
+        open_names = [name for name in open_names if name not in given]
+    shares = {name: weights[name] * scale for name in open_names}
+    given |= {name: int(share) for name, share in shares.items()}
+    rest = total_users - sum(given.values())
+    for name in sorted(open_names, key=lambda name: (-(shares[name] % 1), name))[:rest]:
+        given[name] += 1
+    empty = [name for name in caps if not given[name]]
+    if empty:
+        raise ValueError(f"total_users {total_users} leaves no user for {', '.join(empty)}; give more")
+    return {name: given[name] for name in caps}

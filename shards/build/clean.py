@@ -18,9 +18,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from shards.files.database import Means, connect, parquet, quoted
+from shards.files.database import Resources, connect, parquet, quoted
 from shards.build.k_core import Core, k_core
-from shards.build.split import MIN_LENGTH, follow_ids
+from shards.build.sequences import MIN_LENGTH, follow_ids
 
 # Buckets of the sieve: one or two for each interaction, 64 million at most (half a GB to count them).
 MAX_SIEVE_BITS = 26
@@ -43,13 +43,13 @@ class Rules:
     seed: int = 0
 
 
-def clean(raw: Path, out: Path, rules: Rules, excluded: Sequence[str], means: Means) -> dict[str, Any]:
+def clean(raw: Path, out: Path, rules: Rules, excluded: Sequence[str], resources: Resources) -> dict[str, Any]:
     """Cleans the data set in `raw` into `out`; returns the facts.
 
     excluded: Parquet files with a column `user` or `item` of those to leave out of this data set (the overlap with
     test sets). ValueError when nothing is left, or when data taken as cleaned are not.
     """
-    with connect(out, means) as database:
+    with connect(out, resources) as database:
         return _Cleaning(database, raw, out, rules, excluded).run()
 
 
@@ -95,8 +95,8 @@ class _Cleaning:
             f"CREATE {kind} filtered AS SELECT user, item, time, file_row_number AS number FROM {events} "
             f"WHERE {rated} AND {dated} {once}"
         )
-        kept = self._row("SELECT count(*) FROM filtered")[0] if once else read - poor - outside
-        self.facts["repeats_removed"] = read - poor - outside - kept
+        left = self._row("SELECT count(*) FROM filtered")[0] if once else read - poor - outside
+        self.facts["repeats_removed"] = read - poor - outside - left
 
     def check_cleaned(self) -> None:
         """Data taken as cleaned: no user under three items, every item has text."""

@@ -34,7 +34,7 @@ def k_core(users_E: np.ndarray, items_E: np.ndarray, k: int, owned: bool = False
     left, peels = len(users_E), 0
     while True:
         users_stay, items_stay = (count >= k for count in counts)
-        kept = 0
+        end = 0
         for start in range(0, left, CHUNK):  # compacted in place, chunk by chunk
             users, items = users_E[start : min(start + CHUNK, left)], items_E[start : min(start + CHUNK, left)]
             stay = users_stay.take(users) & items_stay.take(items)
@@ -43,8 +43,8 @@ def k_core(users_E: np.ndarray, items_E: np.ndarray, k: int, owned: bool = False
                 for count, codes in zip(counts, (users, items), strict=True):
                     # Types that ufunc.at need not convert: seven times faster.
                     np.subtract.at(count, codes.compress(~stay).astype(np.intp), np.int32(1))
-            users_E[kept : kept + number], items_E[kept : kept + number] = users.compress(stay), items.compress(stay)
-            kept += number
-        if kept == left:
+            users_E[end : end + number], items_E[end : end + number] = users.compress(stay), items.compress(stay)
+            end += number
+        if end == left:
             return Core(users_stay, items_stay, peels, left)
-        left, peels = kept, peels + 1
+        left, peels = end, peels + 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import duckdb
 
-from shards.files.database import Means, connect, parquet, quoted
+from shards.files.database import Resources, connect, parquet, quoted
 
 # Whole-id patterns of the known id spaces; a data set is of the first one that nearly all of its ids have.
 ITEM_SPACES = {"anonymous": "[A-Za-z]?[0-9]{1,7}", "amazon": "[A-Z0-9]{10}", "yelp": "[A-Za-z0-9_-]{22}"}
@@ -49,14 +49,14 @@ class Overlap:
         return f"{self.train} / {self.test}: {self._words('item')}; {self._words('user')}"
 
     def _words(self, kind: str) -> str:
-        found, how = getattr(self, f"{kind}s"), getattr(self, f"{kind}s_by")
-        if found is None:
+        count, how = getattr(self, f"{kind}s"), getattr(self, f"{kind}s_by")
+        if count is None:
             return f"{kind}s cannot be checked (ids of different kinds)"
-        dropped = getattr(self, f"{kind}s_dropped") and found
-        done = (", dropped from training" if dropped else ", NOT dropped") if found else ""
+        dropped = getattr(self, f"{kind}s_dropped") and count
+        done = (", dropped from training" if dropped else ", NOT dropped") if count else ""
         if how == "text":
-            return f"{kind} ids cannot be checked, {found or 'no'} equal title{'s' * (found != 1)}{done}"
-        return f"{found:,} {kind}{'s' * (found != 1)} in both{done}"
+            return f"{kind} ids cannot be checked, {count or 'no'} equal title{'s' * (count != 1)}{done}"
+        return f"{count:,} {kind}{'s' * (count != 1)} in both{done}"
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,14 @@ class Ids:
 
 
 def find_overlap(
-    train: Ids, tests: Sequence[Ids], out: Path, drop: Mapping[str, bool], means: Means
+    train: Ids, tests: Sequence[Ids], out: Path, drop: Mapping[str, bool], resources: Resources
 ) -> tuple[list[Overlap], list[Path]]:
     """Audits one train category against all test sets; writes `user-N.parquet`, `item-N.parquet` of what is to drop.
 
     drop: {"user": bool, "item": bool}. Returns (audit, files written).
     """
     audit, files = [], []
-    with connect(out, means) as database:
+    with connect(out, resources) as database:
         database.execute(f"CREATE TABLE train_user AS SELECT DISTINCT user FROM {parquet(train.users)}")
         database.execute(
             f"CREATE TABLE train_item AS SELECT item, any_value({_TITLE}) AS title "
@@ -98,7 +98,7 @@ def find_overlap(
             users_by = "id" if _comparable(spaces[1], others[1]) else "cannot be checked"
             if items_by == "text" and not _titled(database):
                 items_by = "cannot be checked"
-            found: dict[str, int | None] = {"item": None, "user": None}
+            counts: dict[str, int | None] = {"item": None, "user": None}
             on = {"item": "item" if items_by == "id" else "title", "user": "user"}
             for kind, how in (("item", items_by), ("user", users_by)):
                 if how == "cannot be checked":
@@ -108,13 +108,13 @@ def find_overlap(
                     f"COPY (SELECT {kind} FROM train_{kind} SEMI JOIN test_{kind} USING ({on[kind]}) ORDER BY {kind}) "
                     f"TO '{quoted(path)}' (FORMAT parquet)"
                 )
-                found[kind] = int(database.execute(f"SELECT count(*) FROM {parquet(path)}").fetchall()[0][0])
-                if drop[kind] and found[kind]:
+                counts[kind] = int(database.execute(f"SELECT count(*) FROM {parquet(path)}").fetchall()[0][0])
+                if drop[kind] and counts[kind]:
                     files.append(path)
             audit.append(
                 Overlap(
-                    *(train.name, test.name, items_by, found["item"], drop["item"] and bool(found["item"])),
-                    *(users_by, found["user"], drop["user"] and bool(found["user"])),
+                    *(train.name, test.name, items_by, counts["item"], drop["item"] and bool(counts["item"])),
+                    *(users_by, counts["user"], drop["user"] and bool(counts["user"])),
                 )
             )
     return audit, files

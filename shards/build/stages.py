@@ -22,7 +22,7 @@ Advance = Callable[[int, int, str], None]
 """Hears how many stages are done, of how many, and which one was the last."""
 
 
-def unheard(done: int, total: int, last: str) -> None:
+def no_advance(done: int, total: int, last: str) -> None:
     """Nobody waits."""
     del done, total, last
 
@@ -42,7 +42,7 @@ class Stage:
 class Stages:
     """Runs stages below one folder; leaves `folder/<stage name>/` with what they wrote and result.json."""
 
-    def __init__(self, folder: Path, workers: int, advance: Advance = unheard) -> None:
+    def __init__(self, folder: Path, workers: int, advance: Advance = no_advance) -> None:
         self.folder, self.workers, self.advance = folder, workers, advance
         self.pool: ProcessPoolExecutor | None = None
         # Those of before a kill are done already: they count, and say nothing about how fast it goes.

@@ -16,14 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.build import split
 from shards import tars, tokenizer
 from shards.build.catalogue import CATALOGUE, CHOSEN, ROWS, parts_of
 from shards.build.clean import EVENTS, USERS
-from shards.legible import legible, refuse_few_texts, share
+from shards.token_coverage import legible, refuse_few_texts, share
 from shards.manifest import Tar
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA, record_key
-from shards.build.sequences import Sequences, read_sequences
+from shards.build.sequences import HISTORY, TEST, VALID, Sequences, read_sequences
 
 ITEM_BATCH = 1 << 16
 
@@ -84,9 +83,9 @@ def write_holdout(path: Path, source: Source) -> int:
     written = 0
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, HOLDOUT_SCHEMA) as writer:
         for first, users, batch, rows, parts in _records(source):
-            held_out = np.add.reduceat(parts == split.TEST, batch.offsets[:-1]) > 0
+            held_out = np.add.reduceat(parts == TEST, batch.offsets[:-1]) > 0
             of_held_out = np.repeat(held_out, np.diff(batch.offsets))
-            history = of_held_out & (parts == split.HISTORY)
+            history = of_held_out & (parts == HISTORY)
             ends = np.concatenate([[0], np.cumsum(history)])[batch.offsets]
             lengths = np.diff(ends)[held_out]
             numbers = np.flatnonzero(held_out)
@@ -96,8 +95,8 @@ def write_holdout(path: Path, source: Source) -> int:
                 pa.ListArray.from_arrays(
                     np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32), pa.array(rows[history])
                 ),
-                rows[of_held_out & (parts == split.VALID)],
-                rows[of_held_out & (parts == split.TEST)],
+                rows[of_held_out & (parts == VALID)],
+                rows[of_held_out & (parts == TEST)],
             ]
             writer.write_table(pa.table(columns, schema=HOLDOUT_SCHEMA))
             written += len(numbers)
@@ -115,7 +114,7 @@ def write_tars(
     written: list[Tar] = []
     for first, users, batch, rows, parts in _records(source):
         of_batch = lanes[first : first + len(batch.users)]
-        history = parts == split.HISTORY
+        history = parts == HISTORY
         ends = np.concatenate([[0], np.cumsum(history)])[batch.offsets]
         items = rows[history].tolist()
         numbers = np.flatnonzero((of_batch >= block[0]) & (of_batch < block[1]))

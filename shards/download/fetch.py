@@ -133,12 +133,12 @@ def _receive(
         origin = Origin(url, _validator(response.headers), length)
         write_whole(origin_file(part), json.dumps(asdict(origin)))
         file.seek(offset)
-        told = time.monotonic()
+        reported = time.monotonic()
         while block:
             file.write(block)
             offset += len(block)
-            if time.monotonic() - told >= PROGRESS_S:
-                told = time.monotonic()
+            if time.monotonic() - reported >= PROGRESS_S:
+                reported = time.monotonic()
                 share = f" of {length / 1e6:,.1f} MB ({offset / length:.0%})" if length else " MB"
                 progress(f"{part.stem}: {offset / 1e6:,.1f}{share}")
             block = _read(response, timeout_s)
@@ -212,8 +212,8 @@ def _content_length(headers: Message) -> int | None:
 
 def _range(headers: Message) -> tuple[int | None, int | None]:
     """First byte and length of the whole file, from `Content-Range: bytes 10-99/100` (or `*/100`)."""
-    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", headers.get("Content-Range", "").strip())
-    start, length = found.groups() if found else (None, None)
+    match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", headers.get("Content-Range", "").strip())
+    start, length = match.groups() if match else (None, None)
     return (int(start) if start else None, int(length) if length else None)
 
 

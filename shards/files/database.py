@@ -1,8 +1,8 @@
-"""The database: DuckDB within given means, out of core; and Parquet files by their paths, for DuckDB and polars.
+"""DuckDB within given resources, out of core; and Parquet files by their paths, for DuckDB and polars.
 
 Enters a folder and what may be used; leaves a connection that spills into that folder. It must hold that results do not
-depend on the means: every query whose order matters says so. A path is the path of one file, whatever signs are in it:
-both libraries take it for a pattern and would read a neighbour's file, and `name=value` in it for a column.
+depend on the resources: every query whose order matters says so. A path is the path of one file, whatever signs are in
+it: both libraries take it for a pattern and would read a neighbour's file, and `name=value` in it for a column.
 """
 
 import re
@@ -15,19 +15,19 @@ import polars as pl
 
 
 @dataclass(frozen=True)
-class Means:
+class Resources:
     """What DuckDB may use: memory in GB, threads."""
 
     memory_gb: float
     threads: int
 
 
-def connect(folder: Path, means: Means) -> duckdb.DuckDBPyConnection:
+def connect(folder: Path, resources: Resources) -> duckdb.DuckDBPyConnection:
     """A database in memory; what does not fit into it, tables included, goes to a file in `folder`."""
     database = duckdb.connect(
         config={
-            "memory_limit": f"{means.memory_gb:.2f}GB",
-            "threads": means.threads,
+            "memory_limit": f"{resources.memory_gb:.2f}GB",
+            "threads": resources.threads,
             "temp_directory": str(folder / "spill"),
             "preserve_insertion_order": False,
         },

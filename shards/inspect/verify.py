@@ -91,10 +91,10 @@ def _check_holdout(folder: str | Path, member: Member) -> None:
         _check_range(f"{folder}/{file}: rows in {name}", values, member.num_items)
 
 
-def _check_range(what: str, values: pa.Array, stop: int) -> None:
-    found = np.asarray(values, dtype=np.int64)
-    if len(found) and (found.min() < 0 or found.max() >= stop):
-        raise ValueError(f"{what} run from {found.min()} to {found.max()}, not inside 0 to {stop - 1}")
+def _check_range(column: str, values: pa.Array, stop: int) -> None:
+    numbers = np.asarray(values, dtype=np.int64)
+    if len(numbers) and (numbers.min() < 0 or numbers.max() >= stop):
+        raise ValueError(f"{column} run from {numbers.min()} to {numbers.max()}, not inside 0 to {stop - 1}")
 
 
 def _check_tars(folder: str | Path, member: Member) -> Iterator[None]:

@@ -4,6 +4,9 @@ Enter the two files of one category; leave frames of EVENT_SCHEMA and TEXT_SCHEM
 hold that an item is an `asin` (2023: the `parent_asin`, whose variants share one text) and a time is in milliseconds.
 """
 
+import ast
+import re
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,9 @@ from typing import Any
 import polars as pl
 
 from shards.readers.delimited import Columns, read_delimited_events, without_header
-from shards.readers.events import identifier, reject_too_long
-from shards.readers.items import read_text
+from shards.readers.events import Malformed, identifier, read_text, reject_too_long
 from shards.readers.json_lines import Keys, parse_object, read_json_events
 from shards.readers.lines import read_batches
-from shards.readers.literals import parse_literal
 from shards.readers.rejects import Rejects
 from shards.text import item_text
 
@@ -54,21 +55,70 @@ def read_amazon_items(path: Path, release: str, rejects: Rejects) -> Iterator[pl
     key = "parent_asin" if release == "amazon-2023" else "asin"
 
     def row(line: bytes) -> tuple[str, str]:
-        found = parse(line)
-        return identifier(found.get(key), key), item_text(item_fields(found, release))
+        value = parse(line)
+        return identifier(value.get(key), key), item_text(item_fields(value, release))
 
     return read_text(path, rejects, row)
 
 
-def item_fields(found: dict[str, Any], release: str) -> dict[str, object]:
+def item_fields(value: dict[str, Any], release: str) -> dict[str, object]:
     """title, brand, categories, description of one line of metadata."""
     if release == "amazon-2023":
         # The store is who sells; the maker stands in the details where it is known.
-        details = found.get("details")
+        details = value.get("details")
         maker = details.get("Brand") if isinstance(details, dict) else None
-        brand, description = maker or found.get("store"), [found.get("description"), found.get("features")]
+        brand, description = maker or value.get("store"), [value.get("description"), value.get("features")]
     else:
-        brand, description = found.get("brand"), found.get("description")
+        brand, description = value.get("brand"), value.get("description")
     # 2014: `categories`, a list of paths; 2018: `category`, one path; 2023: `categories`, one path.
-    categories = found.get("category" if release == "amazon-2018" else "categories")
-    return {"title": found.get("title"), "brand": brand, "categories": categories, "description": description}
+    categories = value.get("category" if release == "amazon-2018" else "categories")
+    return {"title": value.get("title"), "brand": brand, "categories": categories, "description": description}
+
+
+MAX_DEPTH = 32
+# What a page of a shop needs is some kilobytes; the parser takes hundreds of bytes of memory for each of them.
+MAX_LITERAL_BYTES = 256 << 10
+
+_STRING = rb"""[uU]?(?:'[^'\\]*+(?:\\.[^'\\]*+)*+'|"[^"\\]*+(?:\\.[^"\\]*+)*+")"""
+_NUMBER = rb"[+-]?[0-9][0-9.]{0,40}(?:[eE][+-]?[0-9]{1,4})?(?![\w.+-])"
+_LITERAL = re.compile(rb"(?:[\[\](){}:,\s]++|" + _STRING + rb"|" + _NUMBER + rb"|None\b|True\b|False\b)*+", re.DOTALL)
+_STRINGS = re.compile(_STRING, re.DOTALL)
+_OPENING, _CLOSING = b"[({", b"])}"
+
+
+def parse_literal(line: bytes) -> dict[str, Any]:
+    """The dictionary of one line, a Python literal or a JSON object."""
+    try:
+        return parse_object(line)
+    except Malformed:
+        pass  # not JSON, as most lines of these files
+    if len(line) > MAX_LITERAL_BYTES:
+        raise Malformed(f"a literal longer than {MAX_LITERAL_BYTES >> 10} KiB")
+    if b"\0" in line or not _LITERAL.fullmatch(line):
+        raise Malformed("not a Python literal")
+    if _depth(line) > MAX_DEPTH:
+        raise Malformed(f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a path such as 'C:\\data' is an odd escape, not an error
+            value = ast.literal_eval(line.decode("utf-8").strip())
+    except UnicodeDecodeError as error:
+        raise Malformed("not UTF-8") from error
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise Malformed("not a Python literal") from error
+    if not isinstance(value, dict):
+        raise Malformed("not a dictionary")
+    return value
+
+
+def _depth(line: bytes) -> int:
+    if sum(line.count(bracket) for bracket in _OPENING) <= MAX_DEPTH:
+        return 0  # deep enough for nobody, whatever stands in its strings
+    depth = deepest = 0
+    for byte in _STRINGS.sub(b"", line):
+        if byte in _OPENING:
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in _CLOSING:
+            depth -= 1
+    return deepest

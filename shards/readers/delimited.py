@@ -119,13 +119,13 @@ def exact_event(columns: Columns) -> Callable[[int, bytes], Event]:
 
     def parse(place: int, line: bytes) -> Event:
         values = split_fields(line, columns.separator, len(columns.names))
-        found = dict(zip(columns.names, values, strict=True))
-        stars = found[columns.rating] if columns.rating else ""
+        value_of = dict(zip(columns.names, values, strict=True))
+        stars = value_of[columns.rating] if columns.rating else ""
         return (
-            identifier(found[columns.user], columns.user),
-            identifier(found[columns.item], columns.item),
+            identifier(value_of[columns.user], columns.user),
+            identifier(value_of[columns.item], columns.item),
             rating(number(stars, "rating") if stars else None),
-            time_ms(number(found[columns.time], "time"), columns.unit) if columns.time else place,
+            time_ms(number(value_of[columns.time], "time"), columns.unit) if columns.time else place,
         )
 
     return parse

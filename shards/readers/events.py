@@ -6,7 +6,7 @@ what `plausible` lets through is what the rules by value would give: the fast pa
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from shards.readers.lines import TOO_LONG, Batch, TooLong
+from shards.readers.lines import TOO_LONG, Batch, TooLong, read_batches
 from shards.readers.rejects import Rejects
 
 EVENT_SCHEMA: dict[str, Any] = {"user": pl.String, "item": pl.String, "rating": pl.Float64, "time": pl.Int64}
@@ -26,7 +26,6 @@ Unit = Literal["seconds", "milliseconds", "date"]
 # What an id may be made of on a fast path, and the end of a line.
 PRINTABLE = bytes(range(ord("!"), ord("~") + 1)) + b"\n"
 MAX_ID_BYTES = 256
-LINES_AT_ONCE = 10_000
 LINES_AT_ONCE = 10_000
 MAX_TIME_MS = 4_102_444_800_000  # 2100-01-01
 MAX_PLAIN_RATING = 1e9
@@ -41,21 +40,21 @@ class Malformed(ValueError):
     """A line that is not of its format; the message is the reason."""
 
 
-def identifier(value: object, what: str) -> str:
+def identifier(value: object, field: str) -> str:
     """A user's or an item's id: text without spaces and control characters, 256 bytes at most; integers become text."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         return str(value)
     if value is None or value == "":
-        raise Malformed(f"{what} is missing")
+        raise Malformed(f"{field} is missing")
     if not isinstance(value, str):
-        raise Malformed(f"{what} is not text")
+        raise Malformed(f"{field} is not text")
     if value.split() != [value] or _CONTROL.search(value):
-        raise Malformed(f"{what} holds spaces or control characters")
+        raise Malformed(f"{field} holds spaces or control characters")
     try:
         if len(value.encode()) > MAX_ID_BYTES:
-            raise Malformed(f"{what} is longer than {MAX_ID_BYTES} bytes")
+            raise Malformed(f"{field} is longer than {MAX_ID_BYTES} bytes")
     except UnicodeEncodeError as error:
-        raise Malformed(f"{what} is not UTF-8") from error
+        raise Malformed(f"{field} is not UTF-8") from error
     return value
 
 
@@ -82,24 +81,24 @@ def time_ms(value: object, unit: Unit) -> int:
     return time
 
 
-def number(text: str, what: str) -> int | float:
+def number(text: str, field: str) -> int | float:
     """The number that a field of a CSV or TSV file spells: decimal, ASCII."""
     if not _NUMBER.fullmatch(text):
-        raise Malformed(f"{what} is missing or not a number")
+        raise Malformed(f"{field} is missing or not a number")
     return int(text) if text.isdigit() and len(text) < 20 else float(text)
 
 
-def _finite(value: object, what: str) -> float:
+def _finite(value: object, field: str) -> float:
     if value is None:
-        raise Malformed(f"{what} is missing")
+        raise Malformed(f"{field} is missing")
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Malformed(f"{what} is not a number")
+        raise Malformed(f"{field} is not a number")
     try:
         result = float(value)
     except OverflowError as error:
-        raise Malformed(f"{what} is not finite") from error
+        raise Malformed(f"{field} is not finite") from error
     if not math.isfinite(result):
-        raise Malformed(f"{what} is not finite")
+        raise Malformed(f"{field} is not finite")
     return result
 
 
@@ -142,3 +141,10 @@ def parse_lines(
             except Malformed as error:
                 rejects.reject(path, place, str(error), line)
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def read_text(path: Path, rejects: Rejects, row: Callable[[bytes], tuple[str, str]]) -> Iterator[pl.DataFrame]:
+    """`row` raises Malformed for a line that is not of the format; such lines go to the rejects."""
+    for batch in read_batches(path, reject_too_long(path, rejects)):
+        yield parse_lines(batch, path, rejects, TEXT_SCHEMA, lambda _, line: row(line))
+    rejects.check(path)

@@ -27,12 +27,12 @@ _OTHERS = r"(?!reviews_|ratings_|meta_|yelp_|review\.|business\.)"
 
 @dataclass(frozen=True)
 class _Layout:
-    """The names of the two files of a format, for `re.fullmatch`, and as told to a person."""
+    """The names of the two files of a format, for `re.fullmatch`, and as shown to a person."""
 
     format: str
     events: str
     items: str
-    told: str
+    file_names: str
 
 
 _LAYOUTS = (
@@ -88,8 +88,8 @@ def detect(folder: str | Path) -> RawFolder:
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; name one that holds the raw files of one data set")
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    found = [(layout, _matching(files, layout.events), _matching(files, layout.items)) for layout in _LAYOUTS]
-    whole = [entry for entry in found if entry[1] and entry[2]]
+    candidates = [(layout, _matching(files, layout.events), _matching(files, layout.items)) for layout in _LAYOUTS]
+    whole = [entry for entry in candidates if entry[1] and entry[2]]
     if len(whole) == 1 and len(whole[0][1]) == len(whole[0][2]) == 1:
         layout, [events], [items] = whole[0]
         if _category(events, layout.events) != _category(items, layout.items):
@@ -101,17 +101,19 @@ def detect(folder: str | Path) -> RawFolder:
             f"{folder} is ambiguous: it holds {_shown(names)}; keep one file of interactions and one of items"
         )
     # The metadata of 2014 and of 2018 have the same name: a folder with interactions says which it was meant to be.
-    for layout, events, items in sorted(found, key=lambda entry: not entry[1]):
+    for layout, events, items in sorted(candidates, key=lambda entry: not entry[1]):
         if events or items:
             names = ", ".join(path.name for path in (*events, *items))
             lacks = "item texts" if events else "interactions"
-            raise ValueError(f"{folder} holds {_shown(names)} but no {lacks}; {layout.format} needs {layout.told}")
+            raise ValueError(
+                f"{folder} holds {_shown(names)} but no {lacks}; {layout.format} needs {layout.file_names}"
+            )
     folders = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
     if folders and not files:
         raise ValueError(f"{folder} holds folders alone; name each data set: {_shown(', '.join(folders))}")
     names = _shown(", ".join(path.name for path in files)) or "no file"
     raise ValueError(
-        f"{folder} holds no known format: {names}; expected: " + "; or ".join(one.told for one in _LAYOUTS)
+        f"{folder} holds no known format: {names}; expected: " + "; or ".join(one.file_names for one in _LAYOUTS)
     )
 
 

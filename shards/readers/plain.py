@@ -123,8 +123,8 @@ def _too_long(path: Path) -> TooLong:
 class _Unique:
     """The ids that came first in their lines: none may come twice. Eight bytes each, for tens of millions of users."""
 
-    def __init__(self, path: Path, what: str) -> None:
-        self._path, self._what = path, what
+    def __init__(self, path: Path, kind: str) -> None:
+        self._path, self._kind = path, kind
         self._hashes: list[np.ndarray] = []
 
     def add(self, ids: pl.Series) -> None:
@@ -148,7 +148,7 @@ class _Unique:
                 if code in suspects:
                     if one in first:
                         raise ValueError(
-                            f"{self._path}:{place}: {self._what} {_shown(one)} occurs a second time (first in line "
-                            f"{first[one]}); keep one line per {self._what}"
+                            f"{self._path}:{place}: {self._kind} {_shown(one)} occurs a second time (first in line "
+                            f"{first[one]}); keep one line per {self._kind}"
                         )
                     first[one] = place

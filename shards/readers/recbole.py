@@ -36,8 +36,8 @@ def read_recbole_items(path: Path, rejects: Rejects) -> Iterator[pl.DataFrame]:
 
 def _text_row(names: tuple[str, ...]) -> Callable[[int, bytes], tuple[str, str]]:
     def row(_: int, line: bytes) -> tuple[str, str]:
-        found: dict[str, str] = dict(zip(names, split_fields(line, "\t", len(names)), strict=True))
-        return identifier(found.pop(ITEM), ITEM), item_text(found)
+        fields: dict[str, str] = dict(zip(names, split_fields(line, "\t", len(names)), strict=True))
+        return identifier(fields.pop(ITEM), ITEM), item_text(fields)
 
     return row
 

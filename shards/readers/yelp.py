@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from shards.readers.events import identifier
-from shards.readers.items import read_text
+from shards.readers.events import identifier, read_text
 from shards.readers.json_lines import Keys, parse_object, read_json_events
 from shards.readers.rejects import Rejects
 from shards.text import item_text
@@ -29,8 +28,8 @@ def read_yelp_items(path: Path, rejects: Rejects) -> Iterator[pl.DataFrame]:
     """Businesses; `categories` is one text with commas, or null."""
 
     def row(line: bytes) -> tuple[str, str]:
-        found = parse_object(line)
-        text = item_text({field: found.get(field) for field in FIELDS})
-        return identifier(found.get("business_id"), "business_id"), text
+        value = parse_object(line)
+        text = item_text({field: value.get(field) for field in FIELDS})
+        return identifier(value.get("business_id"), "business_id"), text
 
     return read_text(path, rejects, row)

@@ -1,12 +1,15 @@
-"""A group of tars of one lane, loaded: what a worker process of the stream does.
+"""A group of tars of one lane, and the loader that reads groups, here or ahead in worker processes.
 
 Enter tars and (seed, epoch, lane, group); leaves their samples in order. It must hold that this is a pure function of
 the files and these arguments, so that it does not matter which process does it or when; and that importing it costs a
 worker little: NumPy and orjson, no Arrow, no torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +18,7 @@ import numpy as np
 from shards.counters import generator
 from shards.manifest import Tar
 from shards.tars import read_tar
+from shards.workers import worker_pool
 
 
 class LaneTar(NamedTuple):
@@ -79,3 +83,54 @@ def in_runs(record_S: np.ndarray, prefix_end_S: np.ndarray, length: int, draw: n
     first_S[1:] = (record_S[1:] != record_S[:-1]) | (part_S[1:] != part_S[:-1])
     run_S = np.cumsum(first_S) - 1
     return np.argsort(draw.permutation(int(run_S[-1]) + 1)[run_S], kind="stable")
+
+
+# Requests to a remote store wait for the network, not for a core.
+REMOTE_THREADS = 8
+
+
+class Loader:
+    """Loads groups with `workers` processes; with none, in threads from a remote store, else in the caller."""
+
+    def __init__(self, workers: int, remote: bool) -> None:
+        self.executor: Executor | None = None
+        if workers:
+            self.executor = worker_pool(workers, outlive_ctrl_c=True)
+        elif remote:
+            self.executor = ThreadPoolExecutor(REMOTE_THREADS, "stream")
+
+    @property
+    def loads_ahead(self) -> bool:
+        return self.executor is not None
+
+    def begin(
+        self, folder: str | Path, tars: Sequence[LaneTar], seed: int, epoch: int, lane: int, group: int, prefix_run: int
+    ) -> Callable[[], Group]:
+        """Starts loading where somebody else does it. The call returned waits for the group and raises its errors."""
+        work = partial(load_group, folder, tars, seed, epoch, lane, group, prefix_run)
+        if self.executor is None:
+            return work
+        try:
+            return partial(_wait, self.executor.submit(work))
+        except BrokenProcessPool as error:
+            raise _died() from error
+
+    def close(self) -> None:
+        """Drops what has not begun and waits for the rest: afterwards no worker is left."""
+        if self.executor is not None:
+            self.executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _wait(future: "Future[Group]") -> Group:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        raise _died() from error
+
+
+def _died() -> RuntimeError:
+    return RuntimeError(
+        "a worker process of the stream died (killed, perhaps for want of memory); use fewer stream workers, or build "
+        "the shards with smaller shuffle_tars or records_per_tar (a script of your own that starts workers needs "
+        "`if __name__ == '__main__':`)"
+    )

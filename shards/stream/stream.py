@@ -15,9 +15,8 @@ from pathlib import Path
 from shards.files.store import is_remote
 from shards.manifest import MANIFEST_FILE, Manifest
 from shards.records import Position, Sample
-from shards.stream.group import Group, LaneTar
+from shards.stream.group import Group, LaneTar, Loader
 from shards.stream.lane import Begin, Epoch, Lane
-from shards.stream.loader import Loader
 
 Batches = Iterator[tuple[Position, list[Sample | None]]]
 

@@ -195,14 +195,14 @@ def test_the_ranks_own_words_are_not_repeated(idgenrec, monkeypatch):
 
 
 def test_ctrl_c_is_130_and_says_what_to_do(idgenrec, monkeypatch, tmp_path):
-    from launchers.commands import demo_run
     from launchers.jobs import local
+    from shards.readers import marketplace
 
     def launch(task, config, processes):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(local, "launch", launch)
-    monkeypatch.setattr(demo_run, "write_marketplace", launch)
+    monkeypatch.setattr(marketplace, "write_marketplace", launch)
     status, _, err = idgenrec("ids", "--generator", "g", "--shards", "s", "--out", "o")
     assert status == 130 and "the same command takes the run up again" in err and "Traceback" not in err
     status, _, err = idgenrec("demo", "--out", tmp_path / "demo")

@@ -67,7 +67,7 @@ def test_versions():
     assert str(new) == "ERROR   torch 2.14.0, wanted is <2.14,>=2.10; pip install 'torch>=2.10,<2.14'"
     assert str(missing) == "ERROR   Jinja2 is not installed; pip install 'Jinja2>=3.1'"
     (old,) = doctor.judge_versions("3.10.1", ">=3.11", wanted, well)
-    assert old.level == "ERROR" and "Python 3.10.1" in old.what
+    assert old.level == "ERROR" and "Python 3.10.1" in old.text
 
 
 def test_this_environment_is_of_wanted_versions():
@@ -88,7 +88,7 @@ def test_gpus():
 def test_lanes_and_ranks():
     assert [doctor.judge_lanes(8, ranks).level for ranks in (1, 2, 4, 8)] == ["OK"] * 4
     odd = doctor.judge_lanes(8, 6)
-    assert odd.level == "WARNING" and "each byte 3 times" in odd.what and odd.cure.startswith("take 4 ranks")
+    assert odd.level == "WARNING" and "each byte 3 times" in odd.text and odd.cure.startswith("take 4 ranks")
 
 
 def test_memory(shard_folder, tmp_path):
@@ -101,7 +101,7 @@ def test_memory(shard_folder, tmp_path):
         (finding,) = doctor.judge_memory(dataclasses.replace(outlook, machine=Machine("CPU", False, memory, 16 << 20)))
         return finding
 
-    assert judged(64 * GB).level == "OK" and "(too much)" not in judged(64 * GB).what
+    assert judged(64 * GB).level == "OK" and "(too much)" not in judged(64 * GB).text
     assert judged(GB // 1000).level == "ERROR"
     between = judged(int((min(needs) + outlook.needed(outlook.zero_stage)[0]) / 2))
     assert between.level == "WARNING" and "--engine.zero-stage" in between.cure
@@ -126,8 +126,8 @@ def test_disk_shm_and_open_files():
 def test_round_trip_verdicts():
     well = {"backend": "nccl", "seconds": 0.002, "blind": []}
     assert str(doctor.judge_round_trip(2, well, "")) == "OK      2 ranks sum a megabyte over nccl in 2.0 ms"
-    assert "[1]" in doctor.judge_round_trip(2, well | {"blind": [1]}, "").what
-    assert "refused" in doctor.judge_round_trip(2, None, "Connection refused").what
+    assert "[1]" in doctor.judge_round_trip(2, well | {"blind": [1]}, "").text
+    assert "refused" in doctor.judge_round_trip(2, None, "Connection refused").text
 
 
 @pytest.mark.processes
@@ -196,8 +196,8 @@ def test_mlflow(health, tmp_path):
     assert probes.mlflow(f"http://127.0.0.1:{port}").level == "OK"
     handler.status = 503
     ill = probes.mlflow(f"http://me:hunter2@127.0.0.1:{port}/")
-    assert ill.level == "WARNING" and "status 503" in ill.what and "hunter2" not in str(ill)
-    assert "ConnectionError" in probes.mlflow("http://127.0.0.1:1").what
+    assert ill.level == "WARNING" and "status 503" in ill.text and "hunter2" not in str(ill)
+    assert "ConnectionError" in probes.mlflow("http://127.0.0.1:1").text
     assert probes.mlflow(f"sqlite:///{tmp_path}/new/mlflow.db").level == "OK"
 
 

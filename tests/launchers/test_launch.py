@@ -343,7 +343,7 @@ def test_a_job_comes_back_while_it_runs_and_not_for_ever(
     values = {"SLURM_JOB_ID": job, "SLURM_RESTART_COUNT": restarts, slurm.REQUEUES: "2", "RANK": rank}
     for name, value in values.items():
         monkeypatch.setenv(name, value)
-    slurm.come_back("because")
+    slurm.requeue_and_wait("because")
     shown = capsys.readouterr()
     assert said in shown.out + shown.err
     assert (f"scontrol requeue {job}" in (tmp_path / "called").read_text()) == requeued
@@ -376,7 +376,7 @@ def test_a_controller_that_does_not_answer_is_asked_again(launched, monkeypatch,
     waited = []
     monkeypatch.setattr(requeue, "time", SimpleNamespace(sleep=waited.append))
     monkeypatch.setattr(requeue, "rendezvous", lambda: None)
-    monkeypatch.setattr(requeue, "_be_deaf", lambda: None, raising=False)
+    monkeypatch.setattr(requeue, "_block_signals", lambda: None, raising=False)
     for name, value in {"SLURM_JOB_ID": "7", requeue.REQUEUES: "5", "RANK": "0"}.items():
         monkeypatch.setenv(name, value)
 

@@ -16,7 +16,7 @@ from patience import HANG, until
 
 from launchers.jobs import local
 from pretrain.runtime import rendezvous
-from shards.cores import cores
+from shards.workers import cores
 
 RANK = """#!{python} -S
 import json, os, signal, sys

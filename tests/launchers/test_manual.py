@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from launchers import cli
-from launchers.line import mistakes
+from launchers.line import usage_errors
 
 ROOT = Path(cli.__file__).resolve().parent.parent
 LEAVES = [
     path
     for name, kind in cli.COMMANDS.items()
-    for path in ([f"{name} {word}" for word in mistakes.subcommands(kind)] or [name])
+    for path in ([f"{name} {word}" for word in usage_errors.subcommands(kind)] or [name])
 ]
 
 

@@ -19,7 +19,7 @@ def at_once(*numbers):
         os.kill(os.getpid(), number)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
-def come_back(why):
+def requeue_and_wait(why):
     print(why, flush=True)
     for number in SIGNALS:
         os.kill(os.getpid(), number)
@@ -28,19 +28,19 @@ def come_back(why):
 def interrupted(job_file):
     raise Interrupted(signal.SIGUSR2, "saved")
 
-def be_deaf(original=requeue._be_deaf):
-    requeue._be_deaf = original
+def block_signals(original=requeue._block_signals):
+    requeue._block_signals = original
     os.kill(os.getpid(), signal.SIGTERM)
     original()
 
-requeue.come_back = come_back
+requeue.requeue_and_wait = requeue_and_wait
 requeue.rendezvous = lambda: None
 """
 MOMENTS = {
     "two signals at once": "requeue.rendezvous = lambda: at_once(signal.SIGUSR2, signal.SIGTERM)",
-    "another one while the first is heard": "requeue._be_deaf = be_deaf; "
+    "another one while the first is heard": "requeue._block_signals = block_signals; "
     "requeue.rendezvous = lambda: at_once(signal.SIGUSR2)",
-    "another one after all has been saved": "requeue._be_deaf = be_deaf; rank.main = interrupted",
+    "another one after all has been saved": "requeue._block_signals = block_signals; rank.main = interrupted",
 }
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from launchers.jobs.ids_config import IdsConfig
+from launchers.jobs.request import IdsConfig
 from pretrain.config.ids import IdConfig
 from pretrain.config.prompt import PromptConfig
 from pretrain.config.run import EngineConfig, ModelConfig, PretrainConfig, ScheduleConfig

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import shards.build.clean as cleaning
 from shards.build.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
-from shards.files.database import Means, connect, read_parquet
+from shards.files.database import Resources, connect, read_parquet
 from shards.readers.folder import EVENT_SCHEMA, TEXT_SCHEMA
 
 RULES: dict[str, Any] = {"name": "Tiny", "k_core": 2, "repeats": "keep", "order": "time", "since": None, "until": None}
@@ -22,7 +22,7 @@ def run(folder, events, excluded=(), texts=None, **changes):
     pl.DataFrame(events, schema=EVENT_SCHEMA, orient="row").write_parquet(raw / EVENTS)
     lines = [(item, f"text of {item}") for item in sorted({row[1] for row in events})] if texts is None else texts
     pl.DataFrame(lines, schema=TEXT_SCHEMA, orient="row").write_parquet(raw / TEXTS)
-    facts = clean(raw, out, Rules(**(RULES | changes)), excluded, Means(0.5, 1))
+    facts = clean(raw, out, Rules(**(RULES | changes)), excluded, Resources(0.5, 1))
     users, items = read_parquet(out / USERS)["user"].to_list(), read_parquet(out / ITEMS)
     sequences = {user: [] for user in users}
     table = read_parquet(out / EVENTS)
@@ -170,12 +170,12 @@ def test_little_memory_changes_nothing(tmp_path):
     events = [(f"user {n % 4_001}", f"item {n * 7919 % 997}", None, n * 31 % 1_000) for n in range(120_000)]
     rules: dict[str, Any] = RULES | {"k_core": 5}
     found = []
-    for name, means in (("much", Means(2.0, 2)), ("little", Means(0.1, 1))):
+    for name, resources in (("much", Resources(2.0, 2)), ("little", Resources(0.1, 1))):
         (tmp_path / name / "raw").mkdir(parents=True)
         (tmp_path / name / "out").mkdir()
         pl.DataFrame(events, schema=EVENT_SCHEMA, orient="row").write_parquet(tmp_path / name / "raw" / EVENTS)
         pl.DataFrame([("item 1", "x")], schema=TEXT_SCHEMA, orient="row").write_parquet(tmp_path / name / "raw" / TEXTS)
-        clean(tmp_path / name / "raw", tmp_path / name / "out", Rules(**rules), (), means)
+        clean(tmp_path / name / "raw", tmp_path / name / "out", Rules(**rules), (), resources)
         found.append([pl.read_parquet(tmp_path / name / "out" / file) for file in (EVENTS, USERS, ITEMS)])
     assert all(one.equals(other) for one, other in zip(*found, strict=True))
     assert found[0][0].height > 100_000
@@ -203,7 +203,7 @@ def test_the_sieve_changes_nothing(tmp_path, monkeypatch):
 
 
 def test_no_bar_is_drawn_over_the_lines_of_a_build(tmp_path):
-    with connect(tmp_path, Means(0.5, 1)) as database:
+    with connect(tmp_path, Resources(0.5, 1)) as database:
         [(shown, memory)] = database.execute(
             "SELECT current_setting('enable_progress_bar'), current_setting('memory_limit')"
         ).fetchall()

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from shards import cores as module
-from shards.cores import cores
+from shards import workers as module
+from shards.workers import cores
 
 OLD = "cpu/job/cpu.cfs_"
 

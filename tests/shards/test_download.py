@@ -14,9 +14,7 @@ from patience import until
 
 from shards import registry
 from shards.download import download as download_module
-from shards.download import mirrors
-from shards.download.checksums import read_sums
-from shards.download.download import DownloadConfig, download
+from shards.download.download import DownloadConfig, download, read_sums
 
 
 def test_a_folder_is_filled_and_sha256sum_agrees(server: BadServer, tmp_path: Path):
@@ -64,7 +62,7 @@ def test_a_killed_download_goes_on_where_it_was(server: BadServer, tmp_path: Pat
 def test_a_whole_part_is_not_fetched_again(server: BadServer, one_file: bytes, tmp_path: Path, monkeypatch):
     """Killed after the last byte and before the rename."""
     with monkeypatch.context() as patch:
-        patch.setattr(mirrors, "_verify", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(download_module, "_verify", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             download(config(tmp_path))
     assert (tmp_path / "Patio" / f"{REVIEWS}.part").stat().st_size == len(one_file)
@@ -155,7 +153,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
 def test_what_a_whole_release_lacks_is_said(server: BadServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for release, said in (("2014", "Yelp is given only"), ("2018", "no successor of Instant, Baby, Apps, Health")):
         lines: list[str] = []
-        monkeypatch.setattr(mirrors, "bring", lambda config, row, raw, *rest: Path(raw.name))
+        monkeypatch.setattr(download_module, "bring", lambda config, row, raw, *rest: Path(raw.name))
         assert len(download(config(tmp_path, release=release), lines.append)) >= 40
         assert len(lines) == 1 and said in lines[0]
 

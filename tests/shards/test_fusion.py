@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.build.fusion import allocate
+from shards.build.catalogue import allocate
 from shards.registry import rows
 
 SIZES = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 1000), min_size=1)

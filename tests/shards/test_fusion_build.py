@@ -69,7 +69,9 @@ def test_all_25_data_sets_arrive(fusion):
     assert offsets == [sum(m.num_items for m in manifest.train_members[:n]) for n in range(19)]
     items = load_items(folder, manifest)
     assert len(set(items.items)) == len(items) == manifest.num_items, "ids are in the name space of their data set"
-    assert all(item.startswith(f"{items.member_of(row)}/") for row, item in enumerate(items.items))
+    assert all(
+        item.startswith(f"{name}/") for name, (start, stop) in items.members.items() for item in items.items[start:stop]
+    )
     assert "&amp;" not in items.texts[0] and items.texts[0].startswith("title: ") and "& more" in items.texts[0]
 
 

@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from shards.files import locks
-from shards.files.locks import locked
+from shards.files import atomic
+from shards.files.atomic import locked
 
 
 @pytest.fixture
@@ -16,8 +16,8 @@ def without_locks(monkeypatch):
         def refuse(file, how):
             raise OSError(number, "flock says no")
 
-        monkeypatch.setattr(locks.fcntl, "flock", refuse)
-        monkeypatch.setattr(locks, "_warned", set())
+        monkeypatch.setattr(atomic.fcntl, "flock", refuse)
+        monkeypatch.setattr(atomic, "_warned", set())
 
     return make
 

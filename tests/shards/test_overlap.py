@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from shards.build.overlap import Ids, find_overlap
-from shards.files.database import Means
+from shards.files.database import Resources
 
 AMAZON = ["A1YJEY40YUW4SE", "AIXZKN4ACSKI", "A2SUAM1J3GNN3B"]
 YELP = ["Donht4mLJ4aO4FQhqHGJtw", "5eV8oUGdBXylwB7HeaDFOA", "GKC6EYmFFOU245qBtVxetw"]
@@ -22,7 +22,7 @@ def ids(folder, name, users, items, texts):
 
 
 def audit(folder, train, test, drop=True):
-    pairs, files = find_overlap(train, [test], folder, {"user": drop, "item": drop}, Means(0.5, 1))
+    pairs, files = find_overlap(train, [test], folder, {"user": drop, "item": drop}, Resources(0.5, 1))
     return pairs[0], {file.name: pl.read_parquet(file).to_series().to_list() for file in files}
 
 

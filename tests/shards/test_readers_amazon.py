@@ -1,20 +1,12 @@
-"""Amazon's three releases, on hand-made files of the real schemas; and that fast and exact paths agree."""
+"""Amazon's three releases, on hand-made files of the real schemas."""
 
 import json
-import string
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from raw_files import read, write
 
-from shards.readers import json_lines
-from shards.readers.amazon import REVIEWS
+from shards.readers.amazon import MAX_DEPTH, MAX_LITERAL_BYTES
 from shards.readers.folder import detect
-from shards.readers.lines import Batch
-from shards.readers.literals import MAX_DEPTH, MAX_LITERAL_BYTES
-from shards.readers.rejects import Rejects
-from shards.readers.yelp import REVIEWS as YELP
 
 REVIEW = {
     "reviewerID": "A1YJEY40YUW4SE",
@@ -241,96 +233,6 @@ def test_odd_literals_that_count(tmp_path):
     assert rejects == [] and items["item"].to_list() == ["B1", "B2", "B3", "B1"]
     assert titles[1:] == ["title: café", "title: a \\d odd escape", "title: a second line of b1"]
     assert titles[0].startswith("title: ((([[[ 'quoted' (((")
-
-
-# Values that could be told apart by the two paths: each is tried alone and in company.
-IDS = st.one_of(
-    st.sampled_from(
-        ["A1", "0700026398", "true", "null", "[1]", "7", "-7", "1.0", "", " A", "a\0", "é", "\ud800", "1e5"]
-    ),
-    st.integers(-(10**25), 10**25),
-    st.floats(),
-    st.none(),
-    st.booleans(),
-    st.text(max_size=5),
-    st.lists(st.text(max_size=2), max_size=1),
-)
-NUMBERS = st.one_of(
-    st.sampled_from([5, 5.0, 1391040000, 1391040000.5, 4102444800, 4102444801, 2**63, 2**64, 10**30, -0.0]),
-    st.integers(0, 2_000_000_000),
-    st.integers(-(2**70), 2**70),
-    st.floats(),
-    st.none(),
-    st.booleans(),
-    st.sampled_from(["5", "", "2019-12-31 10:11:12", "2019-02-30 00:00:00", "2019-01-01", "1969-12-31 23:59:59"]),
-)
-DATES = st.one_of(
-    st.datetimes().map(lambda value: value.strftime("%Y-%m-%d %H:%M:%S")),
-    st.datetimes().map(str),
-    NUMBERS,
-)
-
-
-def spelled(keys, values, extra, escaped, ascii_only, spaces):
-    """One line: the object of `values`, oddly spelled where asked for."""
-    pairs = [*zip(keys.names, values, strict=True), *extra]
-    colon, comma = (" : ", " , ") if spaces else (":", ",")
-    parts = []
-    for n, (key, value) in enumerate(pairs):
-        name = json.dumps(key)
-        if escaped == n:
-            name = f'"\\u{ord(key[0]):04x}{key[1:]}"'
-        parts.append(name + colon + json.dumps(value, ensure_ascii=ascii_only))
-    return ("{" + comma.join(parts) + "}").encode("utf-8", errors="surrogatepass")
-
-
-@st.composite
-def json_lines_of(draw, keys, good):
-    """One line; `good`: as nearly all are, so that the fast path takes it."""
-    time = DATES if keys.unit == "date" else NUMBERS
-    if good:
-        stamp = "2019-12-31 10:11:12" if keys.unit == "date" else draw(st.integers(0, 4_102_444_800))
-        values = [
-            draw(st.text(string.ascii_uppercase + string.digits + "_-", min_size=1, max_size=12)) for _ in range(2)
-        ]
-        values = [*values, draw(st.floats(0, 5) | st.integers(0, 5)), stamp]
-    else:
-        values = [draw(IDS), draw(IDS), draw(NUMBERS), draw(time)]
-    names = st.sampled_from([*keys.names, "text", "summary"])
-    extra = draw(st.lists(st.tuples(names, st.one_of(IDS, NUMBERS, names)), max_size=0 if good else 2))
-    if good:
-        extra = [("text", draw(st.text(max_size=20)))]
-    escaped = draw(st.sampled_from([-1, -1, -1, 0, 1, 2, 3, 4])) if not good else -1
-    return spelled(keys, values, extra, escaped, draw(st.booleans()), draw(st.booleans()))
-
-
-@pytest.mark.parametrize("keys", [REVIEWS["amazon-2014"], REVIEWS["amazon-2023"], YELP], ids=["2014", "2023", "yelp"])
-def test_the_fast_path_and_the_exact_path_agree(keys, tmp_path_factory):
-    path = tmp_path_factory.mktemp("rejects") / "reviews.json"
-    taken = []
-
-    @settings(max_examples=400, database=None, derandomize=True)
-    @given(st.data(), st.booleans())
-    def agree(data, all_good):
-        # One odd line keeps the whole batch from the fast path: half of the batches have none.
-        one = st.booleans().flatmap(lambda good: json_lines_of(keys, good or all_good))
-        lines = data.draw(st.lists(one, min_size=1, max_size=3))
-        batch = Batch(1, b"\n".join(lines) + b"\n")
-        fast = json_lines.fast_events(batch, keys)
-        if fast is not None:
-            with Rejects(path, 1.0) as rejects:
-                exact = json_lines.exact_events(batch, path, keys, rejects)
-            taken.append(fast.height)
-            assert fast.equals(exact, null_equal=True) and fast.schema == exact.schema, batch.data
-
-    agree()
-    assert sum(taken) > 60  # the property is about lines that the fast path takes
-
-
-def test_clean_reviews_take_the_fast_path():
-    batch = Batch(1, json.dumps(REVIEW).encode() + b"\r\n" + json.dumps(REVIEW).encode() + b"\n")
-    frame = json_lines.fast_events(batch, REVIEWS["amazon-2014"])
-    assert frame is not None and frame.rows() == [("A1YJEY40YUW4SE", "7806397051", 1.0, 1391040000000)] * 2
 
 
 @pytest.mark.parametrize(

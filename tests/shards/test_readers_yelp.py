@@ -71,7 +71,6 @@ def test_short_names_and_gzip(tmp_path):
     ],
 )
 def test_dates_are_utc_to_the_second(tmp_path, date, time):
-    # Alone it goes the fast path; beside an integer id, line by line.
     for others in ([], [REVIEW | {"user_id": 7}]):
         events, _, rejects = read(yelp(tmp_path / "Yelp", [REVIEW | {"date": date}, *others]))
         assert events["time"][0] == time and rejects == []

@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.build.split import HISTORY, TEST, UNUSED, VALID, ascending, check_not_sorted_by_id, leave_one_out, split_at
+from shards.build.sequences import (
+    HISTORY,
+    TEST,
+    UNUSED,
+    VALID,
+    ascending,
+    check_not_sorted_by_id,
+    leave_one_out,
+    split_at,
+)
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 20), min_size=3, max_size=8).map(sorted), min_size=1, max_size=6)
 

@@ -364,7 +364,7 @@ def test_workers_do_not_outlive_a_killed_parent(small):
 
 def test_a_worker_imports_little():
     program = (
-        "import sys, shards.stream.loader; print(sorted({'torch', 'pyarrow', 'polars', 'duckdb'} & set(sys.modules)))"
+        "import sys, shards.stream.group; print(sorted({'torch', 'pyarrow', 'polars', 'duckdb'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]

@@ -18,9 +18,9 @@ import numpy as np
 from scipy import stats
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from shards.build.split import ascending
-from shards.legible import legible, share
+from shards.build.sequences import ascending
 from shards.manifest import Manifest
+from shards.token_coverage import legible, share
 from shards.tokenizer import encode_texts
 from zeroshot.audit.findings import LEVEL, Check, far_above
 from zeroshot.protocol.recommender import TOP

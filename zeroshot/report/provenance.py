@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from shards.cores import cores
+from shards.workers import cores
 from zeroshot.protocol.config import EvaluateConfig
 from zeroshot.report.versions import git_state, versions
 

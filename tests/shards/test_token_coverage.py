@@ -10,8 +10,8 @@ from raw_folders import write_raw
 from shards.build.build import build
 from shards.build.card import data_card
 from shards.config import BuildConfig
-from shards.legible import legible
 from shards.tables import load_items
+from shards.token_coverage import legible
 from shards.tokenizer import encode_texts, load_tokenizer
 from zeroshot.audit.data_checks import texts_check
 from zeroshot.tasks.suite import resolve

@@ -47,8 +47,8 @@ def legible(tokenizer: "T5TokenizerFast", texts: Sequence[str], token_ids: Seque
 
 def values(text: str) -> list[str]:
     """The values of a text's fields, without those that are missing."""
-    found = [part.split(":", 1)[-1].strip() for part in text.split(";")]
-    return [value for value in found if not is_missing(value.lower())]
+    stripped = [part.split(":", 1)[-1].strip() for part in text.split(";")]
+    return [value for value in stripped if not is_missing(value.lower())]
 
 
 def share(unknown: int, tokens: int) -> str:

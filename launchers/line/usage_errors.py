@@ -33,7 +33,7 @@ NONE: Mapping[str, type] = {}
 KINDS = {"INT": "a whole number", "FLOAT": "a number", "{None}": "None"}
 
 
-def as_value_errors(commands: Mapping[str, type], words: list[str]) -> AbstractContextManager[None]:
+def usage_errors_raised(commands: Mapping[str, type], words: list[str]) -> AbstractContextManager[None]:
     """While it is entered, a mistake in `words` is a ValueError of one line."""
 
     def refuse(event: ParseErrorEvent) -> None:
@@ -110,30 +110,30 @@ def _walked(commands: Mapping[str, type], words: list[str]) -> tuple[str, type |
     return path, kind, below
 
 
-def _nearest(what: str, token: str, known: Sequence[str], path: str, below: Mapping[str, type] = NONE) -> str:
+def _nearest(kind: str, token: str, known: Sequence[str], path: str, below: Mapping[str, type] = NONE) -> str:
     name = token.partition("=")[0].replace("_", "-")
     near = difflib.get_close_matches(name, known, 1)
-    if what == "command" and not near:
+    if kind == "command" and not near:
         near = [f"{one} {name}" for one in known if name in subcommands(below[one])]
         near += [f"--{name}"] * (f"--{name}" in FIRST_OPTIONS)
     if not near:  # an option of a group without its group: --rounds for --schedule.rounds
         near = [option for option in known if option.split(".")[-1] == name.lstrip("-")]
     if near:
-        return f"unknown {what} {token} of {path}; did you mean {' or '.join(near)}?"
-    if what == "command":
-        return f"unknown {what} {token}; {path} has {', '.join(known)}"
-    return f"unknown {what} {token} of {path}; {path} --help shows what there is"
+        return f"unknown {kind} {token} of {path}; did you mean {' or '.join(near)}?"
+    if kind == "command":
+        return f"unknown {kind} {token}; {path} has {', '.join(known)}"
+    return f"unknown {kind} {token} of {path}; {path} --help shows what there is"
 
 
 def subcommands(kind: type) -> dict[str, type]:
     """Name and class of each command below a command."""
-    found: dict[str, type] = {}
+    commands: dict[str, type] = {}
     for hint in get_type_hints(kind, include_extras=True).values():
         for option in get_args(get_args(hint)[0] if get_origin(hint) is Annotated else hint):
             names = [mark.name for mark in get_args(option)[1:] if type(mark).__name__ == "_SubcommandConfig"]
             if names:
-                found[names[0]] = get_args(option)[0]
-    return found
+                commands[names[0]] = get_args(option)[0]
+    return commands
 
 
 def options(kind: type, prefix: str = "") -> Iterator[str]:
