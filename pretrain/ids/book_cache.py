@@ -54,7 +54,7 @@ class Shelf:
         return file
 
 
-def shelved_book(
+def cached_book(
     folder: Path | None, generator: T5ForConditionalGeneration, tokenizer: T5Tokenizer, items: ItemTable,
     config: IdConfig, world: World, reporter: Reporter, **more: Any,
 ) -> tuple[Book, JobReport | None]:  # fmt: skip

@@ -8,7 +8,7 @@ import torch
 from pretrain.config.ids import IdConfig
 from pretrain.ids import book_cache
 from pretrain.ids.book import Book
-from pretrain.ids.book_cache import Shelf, shelved_book
+from pretrain.ids.book_cache import Shelf, cached_book
 from pretrain.runtime.progress import SILENT
 from pretrain.runtime.world import World
 
@@ -31,7 +31,7 @@ def made(monkeypatch, book_of):
 
 def test_a_book_is_made_once_for_the_same_generator_options_and_texts(small_model, tokenizer, items, tmp_path, made):
     def book(seed=2, config=PLAIN, table=items, folder=tmp_path):
-        return shelved_book(folder, small_model(seed), tokenizer, table, config, WORLD, SILENT)
+        return cached_book(folder, small_model(seed), tokenizer, table, config, WORLD, SILENT)
 
     first, report = book()
     assert report is not None and len(made) == 1

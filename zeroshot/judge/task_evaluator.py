@@ -21,7 +21,7 @@ from pretrain.config.prompt import PromptConfig
 from pretrain.data.user_ids import UserIds
 from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book
-from pretrain.ids.book_cache import shelved_book
+from pretrain.ids.book_cache import cached_book
 from pretrain.ids.journal import discard
 from pretrain.ranking.generate import EVALUATION_TEMPLATE, GenerativeRecommender, Worth
 from pretrain.runtime.progress import Reporter
@@ -64,7 +64,7 @@ def task_book(
     assert generator is not None
     name = f"{dataset}-untrained" if untrained else dataset
     path, progress = out / f"book-{name}.arrow", out / f".book-{name}.progress"
-    book, report = shelved_book(
+    book, report = cached_book(
         books or out / FOLDER, generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter,
         what=f"{name}, IDs", journal=progress,
     )  # fmt: skip
