@@ -18,7 +18,7 @@ from torch import Tensor
 from pretrain.data.prompts import Prompt, PromptBuilder, told_items
 from pretrain.data.templates import TEMPLATES
 from pretrain.ids.book import Book
-from pretrain.model.length_buckets import MOST, cut, parts_of
+from pretrain.model.length_buckets import MOST, buckets_of, cut
 from shards.counters import generator as counter_generator
 from shards.counters import number as counter_number
 from shards.records import Sample
@@ -67,7 +67,7 @@ class TextBatch:
     def padded_tokens(self) -> int:
         """Tokens that are computed, padding included."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # a rank's
-        return sum(part.tokens for part in parts_of(self.mask_BS, self.labels_BT, device))
+        return sum(part.tokens for part in buckets_of(self.mask_BS, self.labels_BT, device))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.decoder import T5Decoder, check_finite
 from pretrain.decoding.exclusions import Exclusions
 from pretrain.decoding.lists import Lists, top_stable
-from pretrain.decoding.lookahead import Guide
+from pretrain.decoding.lookahead import Lookahead
 from pretrain.decoding.state import DecodeState
 from pretrain.decoding.trie import NO_NODE, Children, Trie
 from pretrain.decoding.trie_shards import ShardedTrie
@@ -34,14 +34,14 @@ from pretrain.decoding.trie_shards import ShardedTrie
 def beam_search(
     decoder: T5Decoder, state: DecodeState, trie: Trie | ShardedTrie, config: SearchConfig,
     excluded: Sequence[np.ndarray | Tensor] | None = None, static: bool | None = None,
-    worth_BI: Tensor | None = None,
+    bonus_BI: Tensor | None = None,
 ) -> Lists:  # fmt: skip
     """Search the trie with `config.beam` live hypotheses per prompt; lists of `config.length` items.
 
     A hypothesis that takes the EOS edge leaves the beam for the list. A prompt is done when no live hypothesis can
     still enter its list. `excluded`: per prompt the item rows that may not appear; if that is all of them the list is
     empty. `static` gives every pass the shape that (B, beam, depth) determine, as a GPU likes it; otherwise (the
-    default on a CPU) only live hypotheses are computed. The lists are the same within rounding. `worth_BI`: what is
+    default on a CPU) only live hypotheses are computed. The lists are the same within rounding. `bonus_BI`: what is
     added to the score of each item for each prompt; the search looks ahead to it (`lookahead.py`).
 
     Raises ValueError for a config or a trie that does not fit and FloatingPointError for logits that are not finite.
@@ -53,11 +53,11 @@ def beam_search(
         )
     static = state.length_B.device.type != "cpu" if static is None else static
     exclusions = Exclusions(trie, excluded) if excluded is not None and any(map(len, excluded)) else None
-    guide = None
-    if worth_BI is not None:
+    lookahead = None
+    if bonus_BI is not None:
         assert isinstance(trie, Trie), "a trie in parts has no way up"
-        guide = Guide(trie, worth_BI, excluded)
-    return Search(decoder, state, trie, config, exclusions, static, guide).run()
+        lookahead = Lookahead(trie, bonus_BI, excluded)
+    return Search(decoder, state, trie, config, exclusions, static, lookahead).run()
 
 
 def final_score(total: Tensor, length: int | Tensor, config: SearchConfig) -> Tensor:
@@ -84,15 +84,15 @@ class Search:
 
     def __init__(
         self, decoder: T5Decoder, state: DecodeState, trie: Trie | ShardedTrie, config: SearchConfig,
-        exclusions: Exclusions | None, static: bool, guide: Guide | None = None,
+        exclusions: Exclusions | None, static: bool, lookahead: Lookahead | None = None,
     ) -> None:  # fmt: skip
         self.decoder, self.state, self.trie, self.config = decoder, state, trie, config
-        self.exclusions, self.static, self.guide = exclusions, static, guide
+        self.exclusions, self.static, self.lookahead = exclusions, static, lookahead
         batch = len(state.length_B)
         nodes_B1, scores_B1 = trie.root(batch), torch.zeros(batch, 1, dtype=decoder.score_type, device=trie.device)
         self.prompt_B = torch.arange(batch, device=trie.device)
-        if guide is not None:
-            scores_B1 = scores_B1 + guide.at(nodes_B1, self.prompt_B[:, None])
+        if lookahead is not None:
+            scores_B1 = scores_B1 + lookahead.at(nodes_B1, self.prompt_B[:, None])
         self.beam = Beam(
             nodes_B1, torch.full_like(nodes_B1, decoder.start_token), scores_B1, torch.zeros_like(nodes_B1)
         )
@@ -175,8 +175,8 @@ class Search:
         if children.weight_C is not None and weight_BRL is not None:
             score_C = score_C + children.weight_C.to(score_C.dtype)
             closed_BR = closed_BR + weight_BRL.sum(2).to(closed_BR.dtype)
-        if self.guide is not None:
-            score_C = score_C + self.guide.gain(children, beam.nodes_BR, self.prompt_B).to(score_C.dtype)
+        if self.lookahead is not None:
+            score_C = score_C + self.lookahead.gain(children, beam.nodes_BR, self.prompt_B).to(score_C.dtype)
         closed_BR = final_score(closed_BR, length_BR, self.config).masked_fill(~plan.closing_BR, NEVER)
         if self.static:
             normaliser_M = torch.where(slots.used_BQ.flatten(), normaliser_M, 0)

@@ -24,7 +24,7 @@ from shards.tokenizer import fingerprint
 
 
 @dataclass(frozen=True)
-class Maker:
+class BookProvenance:
     """Generator, options, and what moves the last bits."""
 
     generator_hash: str
@@ -35,7 +35,7 @@ class Maker:
     torch: str
 
     @classmethod
-    def of(cls, generator: T5ForConditionalGeneration, tokenizer: T5Tokenizer, config: IdConfig) -> Maker:
+    def of(cls, generator: T5ForConditionalGeneration, tokenizer: T5Tokenizer, config: IdConfig) -> BookProvenance:
         device = next(generator.parameters()).device
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
         made = content_hash(generator), fingerprint(tokenizer), config.options()

@@ -29,7 +29,7 @@ RANDOM_WORDS = 3
 """Words of a random ID."""
 
 
-class Copyist(Writer):
+class ControlIdWriter(Writer):
     """Writes without a model; of the generator only the vocabulary is looked at."""
 
     def __init__(
@@ -66,4 +66,4 @@ class Copyist(Writer):
 
 def writer_of(config: IdConfig) -> type[Writer]:
     """Who writes candidates of this form."""
-    return Writer if config.form == "generated" else Copyist
+    return Writer if config.form == "generated" else ControlIdWriter

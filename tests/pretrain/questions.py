@@ -34,7 +34,7 @@ class Question:
     penalty: float = 0.0
     excluded: list | None = None
     weights: list | None = None
-    worth_BI: torch.Tensor | None = None
+    bonus_BI: torch.Tensor | None = None
     rows: np.ndarray | None = None
     static: bool = False
     parts: int = 0
@@ -59,7 +59,7 @@ def answer(model, asked, padded):
     input_ids, mask = padded(asked.prompts, asked.padding)
     state = decoder.start(decoder.encode(input_ids, mask), mask)
     config = SearchConfig(asked.beam, asked.length, asked.penalty)
-    lists = beam_search(decoder, state, asked.trie(), config, asked.excluded, asked.static, asked.worth_BI)
+    lists = beam_search(decoder, state, asked.trie(), config, asked.excluded, asked.static, asked.bonus_BI)
     assert lists.items_BK.shape == lists.scores_BK.shape == (len(asked.prompts), asked.length or asked.beam)
     found, known = [], set(range(len(asked.catalogue)) if asked.rows is None else asked.rows.tolist())
     for items, scores in zip(lists.items_BK.tolist(), lists.scores_BK.tolist(), strict=True):

@@ -193,7 +193,7 @@ def test_an_end_that_waits_for_mlflow_is_no_hang(tmp_path):
     module.BEAT_PAUSE = module.FIRST_PAUSE = 0.01
     try:
         with heard_by(listen):
-            assert module.Delivery(Away()).close(HANG) is None  # type: ignore[arg-type]
+            assert module.BackgroundUploader(Away()).close(HANG) is None  # type: ignore[arg-type]
     finally:
         module.BEAT_PAUSE, module.FIRST_PAUSE = pauses
     assert set(heard) == {"waiting for MLflow"} and len(heard) >= 2
