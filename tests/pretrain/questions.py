@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
-from pretrain.decoding.trie_shards import ShardedTrie
 
 EOS, VOCAB = 1, 29
 EXACT, CLOSE = 1e-10, 1e-4
@@ -37,12 +35,9 @@ class Question:
     bonus_BI: torch.Tensor | None = None
     rows: np.ndarray | None = None
     static: bool = False
-    parts: int = 0
     padding: int = 0
 
     def trie(self):
-        if self.parts:
-            return ShardedTrie.build(pa.array(self.catalogue, pa.list_(pa.int32())), EOS, VOCAB, self.parts)
         arrays = [np.array(sequence) for sequence in self.catalogue]
         weights = None if self.weights is None else [np.array(values) for values in self.weights]
         return Trie.build(arrays, EOS, VOCAB, weights, self.rows)
