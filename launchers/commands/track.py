@@ -41,7 +41,7 @@ class Track:
         from launchers.line.console import Console
         from pretrain.config.tracking_uri import check_uri, present_uri
         from pretrain.runtime.redaction import HIDDEN, redacted
-        from pretrain.tracking.mlflow_store import Unusable, said, unreachable
+        from pretrain.tracking.mlflow_store import Unusable, unreachable, words_of
         from pretrain.tracking.tracker import artifacts_at, tracked_at
         from pretrain.tracking.uploader import REFUSED, Uploader
 
@@ -66,7 +66,7 @@ class Track:
             except unreachable() as error:
                 again = "" if isinstance(error, Unusable) else "; try again"
                 raise ValueError(
-                    f"{redacted(uri)} does not take the lines of {folder} ({said(error)}){again}"
+                    f"{redacted(uri)} does not take the lines of {folder} ({words_of(error)}){again}"
                 ) from error
             sent = f"{folder}: {waiting:,} lines sent to run {uploader.address.run_id} at {redacted(uri)}"
             Console().result(sent, folder=str(folder), lines=waiting, run=uploader.address.run_id)

@@ -77,13 +77,13 @@ class Proposers:
 
     def add(self, row: int, candidates: Iterable[Candidate]) -> None:
         """Append an attempt's candidates; what stands in the list already is skipped."""
-        found = self.lists[row]
-        known = set(found)
+        own = self.lists[row]
+        known = set(own)
         for candidate in candidates:
             if candidate not in known:
                 known.add(candidate)
-                found.append(candidate)
-        self.ends[row].append(len(found))
+                own.append(candidate)
+        self.ends[row].append(len(own))
 
     def attempts(self, row: int) -> int:
         """Attempts made for an item."""

@@ -53,14 +53,14 @@ class BookProvenance:
         another maker."""
         if old is None:
             return {}
-        for what, theirs, ours in (
+        for difference, theirs, ours in (
             ("another generator", old.generator_hash, self.generator_hash),
             ("another tokenizer", old.tokenizer_fingerprint, self.tokenizer_fingerprint),
             ("other options", old.options, self.options),
         ):
             if theirs != ours:
                 raise ValueError(
-                    f"the book to extend was made with {what} ({theirs}, now {ours}); give the same, or make a "
+                    f"the book to extend was made with {difference} ({theirs}, now {ours}); give the same, or make a "
                     "new book of the whole catalogue"
                 )
         row_of = {item: row for row, item in enumerate(items.items)}

@@ -46,15 +46,15 @@ class ControlIdWriter(Writer):
         rows = [int(row) for row in block.rows_B if row >= 0]
         texts = [self._text(row) for row in rows]
         shortest, longest = self.config.tier_range(block.tier)
-        found = []
+        written = []
         for row, ids in zip(rows, canonical(self.tokenizer, texts)[1], strict=True):
-            kept = list(ids)
+            cut = list(ids)
             if len(ids) > longest:
-                kept = cut_to_word(np.array(ids[: longest + 1]), EOS_ID, self.word_start_V)
-            [again] = canonical(self.tokenizer, self.tokenizer.batch_decode([kept]))[1]
+                cut = cut_to_word(np.array(ids[: longest + 1]), EOS_ID, self.word_start_V)
+            [again] = canonical(self.tokenizer, self.tokenizer.batch_decode([cut]))[1]
             valid = shortest <= len(again) <= longest and UNK_ID not in again
-            found.append((row, [candidate_of(again)] if valid else []))
-        return found
+            written.append((row, [candidate_of(again)] if valid else []))
+        return written
 
     def _text(self, row: int) -> str:
         attempt = self.attempts(row)

@@ -96,19 +96,19 @@ class Job:
         active = proposers.exhausted()
         writer.keep_only(active)
         calls = blocks.next_blocks(active, proposers.attempts, writer.layout, writer.config)
-        found: list[Written] = []
+        entries: list[Written] = []
         for number, block in enumerate(calls[: writer.config.blocks_per_wave]):
             beat(f"IDs, wave {self.waves}, {number} blocks written")
-            found += [Written(row, proposers.attempts(row), candidates) for row, candidates in writer.write(block)]
+            entries += [Written(row, proposers.attempts(row), candidates) for row, candidates in writer.write(block)]
         if self.journal is not None:
-            self.journal.write(found)
+            self.journal.write(entries)
         for row in active:
             if blocks.attempt_of(proposers.attempts(row), writer.config).first_suffix is not None:
                 written = proposers.ends[row][writer.config.num_attempts - 1]
                 proposers.add(row, writer.suffixed(row, proposers.lists[row][0] if written else None))
-        for row, _, candidates in found:
+        for row, _, candidates in entries:
             proposers.add(row, candidates)
-        self.decodes, self.waves = self.decodes + len(found), self.waves + 1
+        self.decodes, self.waves = self.decodes + len(entries), self.waves + 1
 
 
 def make_book(

@@ -50,11 +50,11 @@ def cut(lengths: np.ndarray, buckets: int) -> list[int]:
         costs = least + runs
         befores.append(costs.argmin(1))
         least = costs.min(1)
-    at, found = len(bounds) - 1, [len(lengths)]
+    at, ends = len(bounds) - 1, [len(lengths)]
     for before in reversed(befores):
         at = before[at]
-        found.append(int(bounds[at]))
-    return found[::-1]
+        ends.append(int(bounds[at]))
+    return ends[::-1]
 
 
 def buckets_of(mask_BS: Tensor, labels_BT: Tensor, device: torch.device | None = None) -> list[LengthBucket]:
@@ -64,8 +64,8 @@ def buckets_of(mask_BS: Tensor, labels_BT: Tensor, device: torch.device | None =
     """
     device = device or mask_BS.device
     multiple, rows_wanted = (known.get(device.type, known["cuda"]) for known in (MULTIPLE, ROWS))
-    found = torch.stack([mask_BS.sum(1), (labels_BT != IGNORED).sum(1)]).cpu().numpy()
-    width_B, num_labels_B = np.maximum(-(-found // multiple) * multiple, 1)
+    lengths_2B = torch.stack([mask_BS.sum(1), (labels_BT != IGNORED).sum(1)]).cpu().numpy()
+    width_B, num_labels_B = np.maximum(-(-lengths_2B // multiple) * multiple, 1)
     order = np.argsort(width_B, kind="stable")
     bounds = cut(width_B[order], max(1, min(MOST, len(order) // rows_wanted)))
     buckets = []

@@ -22,7 +22,7 @@ from typing import Any
 
 from pretrain.runtime.redaction import redacted
 from pretrain.runtime.watchdog import beat
-from pretrain.tracking.mlflow_store import Lost, Refused, Store, Unusable, said, unreachable
+from pretrain.tracking.mlflow_store import Lost, Refused, Store, Unusable, unreachable, words_of
 from shards.files.atomic import write_whole
 from shards.files.locks import locked
 
@@ -203,7 +203,7 @@ class BackgroundUploader:
                 try:
                     self.uploader.send()
                 except unreachable() as error:  # a tracker that is down stops no training: the lines are kept
-                    self.problem = said(error)
+                    self.problem = words_of(error)
                     if closing and isinstance(error, Unusable):
                         return
                     if closing:

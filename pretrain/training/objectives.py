@@ -1,4 +1,5 @@
-"""Model and loss as one module, so that whoever wraps it (the engine) sees every forward pass.
+"""The two losses of alternate training (section 2.5, equations 4 and 5), each with its model as one module, so that
+whoever wraps it (the engine) sees every forward pass.
 
 Each objective maps a batch to (summed negative log-likelihood, number of target tokens), both scalars. Padding carries
 the label -100 and is in neither. The engine divides by the global number of target tokens. The head is applied in
@@ -69,7 +70,7 @@ def text_loss(
 
 
 class RecommenderObjective(nn.Module):
-    """Equation 4: predict the target item's ID from the prompt.
+    """L_rec, equation 4: the summed -log P(y_i | y_<i, x) of the target item's ID y after the prompt x (section 2.5.1).
 
     Also teaches a generator from scratch to write words. `dropout` is the rate in training, keyed by the rows of the
     batch.
@@ -85,7 +86,10 @@ class RecommenderObjective(nn.Module):
 
 
 class GeneratorObjective(nn.Module):
-    """L_id: the frozen recommender's loss as a function of the generator's soft IDs.
+    """L_id, equation 5: the frozen recommender's loss as a function of the generator's soft IDs (section 2.5.2).
+
+    Its input is Emb_interp (equation 6): `soft_ids.insert` of `soft_ids.soft_ids` into the prompt's embeddings. The
+    gradient runs back through it to the generator alone.
 
     The frozen recommender is kept out of the module's parameters: it is one plain replica per rank in eval mode, never
     wrapped, partitioned or saved with the generator. `dropout` is the generator's rate in training, keyed by the items.
@@ -131,5 +135,6 @@ class GeneratorObjective(nn.Module):
         return torch.cat(hidden)
 
     def loss_from_embeddings(self, batch: GeneratorBatch, soft_ME: Tensor) -> tuple[Tensor, Tensor]:
-        """The recommender's loss with the prompt's ID tokens replaced by embeddings, one row per place of an ID."""
+        """Equation 5: the recommender's loss with the prompt's ID tokens replaced by embeddings, one row per place
+        of an ID. `soft_ME`: [I * T, E]."""
         return text_loss(self.recommender, batch.prompt, soft_ME, batch.slot_BS)
