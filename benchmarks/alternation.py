@@ -83,11 +83,11 @@ def beauty(folder: Path, source: Path) -> PretrainConfig:
 
 def go_on(run: Run, phases: int) -> Run:
     """Train until so many phases of the plan are done."""
-    tracker = open_tracker(run)
-    assert tracker is not None
-    with tracker, Interrupt(run.world) as interrupt:
-        while run.state.phase < phases:
-            train_phase(run, tracker, interrupt)
+    run.tracker = open_tracker(run.config, run.manifest, run.world, run.reporter, run.run_id, run.changed)
+    assert run.tracker is not None
+    with run.tracker, Interrupt(run.world) as interrupt:
+        while run.state.schedule.phase < phases:
+            train_phase(run, interrupt)
     return run
 
 
@@ -105,7 +105,8 @@ def fork(start: Run, name: str, rate: float | None, book: Book | None = None) ->
     schedule = replace(run.config.schedule, generator_epochs=0.0)
     run.plan = make_plan(schedule, run.manifest.num_samples, len(run.items), run.config.batch_size, from_scratch=True)
     if book is not None:
-        run.book, run.plan = book, tuple(replace(phase, refresh_ids=False) for phase in run.plan)
+        run.state = replace(run.state, book=book)
+        run.plan = tuple(replace(phase, refresh_ids=False) for phase in run.plan)
     return run
 
 
@@ -119,14 +120,14 @@ def validation_task(run: Run, member: Member) -> Task:
 def judged(run: Run, name: str) -> dict[str, dict[str, np.ndarray]]:
     """Ranks of the users, by role of the data and recommender: of the run under `name`, and of popularity."""
     found: dict[str, dict[str, list[np.ndarray]]] = {}
-    config, recommender = run.config, run.models["recommender"]
-    assert run.book is not None
+    config, recommender = run.config, run.state.models["recommender"]
+    assert run.state.book is not None
     for member in (*run.manifest.train_members, *run.manifest.test_members):
         task = validation_task(run, member)
-        ids = run.book.token_ids[member.row_offset :][: member.num_items]
+        ids = run.state.book.token_ids[member.row_offset :][: member.num_items]
         if member.role == "test":
             items = load_items(config.shards, run.manifest, member.name)
-            ids = make_book(run.models["generator"], run.tokenizer, items, config.ids, run.world)[0].token_ids
+            ids = make_book(run.state.models["generator"], run.tokenizer, items, config.ids, run.world)[0].token_ids
         sides = {
             name: GenerativeRecommender(name, recommender, run.tokenizer, ids, config.prompt, config.search),
             "popularity": Popularity(task.training_histories, len(task.items)),
@@ -139,8 +140,8 @@ def judged(run: Run, name: str) -> dict[str, dict[str, np.ndarray]]:
 def effect(start: Run, run: Run) -> list[float]:
     """What the generator phase between `start` and `run` did, as EFFECTS names it: to the IDs, to its own loss, and to
     the loss of the recommender that it was trained for."""
-    assert start.book is not None and run.book is not None
-    recommender = frozen_copy(start.models["recommender"])
+    assert start.state.book is not None and run.state.book is not None
+    recommender = frozen_copy(start.state.models["recommender"])
     samples = [
         Sample(f"{member.name}/{user}", len(history), history + member.row_offset, int(target), 0)
         for member in run.manifest.train_members
@@ -148,10 +149,10 @@ def effect(start: Run, run: Run) -> list[float]:
         for user, (history, target) in enumerate(zip(task.histories, task.targets + member.row_offset, strict=True))
     ]
     texts, seed = run.config.ids.item_text_tokens, run.config.seed
-    old, new = (BatchMaker(run.prompts, book, run.items, texts, seed) for book in (start.book, run.book))
+    old, new = (BatchMaker(run.prompts, book, run.items, texts, seed) for book in (start.state.book, run.state.book))
     soft = [
         GeneratorObjective(copy.deepcopy(model), recommender)
-        for model in (start.models["generator"], run.models["generator"])
+        for model in (start.state.models["generator"], run.state.models["generator"])
     ]
     discrete, sums = RecommenderObjective(recommender), np.zeros(5)
     with torch.no_grad():
@@ -162,7 +163,7 @@ def effect(start: Run, run: Run) -> list[float]:
             found = [*(side(before) for side in soft), *map(discrete, (before.prompt, mixed, after))]
             sums += [loss.item() for loss, _ in found]
     losses = [line["generator/loss"] for line in read_lines(run.folder / "metrics.jsonl") if "generator/loss" in line]
-    changed = run.book.difference(start.book).share_changed
+    changed = run.state.book.difference(start.state.book).share_changed
     return [changed, *map(float, (np.mean(losses[:5]), np.mean(losses[-5:]), *sums / len(samples)))]
 
 
@@ -197,8 +198,8 @@ def arms(config: PretrainConfig, folder: Path, seed: int, rates: tuple[float, ..
         judge_arm(name, go_on(run, len(run.plan)))
         effects[name] = effect(start, run)
     if hindsight:
-        late = fork(start, "hindsight", None, run.book)
-        late.models["generator"] = run.models["generator"]
+        late = fork(start, "hindsight", None, run.state.book)
+        late.state.models["generator"] = run.state.models["generator"]
         judge_arm(HINDSIGHT, go_on(late, len(late.plan)))
     return Seen(ranks, effects, ", ".join(f"{phase.name} {phase.steps:,}" for phase in start.plan))
 

@@ -23,7 +23,7 @@ from zlib import crc32
 
 import numpy as np
 
-from pretrain.ids.assign import Candidate, Holders, Wishes, candidate_of, settle
+from pretrain.ids.assign import Acceptors, Candidate, Proposers, candidate_of, settle
 from pretrain.runtime.rendezvous import HeldPort
 from pretrain.runtime.world import Traffic, joined_world
 from shards.workers import cores
@@ -90,20 +90,22 @@ def one_rank(rank: int, ranks: int, port: int, market: Market, answers: multipro
     with joined_world() as world:
         home_N = np.arange(market.items, dtype=np.int32) % ranks
         coming = {row: lists_over_time(market, row) for row in range(rank, market.items, ranks)}
-        traffic, wishes, holders = Traffic(world), Wishes(coming), Holders()
+        traffic, proposers, acceptors = Traffic(world), Proposers(coming), Acceptors()
         active, asked, rounds, waves, inside = list(coming), 0, 0, 0, 0.0
         while world.sum(len(active))[0]:
             for row in active:
-                wishes.add(row, next(coming[row]))
+                proposers.add(row, next(coming[row]))
             asked += len(active)
             world.barrier()
             started = time.monotonic()
-            rounds += settle(wishes, holders, home_N, ranks, traffic.exchange, lambda count: int(world.sum(count)[0]))
+            rounds += settle(
+                proposers, acceptors, home_N, ranks, traffic.exchange, lambda count: int(world.sum(count)[0])
+            )
             inside += time.monotonic() - started
-            active, waves = wishes.exhausted(), waves + 1
-        checksum = sum(crc32(held.candidate, row) for row, held in wishes.held().items())
+            active, waves = proposers.exhausted(), waves + 1
+        checksum = sum(crc32(held.candidate, row) for row, held in proposers.held().items())
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        answers.put((checksum, asked, rounds, waves, inside, traffic.sent, wishes.rejections, peak))
+        answers.put((checksum, asked, rounds, waves, inside, traffic.sent, proposers.rejections, peak))
 
 
 def parallel(market: Market, ranks: int) -> list[tuple]:

@@ -28,7 +28,7 @@ from benchmarks.training import Setting, memory
 from pretrain.config.prompt import PromptConfig
 from pretrain.data.batches import IGNORED, BatchMaker, GeneratorBatch, TextBatch
 from pretrain.data.prompts import PromptBuilder
-from pretrain.model.length_buckets import parts_of
+from pretrain.model.length_buckets import buckets_of
 from pretrain.model.soft_ids import insert
 from pretrain.model.t5 import frozen_copy, load_model
 from pretrain.model.vocabulary_loss import CHUNK_BYTES, expected_embeddings
@@ -161,7 +161,7 @@ def encoded(name: str, batches: list[GeneratorBatch]) -> tuple[int, int, int]:
         else:
             items += len(batch.item_ids_IU)
             texts += sum((end - at) * width for at, end, width in batch.parts)
-            parts = parts_of(batch.prompt.mask_BS, batch.prompt.labels_BT)
+            parts = buckets_of(batch.prompt.mask_BS, batch.prompt.labels_BT)
             prompts += sum(len(part.rows_N) * part.width for part in parts)
     return items, texts, prompts
 

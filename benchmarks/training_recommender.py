@@ -28,7 +28,7 @@ from pretrain.config.run import PretrainConfig
 from pretrain.data.batches import IGNORED, BatchMaker, TextBatch
 from pretrain.data.micro_batches import interaction_steps
 from pretrain.data.prompts import PromptBuilder
-from pretrain.model.length_buckets import parts_of
+from pretrain.model.length_buckets import buckets_of
 from pretrain.model.t5 import load_model
 from pretrain.runtime.rendezvous import HeldPort
 from pretrain.runtime.world import World, joined_world
@@ -127,7 +127,7 @@ def rows_of(batch: TextBatch) -> list[tuple[list[int], list[int]]]:
 
 def places_of(batches: list[TextBatch]) -> int:
     """Places that our parts compute."""
-    parts = [part for batch in batches for part in parts_of(batch.mask_BS, batch.labels_BT)]
+    parts = [part for batch in batches for part in buckets_of(batch.mask_BS, batch.labels_BT)]
     return sum(part.tokens for part in parts)
 
 

@@ -22,8 +22,8 @@ FAULTS = (
     Fault(
         "1 a prompt knows its target",
         "pretrain/data/batches.py",
-        "self.prompts.build([self.told[row] for row in sample.history]",
-        "self.prompts.build([self.told[row] for row in [*sample.history, sample.target]]",
+        "self.prompts.build([self.shown[row] for row in sample.history]",
+        "self.prompts.build([self.shown[row] for row in [*sample.history, sample.target]]",
         ("pretrain/test_batches.py::test_no_input_knows_its_target",),
     ),
     Fault(
@@ -155,7 +155,7 @@ FAULTS = (
     Fault(
         "weights that are lacking are drawn",
         "pretrain/model/weights.py",
-        "    if misfit:\n        raise ValueError(f\"cannot load {what} from '{name}': {misfit.words()}\")\n",
+        "    if misfit:\n        raise ValueError(f\"cannot load {family} from '{name}': {misfit.words()}\")\n",
         "",
         ("pretrain/test_weights.py::test_a_folder_that_is_not_whole_is_refused_by_name",),
     ),

@@ -35,6 +35,11 @@ def test_imports_run_one_way():
     assert not [path for path in FILES if "tests" in roots(path)]
 
 
+def test_no_circle():
+    for rooms in (ROOMS,):
+        assert imports.circle(imports.arrows(imports.modules(rooms=rooms))) == []
+
+
 @pytest.fixture
 def planted(tmp_path):
     """`planted({path: source})`: a small house in a folder of its own."""

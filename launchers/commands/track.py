@@ -41,9 +41,9 @@ class Track:
         from launchers.line.console import Console
         from pretrain.config.tracking_uri import check_uri, present_uri
         from pretrain.runtime.redaction import HIDDEN, redacted
-        from pretrain.tracking.mlflow_store import Unusable, said, unreachable
+        from pretrain.tracking.mlflow_store import Unusable, unreachable, words_of
         from pretrain.tracking.tracker import artifacts_at, tracked_at
-        from pretrain.tracking.uploader import REFUSED, Courier
+        from pretrain.tracking.uploader import REFUSED, Uploader
 
         if not self.folders:
             raise ValueError("name the folders of runs or reports, as: idgenrec track sync runs/first")
@@ -59,16 +59,16 @@ class Track:
             if not uri:
                 raise ValueError(f"{folder} is tracked at {tracked.uri}; give the whole URI with --tracking-uri")
             check_uri(uri)
-            courier = Courier(folder, tracked.at(uri), artifacts_at(folder, uri))
-            waiting = courier.waiting
+            uploader = Uploader(folder, tracked.at(uri), artifacts_at(folder, uri))
+            waiting = uploader.waiting
             try:
-                courier.send()
+                uploader.send()
             except unreachable() as error:
                 again = "" if isinstance(error, Unusable) else "; try again"
                 raise ValueError(
-                    f"{redacted(uri)} does not take the lines of {folder} ({said(error)}){again}"
+                    f"{redacted(uri)} does not take the lines of {folder} ({words_of(error)}){again}"
                 ) from error
-            sent = f"{folder}: {waiting:,} lines sent to run {courier.address.run_id} at {redacted(uri)}"
-            Console().result(sent, folder=str(folder), lines=waiting, run=courier.address.run_id)
-            for why in courier.refused:
+            sent = f"{folder}: {waiting:,} lines sent to run {uploader.address.run_id} at {redacted(uri)}"
+            Console().result(sent, folder=str(folder), lines=waiting, run=uploader.address.run_id)
+            for why in uploader.refused:
                 print(f"MLflow will not take {why}; the line is kept in {folder / REFUSED}", file=sys.stderr)

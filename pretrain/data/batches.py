@@ -18,7 +18,7 @@ from torch import Tensor
 from pretrain.data.prompts import Prompt, PromptBuilder, told_items
 from pretrain.data.templates import TEMPLATES
 from pretrain.ids.book import Book
-from pretrain.model.length_buckets import MOST, cut, parts_of
+from pretrain.model.length_buckets import MOST, buckets_of, cut
 from shards.counters import generator as counter_generator
 from shards.counters import number as counter_number
 from shards.records import Sample
@@ -67,7 +67,7 @@ class TextBatch:
     def padded_tokens(self) -> int:
         """Tokens that are computed, padding included."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # a rank's
-        return sum(part.tokens for part in parts_of(self.mask_BS, self.labels_BT, device))
+        return sum(part.tokens for part in buckets_of(self.mask_BS, self.labels_BT, device))
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class BatchMaker:
         self.prompts, self.book, self.items, self.seed = prompts, book, items, seed
         self.item_text_tokens, self.history_dropout = item_text_tokens, history_dropout
         self.user_ids = user_ids
-        self.told = told_items(prompts.config, book.token_ids, items)
+        self.shown = told_items(prompts.config, book.token_ids, items)
 
     def recommender_batch(self, samples: Sequence[Sample | None], epoch: int) -> TextBatch:
         """Prompts with the histories' IDs, or texts, or where `history_dropout` so draws without; labels are the
@@ -222,7 +222,7 @@ class BatchMaker:
         return [
             Prompt(*(np.empty(0, dtype=np.int64),) * 3)
             if sample is None
-            else self.prompts.build([self.told[row] for row in sample.history], self._template(sample, epoch), user)
+            else self.prompts.build([self.shown[row] for row in sample.history], self._template(sample, epoch), user)
             for sample, user in zip(samples, users, strict=True)
         ]
 

@@ -25,7 +25,8 @@ from shards.stream.stream import Stream
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
 
-Step = tuple[Position, Sequence[TextBatch | GeneratorBatch]]
+MicroBatches = Sequence[TextBatch | GeneratorBatch]
+Step = tuple[Position, MicroBatches]
 
 
 def split(entries: list[Any], parts: int) -> list[list[Any]]:

@@ -49,13 +49,13 @@ class UserIds:
         """The ID of whoever has each history (item rows, oldest first): int32 token ids, at most `prompt.user_tokens`;
         empty for an empty history, and where nothing was written that could be an ID."""
         asked = [index for index, history in enumerate(histories) if len(history)]
-        found = [NOBODY] * len(histories)
+        names_N = [NOBODY] * len(histories)
         for first in range(0, len(asked), self.rows_per_call):
             beat(f"users' IDs, {first:,} of {len(asked):,} written")
             chosen = asked[first : first + self.rows_per_call]
             for index, tokens in zip(chosen, self._write([histories[index] for index in chosen]), strict=True):
-                found[index] = tokens
-        return found
+                names_N[index] = tokens
+        return names_N
 
     def identity(self) -> str:
         """A hash of what an ID depends on beside the prompt's options and the tokenizer."""

@@ -22,26 +22,24 @@ from torch import Tensor
 from pretrain.decoding.beam import NEVER, Beam, Plan, Slots, by_row
 from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.decoder import T5Decoder, check_finite
-from pretrain.decoding.exclusions import Exclusions
 from pretrain.decoding.lists import Lists, top_stable
-from pretrain.decoding.lookahead import Guide
+from pretrain.decoding.lookahead import Lookahead
 from pretrain.decoding.state import DecodeState
 from pretrain.decoding.trie import NO_NODE, Children, Trie
-from pretrain.decoding.trie_shards import ShardedTrie
 
 
 @torch.no_grad()
 def beam_search(
-    decoder: T5Decoder, state: DecodeState, trie: Trie | ShardedTrie, config: SearchConfig,
+    decoder: T5Decoder, state: DecodeState, trie: Trie, config: SearchConfig,
     excluded: Sequence[np.ndarray | Tensor] | None = None, static: bool | None = None,
-    worth_BI: Tensor | None = None,
+    bonus_BI: Tensor | None = None,
 ) -> Lists:  # fmt: skip
     """Search the trie with `config.beam` live hypotheses per prompt; lists of `config.length` items.
 
     A hypothesis that takes the EOS edge leaves the beam for the list. A prompt is done when no live hypothesis can
     still enter its list. `excluded`: per prompt the item rows that may not appear; if that is all of them the list is
     empty. `static` gives every pass the shape that (B, beam, depth) determine, as a GPU likes it; otherwise (the
-    default on a CPU) only live hypotheses are computed. The lists are the same within rounding. `worth_BI`: what is
+    default on a CPU) only live hypotheses are computed. The lists are the same within rounding. `bonus_BI`: what is
     added to the score of each item for each prompt; the search looks ahead to it (`lookahead.py`).
 
     Raises ValueError for a config or a trie that does not fit and FloatingPointError for logits that are not finite.
@@ -53,11 +51,8 @@ def beam_search(
         )
     static = state.length_B.device.type != "cpu" if static is None else static
     exclusions = Exclusions(trie, excluded) if excluded is not None and any(map(len, excluded)) else None
-    guide = None
-    if worth_BI is not None:
-        assert isinstance(trie, Trie), "a trie in parts has no way up"
-        guide = Guide(trie, worth_BI, excluded)
-    return Search(decoder, state, trie, config, exclusions, static, guide).run()
+    lookahead = None if bonus_BI is None else Lookahead(trie, bonus_BI, excluded)
+    return Search(decoder, state, trie, config, exclusions, static, lookahead).run()
 
 
 def final_score(total: Tensor, length: int | Tensor, config: SearchConfig) -> Tensor:
@@ -67,6 +62,26 @@ def final_score(total: Tensor, length: int | Tensor, config: SearchConfig) -> Te
     if isinstance(length, Tensor):
         length = length.to(total.dtype)
     return total / length**config.length_penalty
+
+
+class Exclusions:
+    """Items that a user's list may not hold, as nodes that the user's search may not enter, looked up without asking
+    the host. The search is that of the trie without these items: a node whose items are all excluded takes no place in
+    the beam."""
+
+    def __init__(self, trie: Trie, excluded: Sequence[np.ndarray | Tensor]) -> None:
+        """`excluded`: item rows of each prompt; rows that are not in the trie are passed over."""
+        self.lowest, self.span = trie.node_range
+        keys = [
+            trie.only_to(np.asarray(rows)) - self.lowest + prompt * self.span for prompt, rows in enumerate(excluded)
+        ]
+        keys = np.sort(np.concatenate([*keys, [np.iinfo(np.int64).max]]))
+        self.keys = torch.from_numpy(keys).to(trie.device)
+
+    def barred(self, nodes_C: Tensor, prompt_C: Tensor) -> Tensor:
+        """Which of the nodes the prompt beside each may not enter."""
+        key_C = nodes_C.clamp(min=self.lowest) - self.lowest + prompt_C * self.span
+        return self.keys[torch.searchsorted(self.keys, key_C)] == key_C
 
 
 class Step(NamedTuple):
@@ -83,16 +98,16 @@ class Search:
     """One search under way: the prompts that are not done (`prompt_B`: their numbers), their beams and lists."""
 
     def __init__(
-        self, decoder: T5Decoder, state: DecodeState, trie: Trie | ShardedTrie, config: SearchConfig,
-        exclusions: Exclusions | None, static: bool, guide: Guide | None = None,
+        self, decoder: T5Decoder, state: DecodeState, trie: Trie, config: SearchConfig,
+        exclusions: Exclusions | None, static: bool, lookahead: Lookahead | None = None,
     ) -> None:  # fmt: skip
         self.decoder, self.state, self.trie, self.config = decoder, state, trie, config
-        self.exclusions, self.static, self.guide = exclusions, static, guide
+        self.exclusions, self.static, self.lookahead = exclusions, static, lookahead
         batch = len(state.length_B)
         nodes_B1, scores_B1 = trie.root(batch), torch.zeros(batch, 1, dtype=decoder.score_type, device=trie.device)
         self.prompt_B = torch.arange(batch, device=trie.device)
-        if guide is not None:
-            scores_B1 = scores_B1 + guide.at(nodes_B1, self.prompt_B[:, None])
+        if lookahead is not None:
+            scores_B1 = scores_B1 + lookahead.at(nodes_B1, self.prompt_B[:, None])
         self.beam = Beam(
             nodes_B1, torch.full_like(nodes_B1, decoder.start_token), scores_B1, torch.zeros_like(nodes_B1)
         )
@@ -102,23 +117,23 @@ class Search:
         self.depth = 0
 
     def run(self) -> Lists:
-        found = self.lists
+        lists = self.lists
         while bool(self.beam.live_BR.any()):
             if not self.static:
-                found = self._let_go(found)
+                lists = self._let_go(lists)
             self._advance(Plan.make(self.beam, self.lists, self.static))
             self.depth += 1
-        return found.put(self.prompt_B, self.lists)
+        return lists.put(self.prompt_B, self.lists)
 
-    def _let_go(self, found: Lists) -> Lists:
+    def _let_go(self, lists: Lists) -> Lists:
         """Prompts that are done leave the batch once they are half of it; `found` has their lists then."""
         busy_N = self.beam.live_BR.any(1).nonzero().squeeze(1)
         if 2 * len(busy_N) > len(self.prompt_B):
-            return found
-        found = found.put(self.prompt_B, self.lists)
+            return lists
+        lists = lists.put(self.prompt_B, self.lists)
         self.prompt_B, self.state = self.prompt_B[busy_N], self.state.select(busy_N)
         self.beam, self.lists = self.beam.select(busy_N), self.lists.select(busy_N)
-        return found
+        return lists
 
     def _advance(self, plan: Plan) -> None:
         """One pass: stepping hypotheses grow by each legal token, closing ones to their end; EOS goes to the lists, the
@@ -175,8 +190,8 @@ class Search:
         if children.weight_C is not None and weight_BRL is not None:
             score_C = score_C + children.weight_C.to(score_C.dtype)
             closed_BR = closed_BR + weight_BRL.sum(2).to(closed_BR.dtype)
-        if self.guide is not None:
-            score_C = score_C + self.guide.gain(children, beam.nodes_BR, self.prompt_B).to(score_C.dtype)
+        if self.lookahead is not None:
+            score_C = score_C + self.lookahead.gain(children, beam.nodes_BR, self.prompt_B).to(score_C.dtype)
         closed_BR = final_score(closed_BR, length_BR, self.config).masked_fill(~plan.closing_BR, NEVER)
         if self.static:
             normaliser_M = torch.where(slots.used_BQ.flatten(), normaliser_M, 0)

@@ -1,4 +1,5 @@
-"""Diverse beam search (Vijayakumar et al. 2016, the paper's [32]): G groups of b beams, one group after the other.
+"""Diverse beam search (Vijayakumar et al. 2016, the paper's [32]): G groups of b beams, one group after the other. The
+probability of a sequence is that of equation 1.
 
 Enters: encoded item texts, a penalty per item and a range of lengths. Leaves: b token sequences of each group, group 0
 (which no penalty touches) first. Must hold: group g takes at a step the best of
@@ -77,7 +78,7 @@ def diverse_search(decoder: T5Decoder, state: DecodeState, penalty_B: Tensor, co
         too_short = [config.eos] if step < config.shortest else []
         barred_N = torch.cat([config.barred_N, config.barred_N.new_tensor(too_short)])
         log_probs, tokens = decoder.best(decoder.step(state, tokens_BR), looked_at, barred_N)
-        log_probs_BRC, tokens_BRC = (found.view(batch, -1, looked_at) for found in (log_probs, tokens))
+        log_probs_BRC, tokens_BRC = (flat.view(batch, -1, looked_at) for flat in (log_probs, tokens))
         if step == 0:  # all beams of all groups continue the one start
             log_probs_BRC, tokens_BRC = (f.expand(-1, groups * beams, -1) for f in (log_probs_BRC, tokens_BRC))
         taken_BN = tokens_BR[:, :0]

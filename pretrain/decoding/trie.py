@@ -14,20 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from pretrain.decoding.trie_build import ROOT, lay_out, narrow
-from pretrain.decoding.trie_parents import Above
+from pretrain.decoding.trie_build import ROOT, Above, lay_out, narrow
 
-VERSION = "1"
 NO_NODE = torch.iinfo(torch.int64).min
 
 
@@ -197,31 +192,6 @@ class Trie:
     def node_range(self) -> tuple[int, int]:
         """Lowest node and number of nodes from there to the highest."""
         return -self.num_places, self.num_places + len(self.first_edge_N1)
-
-    def save(self, path: Path) -> None:
-        """Write the trie as one safetensors file."""
-        numbers = {"eos": self.eos, "vocab_size": self.vocab_size, "depth": self.depth}
-        lists = {"level_start": self.level_start, "headroom": self.headroom}
-        words = {name: " ".join(map(repr, values)) for name, values in lists.items()}
-        save_file(self.tensors(), path, {"version": VERSION, **{k: str(v) for k, v in numbers.items()}, **words})
-
-    @classmethod
-    def load(cls, path: Path) -> Trie:
-        """A saved trie, its arrays mapped into memory. Raises ValueError for another version or no trie at all."""
-        if not Path(path).is_file():
-            raise ValueError(f"no trie at {path}")
-        with safe_open(path, "pt") as file:
-            stamp = file.metadata() or {}
-            if stamp.get("version") != VERSION:
-                raise ValueError(f"{path} is a trie of version {stamp.get('version')}; this release reads {VERSION}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return cls(
-            tensors["first_edge_N1"], tensors["target_E"], tensors["tail_start_I1"], tensors["token_X"],
-            tensors.get("weight_X"), tensors.get("row_I"),
-            level_start=tuple(int(word) for word in stamp["level_start"].split()),
-            headroom=tuple(float(word) for word in stamp["headroom"].split()),
-            depth=int(stamp["depth"]), eos=int(stamp["eos"]), vocab_size=int(stamp["vocab_size"]),
-        )  # fmt: skip
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays by name, those that are there."""

@@ -81,24 +81,7 @@ def export(path: Path, out: Path, precision: Precision, shards: str | None, repo
             model.generation_config = generation_config(part, model, tokenizer, state["config"], book)
             _write(model, tokenizer, draft / part, precision)
         reporter.progress("export", len(PARTS) + 1, STEPS, "steps", "hashes and cards")
-        facts = Facts(
-            checkpoint=source.name,
-            config=state["config"],
-            validation=state["validation"],
-            finished=state["finished"],
-            manifest_sha256=state["manifest_sha256"],
-            manifest=manifest,
-            precision=precision,
-            parameters=parameters,
-            items=items_by_category(book.items),
-            book=book.summary(),
-            generator_hash=hashes["generator"],
-            book_is_current=hashes["generator"] == book.generator_hash,
-            history=book.texts[:EXAMPLES],
-            phases=_phases(source),
-            files={str(file.relative_to(draft)): file_sha256(file) for file in sorted(_hashed(draft))},
-            versions=_versions(),
-        )
+        facts = _facts(source, state, manifest, book, draft, precision, parameters, hashes)
         for part in PARTS:
             (draft / part / CARD).write_text(part_card(facts, part), encoding="utf-8")
         (draft / CARD).write_text(model_card(facts), encoding="utf-8")
@@ -109,13 +92,38 @@ def export(path: Path, out: Path, precision: Precision, shards: str | None, repo
     return source
 
 
+def _facts(
+    source: Path, state: Mapping[str, Any], manifest: Manifest | None, book: Book, draft: Path, precision: Precision,
+    parameters: dict[Part, int], hashes: dict[Part, str],
+) -> Facts:  # fmt: skip
+    """What the cards say of the export in `draft`."""
+    return Facts(
+        checkpoint=source.name,
+        config=state["config"],
+        validation=state["validation"],
+        finished=state["finished"],
+        manifest_sha256=state["manifest_sha256"],
+        manifest=manifest,
+        precision=precision,
+        parameters=parameters,
+        items=items_by_category(book.items),
+        book=book.summary(),
+        generator_hash=hashes["generator"],
+        book_is_current=hashes["generator"] == book.generator_hash,
+        history=book.texts[:EXAMPLES],
+        phases=_phases(source),
+        files={str(file.relative_to(draft)): file_sha256(file) for file in sorted(_hashed(draft))},
+        versions=_versions(),
+    )
+
+
 def generation_config(
     part: Part, model: T5ForConditionalGeneration, tokenizer: T5Tokenizer, config: Mapping[str, Any], book: Book
 ) -> GenerationConfig:
     """What `generate` does where nothing is said: it searches as the run did.
 
-    The generator writes the first wish of Algorithm 1. The recommender searches with the run's beam, for IDs as long as
-    the book's.
+    The generator writes the first candidate of Algorithm 1. The recommender searches with the run's beam, for IDs
+    as long as the book's.
     """
     if part == "generator":
         return GenerationConfig(**greedy(tokenizer, model, config["ids"]["tier_tokens"] - 1))
@@ -136,11 +144,11 @@ def phases_done(lines: Iterable[Mapping[str, Any]], step: int) -> list[PhaseDone
         for line in lines
         if f"{line.get('group')}{MOVED}" in line and line["step"] <= step
     }
-    found, before = [], 0
+    phases, before = [], 0
     for end, (kind, share) in sorted(ends.items()):
-        found.append(PhaseDone(kind, end - before, share))
+        phases.append(PhaseDone(kind, end - before, share))
         before = end
-    return found
+    return phases
 
 
 def items_by_category(items: Iterable[str]) -> dict[str, int]:

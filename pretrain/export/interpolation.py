@@ -57,7 +57,7 @@ def interpolate(path: Path, share: float) -> Path:
         if (source / "book.arrow").is_file():
             shutil.copyfile(source / "book.arrow", folder / "book.arrow")
         # Another recipe than the run's, and nobody has validated it.
-        said = state | {"config": state["config"] | {SHARE: share}, "validation": None}
-        (folder / checkpoint.STATE).write_text(json.dumps(said, indent=1))
+        mixed_state = state | {"config": state["config"] | {SHARE: share}, "validation": None}
+        (folder / checkpoint.STATE).write_text(json.dumps(mixed_state, indent=1))
 
     return write_alone(source.with_name(f"interpolated-{share:g}"), put)

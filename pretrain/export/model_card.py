@@ -157,16 +157,16 @@ def _origin(model: Mapping[str, Any]) -> str:
 
 def _validation(facts: Facts) -> str:
     if facts.validation is None:
-        said = "This checkpoint was not validated: it was saved inside a phase, or after one of the generator."
-        return f"## Validation\n\n{said}"
+        sentence = "This checkpoint was not validated: it was saved inside a phase, or after one of the generator."
+        return f"## Validation\n\n{sentence}"
     users = facts.config["schedule"]["validation_users"]
     rows = [[name, f"{value:.4f}"] for name, value in facts.validation.items()]
-    said = (
+    sentence = (
         f"On the second last items of {users:,} users (fewer where there are fewer) of the pretraining categories, "
         "all items of the category ranked. These users' earlier items were trained on, and these figures pick the "
         "checkpoint: they are no zero-shot result."
     )
-    return f"## Validation\n\n{_table(['metric', 'value'], rows)}\n\n{said}"
+    return f"## Validation\n\n{_table(['metric', 'value'], rows)}\n\n{sentence}"
 
 
 def _book(facts: Facts) -> str:

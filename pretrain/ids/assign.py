@@ -64,8 +64,9 @@ def owner_of(candidate: Candidate, ranks: int) -> int:
     return crc32(candidate) % ranks
 
 
-class Wishes:
-    """The candidate lists of the items at home on one rank, and the candidate that each holds or proposes."""
+class Proposers:
+    """One side of deferred acceptance: the candidate lists of the items at home on one rank, and the candidate that
+    each holds or proposes."""
 
     def __init__(self, rows: Iterable[int] = ()) -> None:
         self.lists: dict[int, list[Candidate]] = {row: [] for row in rows}
@@ -76,13 +77,13 @@ class Wishes:
 
     def add(self, row: int, candidates: Iterable[Candidate]) -> None:
         """Append an attempt's candidates; what stands in the list already is skipped."""
-        found = self.lists[row]
-        known = set(found)
+        own = self.lists[row]
+        known = set(own)
         for candidate in candidates:
             if candidate not in known:
                 known.add(candidate)
-                found.append(candidate)
-        self.ends[row].append(len(found))
+                own.append(candidate)
+        self.ends[row].append(len(own))
 
     def attempts(self, row: int) -> int:
         """Attempts made for an item."""
@@ -123,8 +124,8 @@ class Wishes:
             yield from ((row, candidate) for candidate in self.lists[row][:choice])
 
 
-class Holders:
-    """Who holds which candidate, of those that one rank owns."""
+class Acceptors:
+    """The other side: who holds which candidate, of those that one rank owns."""
 
     def __init__(self) -> None:
         self.holder: dict[Candidate, int] = {}
@@ -144,8 +145,9 @@ class Holders:
 
 
 def settle(
-    wishes: Wishes, holders: Holders, home_N: np.ndarray, ranks: int, exchange: Exchange, total: Callable[[int], int]
-) -> int:
+    proposers: Proposers, acceptors: Acceptors, home_N: np.ndarray, ranks: int, exchange: Exchange,
+    total: Callable[[int], int],
+) -> int:  # fmt: skip
     """Propose and answer until every item holds a candidate or has run out; returns the rounds it took. Collective.
 
     `home_N` is every item's home. `exchange` is the ranks' all-to-all, `total` their sum: both are called equally often
@@ -153,13 +155,13 @@ def settle(
     """
     rounds = 0
     while True:
-        proposals = wishes.proposals()
+        proposals = proposers.proposals()
         if total(len(proposals)) == 0:
             return rounds
         answers: list[list] = [[] for _ in range(ranks)]
-        for row in holders.decide(entry for part in exchange(to_owners(proposals, ranks)) for entry in part):
+        for row in acceptors.decide(entry for part in exchange(to_owners(proposals, ranks)) for entry in part):
             answers[home_N[row]].append(row)
-        wishes.rejected(row for part in exchange(answers) for row in part)
+        proposers.rejected(row for part in exchange(answers) for row in part)
         rounds += 1
 
 
@@ -172,11 +174,11 @@ def to_owners(proposals: Iterable[Proposal], ranks: int) -> list[list]:
 
 
 def blockers(
-    wishes: Wishes, holders: Holders, home_N: np.ndarray, ranks: int, exchange: Exchange
+    proposers: Proposers, acceptors: Acceptors, home_N: np.ndarray, ranks: int, exchange: Exchange
 ) -> list[tuple[int, Candidate, int]]:
     """(row, candidate, who holds it) for everything that items at home wanted and did not get. Collective, settled."""
     answers: list[list] = [[] for _ in range(ranks)]
-    for part in exchange(to_owners(wishes.passed_over(), ranks)):
+    for part in exchange(to_owners(proposers.passed_over(), ranks)):
         for row, candidate in part:
-            answers[home_N[row]].append((row, candidate, holders.holder[candidate]))
+            answers[home_N[row]].append((row, candidate, acceptors.holder[candidate]))
     return [entry for part in exchange(answers) for entry in part]

@@ -72,11 +72,11 @@ class Layout:
         waiting: dict[tuple[int, int], list[int]] = {}
         for row in sorted(rows):
             waiting.setdefault((int(self.width_N[row]), int(self.place_N[row]) % size), []).append(row)
-        found: dict[tuple[int, int], np.ndarray] = {}
+        blocks: dict[tuple[int, int], np.ndarray] = {}
         for (width, slot), queue in waiting.items():
             for number, row in enumerate(queue):
-                found.setdefault((-width, number), np.full(size, -1, dtype=np.int64))[slot] = row
-        return [(-width, rows_B) for (width, _), rows_B in sorted(found.items(), key=lambda entry: entry[0])]
+                blocks.setdefault((-width, number), np.full(size, -1, dtype=np.int64))[slot] = row
+        return [(-width, rows_B) for (width, _), rows_B in sorted(blocks.items(), key=lambda entry: entry[0])]
 
 
 def lay_out(items: ItemTable, config: IdConfig) -> Layout:

@@ -69,13 +69,13 @@ class Difference:
 
     def lines(self, examples: int = 10) -> list[str]:
         """The same for people."""
-        said = [
+        lines = [
             f"{self.share_changed:.2%} of the IDs in both changed; {len(self.added):,} items added, "
             f"{len(self.removed):,} removed"
         ]
-        said += [f"  {item}: {before} -> {after}" for item, before, after in self.changed[:examples]]
+        lines += [f"  {item}: {before} -> {after}" for item, before, after in self.changed[:examples]]
         more = len(self.changed) - examples
-        return [*said, f"  and {more:,} more"] if more > 0 else said
+        return [*lines, f"  and {more:,} more"] if more > 0 else lines
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A folder of finished ID books, so that none is made twice.
 
-Enters: who makes a book, and of which items (`Maker.identity`). Leaves: the book, where it is there whole. Must hold: a
-book of another generator, of other options or texts is never taken for ours, nor one whose file is damaged; of writers
-that finish the same book together one is left.
+Enters: who makes a book, and of which items (`BookProvenance.identity`). Leaves: the book, where it is there
+whole. Must hold: a book of another generator, of other options or texts is never taken for ours, nor one whose file is
+damaged; of writers that finish the same book together one is left.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config.ids import IdConfig
 from pretrain.ids.book import Book
-from pretrain.ids.book_provenance import Maker
+from pretrain.ids.book_provenance import BookProvenance
 from pretrain.ids.job import JobReport, make_book
 from pretrain.runtime.progress import Reporter
 from pretrain.runtime.watchdog import beat
@@ -27,7 +27,7 @@ from shards.tables import ItemTable
 DIGITS = 32
 
 
-class Shelf:
+class BookCache:
     """Books by identity; a file is named after the identity and its own content."""
 
     def __init__(self, folder: Path) -> None:
@@ -54,20 +54,20 @@ class Shelf:
         return file
 
 
-def shelved_book(
+def cached_book(
     folder: Path | None, generator: T5ForConditionalGeneration, tokenizer: T5Tokenizer, items: ItemTable,
     config: IdConfig, world: World, reporter: Reporter, **more: Any,
 ) -> tuple[Book, JobReport | None]:  # fmt: skip
-    """The book from the shelf `folder`, else from `make_book` (which gets `more`), and put there. Collective.
+    """The book from the cache `folder`, else from `make_book` (which gets `more`), and put there. Collective.
 
     The report is None where nothing had to be made."""
     if folder is None:
         return make_book(generator, tokenizer, items, config, world, reporter, **more)
-    shelf, identity = Shelf(folder), Maker.of(generator, tokenizer, config).identity(items)
-    file = world.main_says(lambda: shelf.find(identity))
+    cache, identity = BookCache(folder), BookProvenance.of(generator, tokenizer, config).identity(items)
+    file = world.main_says(lambda: cache.find(identity))
     if file is not None:
         return Book.load(file, tokenizer), None
     book, report = make_book(generator, tokenizer, items, config, world, reporter, **more)
     if world.is_main:
-        shelf.put(identity, book)
+        cache.put(identity, book)
     return book, report

@@ -24,7 +24,7 @@ from shards.tokenizer import fingerprint
 
 
 @dataclass(frozen=True)
-class Maker:
+class BookProvenance:
     """Generator, options, and what moves the last bits."""
 
     generator_hash: str
@@ -35,7 +35,7 @@ class Maker:
     torch: str
 
     @classmethod
-    def of(cls, generator: T5ForConditionalGeneration, tokenizer: T5Tokenizer, config: IdConfig) -> Maker:
+    def of(cls, generator: T5ForConditionalGeneration, tokenizer: T5Tokenizer, config: IdConfig) -> BookProvenance:
         device = next(generator.parameters()).device
         kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
         made = content_hash(generator), fingerprint(tokenizer), config.options()
@@ -53,14 +53,14 @@ class Maker:
         another maker."""
         if old is None:
             return {}
-        for what, theirs, ours in (
+        for difference, theirs, ours in (
             ("another generator", old.generator_hash, self.generator_hash),
             ("another tokenizer", old.tokenizer_fingerprint, self.tokenizer_fingerprint),
             ("other options", old.options, self.options),
         ):
             if theirs != ours:
                 raise ValueError(
-                    f"the book to extend was made with {what} ({theirs}, now {ours}); give the same, or make a "
+                    f"the book to extend was made with {difference} ({theirs}, now {ours}); give the same, or make a "
                     "new book of the whole catalogue"
                 )
         row_of = {item: row for row, item in enumerate(items.items)}

@@ -29,7 +29,7 @@ RANDOM_WORDS = 3
 """Words of a random ID."""
 
 
-class Copyist(Writer):
+class ControlIdWriter(Writer):
     """Writes without a model; of the generator only the vocabulary is looked at."""
 
     def __init__(
@@ -46,15 +46,15 @@ class Copyist(Writer):
         rows = [int(row) for row in block.rows_B if row >= 0]
         texts = [self._text(row) for row in rows]
         shortest, longest = self.config.tier_range(block.tier)
-        found = []
+        written = []
         for row, ids in zip(rows, canonical(self.tokenizer, texts)[1], strict=True):
-            kept = list(ids)
+            cut = list(ids)
             if len(ids) > longest:
-                kept = cut_to_word(np.array(ids[: longest + 1]), EOS_ID, self.word_start_V)
-            [again] = canonical(self.tokenizer, self.tokenizer.batch_decode([kept]))[1]
+                cut = cut_to_word(np.array(ids[: longest + 1]), EOS_ID, self.word_start_V)
+            [again] = canonical(self.tokenizer, self.tokenizer.batch_decode([cut]))[1]
             valid = shortest <= len(again) <= longest and UNK_ID not in again
-            found.append((row, [candidate_of(again)] if valid else []))
-        return found
+            written.append((row, [candidate_of(again)] if valid else []))
+        return written
 
     def _text(self, row: int) -> str:
         attempt = self.attempts(row)
@@ -66,4 +66,4 @@ class Copyist(Writer):
 
 def writer_of(config: IdConfig) -> type[Writer]:
     """Who writes candidates of this form."""
-    return Writer if config.form == "generated" else Copyist
+    return Writer if config.form == "generated" else ControlIdWriter

@@ -24,10 +24,10 @@ def write_drafts(
     """Token ids of every item's draft, empty where nothing was written that could be an ID. Collective."""
     layout = lay_out(items, config)
     writer = writer_of(config)(generator, tokenizer, items, layout, config, lambda _: 0)
-    found: dict[int, np.ndarray] = {}
+    mine: dict[int, np.ndarray] = {}
     for block in next_blocks(range(len(items)), lambda _: 0, layout, config)[world.rank :: world.size]:
         for row, candidates in writer.write(block):
-            found[row] = tokens_of(candidates[0]) if candidates else np.zeros(0, dtype=np.int32)
+            mine[row] = tokens_of(candidates[0]) if candidates else np.zeros(0, dtype=np.int32)
         writer.keep_only([])
-    everything = {row: tokens for part in world.gather(found) for row, tokens in part.items()}
+    everything = {row: tokens for part in world.gather(mine) for row, tokens in part.items()}
     return [everything[row] for row in range(len(items))]

@@ -20,9 +20,9 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config.ids import IdConfig
 from pretrain.ids import blocks
-from pretrain.ids.assign import Held, Holders, Wishes, blockers, candidate_of, owner_of, settle, tokens_of
+from pretrain.ids.assign import Acceptors, Held, Proposers, blockers, candidate_of, owner_of, settle, tokens_of
 from pretrain.ids.book import Book, canonical
-from pretrain.ids.book_provenance import Maker
+from pretrain.ids.book_provenance import BookProvenance
 from pretrain.ids.control_ids import writer_of
 from pretrain.ids.journal import Journal, Written
 from pretrain.ids.writer import Writer
@@ -63,10 +63,10 @@ class Job:
     """One rank's share of the work: its items' lists, the candidates it owns, the generator."""
 
     def __init__(
-        self, writer: Writer, wishes: Wishes, holders: Holders, home_N: np.ndarray, journal: Journal | None,
+        self, writer: Writer, proposers: Proposers, acceptors: Acceptors, home_N: np.ndarray, journal: Journal | None,
         world: World,
     ) -> None:  # fmt: skip
-        self.writer, self.wishes, self.holders, self.home_N = writer, wishes, holders, home_N
+        self.writer, self.proposers, self.acceptors, self.home_N = writer, proposers, acceptors, home_N
         self.journal, self.world, self.traffic = journal, world, Traffic(world)
         self.waves, self.decodes, self.rounds, self.idle_seconds = 0, 0, 0, 0.0
 
@@ -74,9 +74,9 @@ class Job:
         """Add what the journal holds to the lists; returns how many attempts of how many that is on this rank."""
         for row, attempt, candidates in self.journal.read() if self.journal else ():
             if self.home_N[row] == self.world.rank:
-                assert attempt == self.wishes.attempts(row), "an item's attempts are taken up in order"
-                self.wishes.add(row, candidates)
-        return sum(map(self.wishes.attempts, self.wishes.lists))
+                assert attempt == self.proposers.attempts(row), "an item's attempts are taken up in order"
+                self.proposers.add(row, candidates)
+        return sum(map(self.proposers.attempts, self.proposers.lists))
 
     def settle(self) -> tuple[int, int]:
         """Match items and candidates. Returns items without an ID and collisions so far, of all ranks. Collective."""
@@ -84,31 +84,31 @@ class Job:
         self.world.barrier()
         self.idle_seconds += time.monotonic() - arrived
         self.rounds += settle(
-            self.wishes, self.holders, self.home_N, self.world.size, self.traffic.exchange,
+            self.proposers, self.acceptors, self.home_N, self.world.size, self.traffic.exchange,
             lambda number: int(self.world.sum(number)[0]),
         )  # fmt: skip
-        active, collisions = self.world.sum(len(self.wishes.exhausted()), self.wishes.rejections)
+        active, collisions = self.world.sum(len(self.proposers.exhausted()), self.proposers.rejections)
         return int(active), int(collisions)
 
     def wave(self) -> None:
         """Lengthen the lists of items without an ID, as many blocks of them as a wave has."""
-        wishes, writer = self.wishes, self.writer
-        active = wishes.exhausted()
+        proposers, writer = self.proposers, self.writer
+        active = proposers.exhausted()
         writer.keep_only(active)
-        calls = blocks.next_blocks(active, wishes.attempts, writer.layout, writer.config)
-        found: list[Written] = []
+        calls = blocks.next_blocks(active, proposers.attempts, writer.layout, writer.config)
+        entries: list[Written] = []
         for number, block in enumerate(calls[: writer.config.blocks_per_wave]):
             beat(f"IDs, wave {self.waves}, {number} blocks written")
-            found += [Written(row, wishes.attempts(row), candidates) for row, candidates in writer.write(block)]
+            entries += [Written(row, proposers.attempts(row), candidates) for row, candidates in writer.write(block)]
         if self.journal is not None:
-            self.journal.write(found)
+            self.journal.write(entries)
         for row in active:
-            if blocks.attempt_of(wishes.attempts(row), writer.config).first_suffix is not None:
-                written = wishes.ends[row][writer.config.num_attempts - 1]
-                wishes.add(row, writer.suffixed(row, wishes.lists[row][0] if written else None))
-        for row, _, candidates in found:
-            wishes.add(row, candidates)
-        self.decodes, self.waves = self.decodes + len(found), self.waves + 1
+            if blocks.attempt_of(proposers.attempts(row), writer.config).first_suffix is not None:
+                written = proposers.ends[row][writer.config.num_attempts - 1]
+                proposers.add(row, writer.suffixed(row, proposers.lists[row][0] if written else None))
+        for row, _, candidates in entries:
+            proposers.add(row, candidates)
+        self.decodes, self.waves = self.decodes + len(entries), self.waves + 1
 
 
 def make_book(
@@ -134,18 +134,18 @@ def make_book(
         raise ValueError(f"groups is {config.groups}, the tokenizer has {len(tokenizer):,} pieces; 5 is the paper's")
     started, training = time.monotonic(), generator.training
     generator.eval()
-    maker = Maker.of(generator, tokenizer, config)
-    known = maker.known(old, items)
+    provenance = BookProvenance.of(generator, tokenizer, config)
+    known = provenance.known(old, items)
     layout = blocks.lay_out(items, config)
     new = np.array([row for row in range(len(items)) if row not in known], dtype=np.int64)
     home_N = blocks.deal(layout, new, world.size, config)
-    wishes, holders = Wishes(np.flatnonzero(home_N == world.rank).tolist()), Holders()
+    proposers, acceptors = Proposers(np.flatnonzero(home_N == world.rank).tolist()), Acceptors()
     if old is not None:
         taken = [(index - len(old), candidate_of(ids)) for index, ids in enumerate(old.token_ids)]
-        holders.decide(entry for entry in taken if owner_of(entry[1], world.size) == world.rank)
-    writer = writer_of(config)(generator, tokenizer, items, layout, config, wishes.attempts)
-    diary = Journal(journal, maker.identity(items), world.rank) if journal is not None else None
-    job = Job(writer, wishes, holders, home_N, diary, world)
+        acceptors.decide(entry for entry in taken if owner_of(entry[1], world.size) == world.rank)
+    writer = writer_of(config)(generator, tokenizer, items, layout, config, proposers.attempts)
+    diary = Journal(journal, provenance.identity(items), world.rank) if journal is not None else None
+    job = Job(writer, proposers, acceptors, home_N, diary, world)
     mine = job.take_up()
     world.barrier()  # whatever rank 0 did alone before, such as saving models, is no part of a collective's time
     taken_up = int(world.sum(mine)[0])
@@ -161,8 +161,8 @@ def make_book(
             raise Interrupted(number, f"{job.waves} waves of the ID job are kept")
         job.wave()
     generator.train(training)
-    held = {row: entry for part in world.gather(wishes.held()) for row, entry in part.items()}
-    book = _assemble(held, known, old, items, tokenizer, config, maker)
+    held = {row: entry for part in world.gather(proposers.held()) for row, entry in part.items()}
+    book = _assemble(held, known, old, items, tokenizer, config, provenance)
     blocked = [] if old is None else _blocked(job, old, items, tokenizer)
     seconds = time.monotonic() - started
     by_rank = world.gather((job.decodes, job.traffic.sent, job.idle_seconds / seconds))
@@ -172,7 +172,7 @@ def make_book(
 
 def _assemble(
     held: dict[int, Held], known: dict[int, int], old: Book | None, items: ItemTable, tokenizer: T5Tokenizer,
-    config: IdConfig, maker: Maker,
+    config: IdConfig, provenance: BookProvenance,
 ) -> Book:  # fmt: skip
     """The verified book of what every item holds, by row."""
     assert len(held) + len(known) == len(items), "every item holds one candidate"
@@ -196,9 +196,9 @@ def _assemble(
         attempt=attempt_N3[:, 0],
         tier=attempt_N3[:, 1],
         suffixed=attempt_N3[:, 2].astype(bool),
-        generator_hash=maker.generator_hash,
-        tokenizer_fingerprint=maker.tokenizer_fingerprint,
-        options=maker.options,
+        generator_hash=provenance.generator_hash,
+        tokenizer_fingerprint=provenance.tokenizer_fingerprint,
+        options=provenance.options,
     )
     book.verify(tokenizer)
     return book
@@ -206,7 +206,7 @@ def _assemble(
 
 def _blocked(job: Job, old: Book, items: ItemTable, tokenizer: T5Tokenizer) -> list[tuple[str, str, str]]:
     """What each new item wanted and did not get, and who has it. Collective."""
-    mine = blockers(job.wishes, job.holders, job.home_N, job.world.size, job.traffic.exchange)
+    mine = blockers(job.proposers, job.acceptors, job.home_N, job.world.size, job.traffic.exchange)
     everything = sorted(entry for part in job.world.gather(mine) for entry in part)
     texts = [tokenizer.decode(tokens_of(candidate).tolist()) for _, candidate, _ in everything]
     return [

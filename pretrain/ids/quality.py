@@ -42,11 +42,11 @@ class Quality:
         total = sum(self.lengths.values())
         lengths = ", ".join(f"{length}: {count / total:.1%}" for length, count in self.lengths.items())
         leaked = ", ".join(f"{name} {count:,}" for name, count in self.leaked.items() if count) or "none"
-        kept = ", ".join(f"{name} {share:.1%}" for name, share in self.words_kept.items())
+        by_field = ", ".join(f"{name} {share:.1%}" for name, share in self.words_kept.items())
         numbers = "no item has one" if self.numbers_kept is None else f"{self.numbers_kept:.1%} of the items with one"
         return [
             f"tokens of an ID: {lengths}",
-            f"words of IDs by the field they stand in: {kept}",
+            f"words of IDs by the field they stand in: {by_field}",
             f"numbers kept: {numbers}",
             f"field names that leaked into IDs: {leaked}",
             f"IDs that begin another: {self.prefix_pairs:,} pairs",
@@ -55,13 +55,13 @@ class Quality:
 
 def fields_of(text: str) -> dict[str, str]:
     """The fields of an item text by name, missing ones left out; text without a name counts as `text`."""
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for part in text.split("; "):
         name, colon, value = part.partition(": ")
         name, value = (name, value) if colon else ("text", part)
         if value.strip() != MISSING:
-            found[name] = f"{found[name]} {value}" if name in found else value
-    return found
+            fields[name] = f"{fields[name]} {value}" if name in fields else value
+    return fields
 
 
 def measure(ids: Sequence[str], token_ids: Sequence[np.ndarray], texts: Sequence[str]) -> Quality:
@@ -69,7 +69,7 @@ def measure(ids: Sequence[str], token_ids: Sequence[np.ndarray], texts: Sequence
     fields = [fields_of(text) for text in texts]
     names = list(dict.fromkeys(part.partition(": ")[0] for text in texts for part in text.split("; ") if ": " in part))
     leaked = dict.fromkeys([*names, MISSING], 0)
-    kept: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     words_in_all, with_number, number_kept = 0, 0, 0
     for text, own in zip(ids, fields, strict=True):
         words = text.split()
@@ -77,7 +77,7 @@ def measure(ids: Sequence[str], token_ids: Sequence[np.ndarray], texts: Sequence
         everything = set().union(*values.values())
         words_in_all += len(words)
         for name, of_field in values.items():
-            kept[name] += sum(word in of_field for word in words)
+            counts[name] += sum(word in of_field for word in words)
         for word in set(words) & (leaked.keys() - everything):
             leaked[word] += 1
         numbers = {word for word in next(iter(values.values()), set()) if word.isdigit()}
@@ -89,7 +89,7 @@ def measure(ids: Sequence[str], token_ids: Sequence[np.ndarray], texts: Sequence
         lengths=dict(sorted(Counter(len(tokens) for tokens in token_ids).items())),
         leaked=leaked,
         prefix_pairs=_prefix_pairs(token_ids),
-        words_kept={name: kept[name] / max(1, words_in_all) for name in (*names, *(kept.keys() - set(names)))},
+        words_kept={name: counts[name] / max(1, words_in_all) for name in (*names, *(counts.keys() - set(names)))},
         numbers_kept=number_kept / with_number if with_number else None,
     )
 

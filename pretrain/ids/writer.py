@@ -38,8 +38,8 @@ class Writer:
         self.decoder = T5Decoder(generator)
         self.word_start_V, forbidden_V = vocabulary_masks(tokenizer, generator)
         self.barred_N = forbidden_V.nonzero().squeeze(1)
-        self.kept: dict[int, Tensor] = {}
-        self.kept_bytes = 0
+        self.encoded: dict[int, Tensor] = {}
+        self.cache_bytes = 0
 
     def write(self, block: Block) -> list[tuple[int, list[Candidate]]]:
         """Each item's candidates, in the order of the groups, those that are no ID left out."""
@@ -78,18 +78,18 @@ class Writer:
             base = words[0] if encoded[0] and UNK_ID not in encoded[0] else "item"
         numbers = range(start, start + SUFFIXES_PER_ATTEMPT)
         _, encoded = canonical(self.tokenizer, [f"{base} {number}" for number in numbers])
-        found = [candidate_of(ids) for ids in encoded if ids and UNK_ID not in ids]
-        if not found:
+        candidates = [candidate_of(ids) for ids in encoded if ids and UNK_ID not in ids]
+        if not candidates:
             raise ValueError(
                 f"item {self.items.items[row]} needs a number in its ID ('{base} {start}') and the tokenizer has no "
                 "pieces for digits; build the shards with a tokenizer that has them"
             )
-        return found
+        return candidates
 
     def keep_only(self, rows: Iterable[int]) -> None:
         """Forget the encoder's output of all other items."""
-        self.kept = {row: self.kept[row] for row in rows if row in self.kept}
-        self.kept_bytes = sum(states.nbytes for states in self.kept.values())
+        self.encoded = {row: self.encoded[row] for row in rows if row in self.encoded}
+        self.cache_bytes = sum(states.nbytes for states in self.encoded.values())
 
     def _read(self, block: Block) -> tuple[Tensor, Tensor]:
         """The encoder's output for a block, [B, S, E], zero where there is no text, and its mask.
@@ -98,21 +98,21 @@ class Writer:
         """
         rows = [int(row) for row in block.rows_B if row >= 0]
         fresh: dict[int, Tensor] = {}
-        for _, rows_B in self.layout.blocks((row for row in rows if row not in self.kept), self.config.block_size):
+        for _, rows_B in self.layout.blocks((row for row in rows if row not in self.encoded), self.config.block_size):
             ids_BS, mask_BS = self._texts(rows_B, block.width)
             encoded_BSE = self.decoder.encode(ids_BS, mask_BS)
             lengths = mask_BS.sum(1).tolist()
             fresh |= {int(row): encoded_BSE[i, : lengths[i]].clone() for i, row in enumerate(rows_B) if row >= 0}
         for row, states in fresh.items():
-            if self.kept_bytes + states.nbytes <= self.config.encoder_cache_gb * 1e9:
-                self.kept[row] = states
-                self.kept_bytes += states.nbytes
+            if self.cache_bytes + states.nbytes <= self.config.encoder_cache_gb * 1e9:
+                self.encoded[row] = states
+                self.cache_bytes += states.nbytes
         _, mask_BS = self._texts(block.rows_B, block.width)
-        like = next(iter(fresh.values())) if fresh else self.kept[rows[0]]
+        like = next(iter(fresh.values())) if fresh else self.encoded[rows[0]]
         encoded_BSE = like.new_zeros(len(block.rows_B), block.width, like.shape[1])
         for index, row in enumerate(block.rows_B.tolist()):
             if row >= 0:
-                states = fresh[row] if row in fresh else self.kept[row]
+                states = fresh[row] if row in fresh else self.encoded[row]
                 encoded_BSE[index, : len(states)] = states
         return encoded_BSE, mask_BS
 

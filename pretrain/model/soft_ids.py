@@ -1,4 +1,4 @@
-"""Soft IDs (section 2.5.2): the generator's expected embeddings, inserted in the prompt.
+"""Soft IDs (section 2.5.2, equation 6): the generator's expected embeddings, inserted in the prompt.
 
 Enters: what the generator's head sees at every token of the assigned IDs. Leaves: one embedding of the recommender for
 each. Must hold: a prompt of one-hot soft IDs is the discrete prompt; by default they are `softmax(h W^T) E` exactly; no
@@ -25,7 +25,10 @@ def check(options: SoftIdConfig, vocab_size: int) -> None:
 def soft_ids(
     hidden_ME: Tensor, head_VE: Tensor, embedding_VD: Tensor, labels_M: Tensor, options: SoftIdConfig
 ) -> Tensor:
-    """Soft tokens [M, D] from the head's inputs. `labels_M`: the assigned IDs' tokens; `embedding_VD` is fixed."""
+    """Emb(Logits) of equation 6: soft tokens [M, D] from the head's inputs [M, E].
+
+    `labels_M`: the assigned IDs' tokens; `embedding_VD` is fixed.
+    """
     if options.temperature != 1.0:
         hidden_ME = hidden_ME / options.temperature  # the head is linear: the logits are divided
     if options.top_k is None:
@@ -38,8 +41,8 @@ def soft_ids(
 
 
 def insert(prompt_BSE: Tensor, soft_ME: Tensor, slot_BS: Tensor) -> Tensor:
-    """Insert(Emb(prompt), Emb(Logits)): position (b, s) takes row `slot_BS[b, s]` of the soft IDs, or keeps the
-    prompt's embedding where that is -1."""
+    """Emb_interp = Insert(Emb(prompt), Emb(Logits)), equation 6: position (b, s) takes row `slot_BS[b, s]` of
+    the soft IDs, or keeps the prompt's embedding where that is -1."""
     return torch.where((slot_BS >= 0)[..., None], soft_ME[slot_BS.clamp(min=0)], prompt_BSE)
 
 
@@ -48,8 +51,8 @@ def expected_top_embeddings(hidden_ME: Tensor, head_VE: Tensor, embedding_VD: Te
 
     One product with the vocabulary instead of six; kept for the gradient are k token ids and weights a row.
     """
-    found: Any = _ExpectedTopEmbeddings.apply(hidden_ME, head_VE, embedding_VD, k)
-    return found
+    mean_MD: Any = _ExpectedTopEmbeddings.apply(hidden_ME, head_VE, embedding_VD, k)
+    return mean_MD
 
 
 class _ExpectedTopEmbeddings(torch.autograd.Function):

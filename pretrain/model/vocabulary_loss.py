@@ -38,8 +38,8 @@ def cross_entropy(hidden_ME: Tensor, head_VE: Tensor, labels_M: Tensor) -> tuple
 
 def expected_embeddings(hidden_ME: Tensor, head_VE: Tensor, embedding_VD: Tensor) -> Tensor:
     """`softmax(h W^T) E`, [M, D]: the mean embedding under the distribution of each row. `embedding_VD` is fixed."""
-    found: Any = _ExpectedEmbeddings.apply(hidden_ME, head_VE, embedding_VD)
-    return found
+    mean_MD: Any = _ExpectedEmbeddings.apply(hidden_ME, head_VE, embedding_VD)
+    return mean_MD
 
 
 class _CrossEntropy(torch.autograd.Function):

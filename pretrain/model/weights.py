@@ -79,39 +79,39 @@ def stored_weights(folder: Path) -> dict[str, tuple[int, ...]] | None:
             raise ValueError(f"{INDEX} cannot be read ({error})") from error
     else:
         return None
-    found = {}
+    shapes = {}
     for file in files:
         try:
             with safe_open(file, "np") as weights:
-                found |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+                shapes |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
         except UNREADABLE as error:
             raise ValueError(f"{file.name} is missing or damaged ({_line(error)})") from error
-    return found
+    return shapes
 
 
-def load_whole(kind: Any, name: str, what: str, part: bool = False, **options: Any) -> Any:
+def load_whole(kind: Any, name: str, family: str, part: bool = False, **options: Any) -> Any:
     """`kind.from_pretrained(name)`, every weight from the files. ValueError: `name` is no such model, or not whole.
 
     Args:
         kind: a class of transformers.
-        what: the kind of model, for a message.
+        family: the kind of model, for a message.
         part: an encoder alone is wanted. A pooler and an encoder-decoder's decoder may be lacking, heads may be there;
             layers beyond those of the configuration are surplus all the same.
     """
     try:
-        model, found = kind.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+        model, info = kind.from_pretrained(name, output_loading_info=True, ignore_mismatched_sizes=True, **options)
     except UNREADABLE as error:
-        raise ValueError(f"cannot load {what} from '{name}': {_line(error)}") from error
-    lacking, surplus = sorted(found["missing_keys"]), sorted(found["unexpected_keys"])
+        raise ValueError(f"cannot load {family} from '{name}': {_line(error)}") from error
+    lacking, surplus = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
     if part:
         own = {_without_numbers(key) for key in model.state_dict()}
         surplus = [key for key in surplus if _without_numbers(key.removeprefix(f"{model.base_model_prefix}.")) in own]
         unasked = ("pooler.", "decoder.") if model.config.is_encoder_decoder else ("pooler.",)
         lacking = [key for key in lacking if not key.startswith(unasked)]
-    shapes = sorted((key, tuple(stored), tuple(promised)) for key, stored, promised in found["mismatched_keys"])
+    shapes = sorted((key, tuple(stored), tuple(promised)) for key, stored, promised in info["mismatched_keys"])
     misfit = Misfit(tuple(lacking), tuple(surplus), tuple(shapes))
     if misfit:
-        raise ValueError(f"cannot load {what} from '{name}': {misfit.words()}")
+        raise ValueError(f"cannot load {family} from '{name}': {misfit.words()}")
     return model
 
 

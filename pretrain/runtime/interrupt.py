@@ -22,9 +22,9 @@ STATUS = 75
 class Interrupted(Exception):
     """The job was asked to stop and has done so, with nothing lost. `signal`: the number of what asked."""
 
-    def __init__(self, number: int, kept: str) -> None:
+    def __init__(self, number: int, saved: str) -> None:
         self.signal = number
-        super().__init__(f"stopped by {signal.Signals(number).name}; {kept}, and the same command goes on from there")
+        super().__init__(f"stopped by {signal.Signals(number).name}; {saved}, and the same command goes on from there")
 
 
 class Interrupt:

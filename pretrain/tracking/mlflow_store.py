@@ -99,24 +99,26 @@ class Store:
         try:
             with _alone(uri):
                 self._client: Any = MlflowClient(tracking_uri=uri)
-                found = self._client.get_experiment_by_name(experiment)
+                known = self._client.get_experiment_by_name(experiment)
                 self._experiment: str = (
                     self._client.create_experiment(experiment, artifact_location=artifacts)
-                    if found is None
-                    else found.experiment_id
+                    if known is None
+                    else known.experiment_id
                 )
         except (*unreachable(), ImportError) as error:
             if _is_final(error):
-                raise Unusable(f"MLflow cannot use this address, give another --tracking-uri: {said(error)}") from error
+                raise Unusable(
+                    f"MLflow cannot use this address, give another --tracking-uri: {words_of(error)}"
+                ) from error
             raise
         self.run_id: str = run_id or self._find(key) or self._create(name, key, started_ms)
 
     def _find(self, key: str) -> str | None:
         """The oldest run of that key. A request that was given up may have made one later than its successor did."""
-        found = self._client.search_runs(
+        runs = self._client.search_runs(
             [self._experiment], f"tags.`{KEY}` = '{key}'", max_results=1, order_by=["attributes.start_time ASC"]
         )
-        return found[0].info.run_id if found else None
+        return runs[0].info.run_id if runs else None
 
     def _create(self, name: str, key: str, started_ms: int) -> str:
         run = self._client.create_run(self._experiment, start_time=started_ms, tags={KEY: key}, run_name=name)
@@ -146,7 +148,7 @@ class Store:
                     raise
                 self._must_stand(error)
                 if last:
-                    raise Refused(said(error)) from error
+                    raise Refused(words_of(error)) from error
 
     def _must_stand(self, refusal: BaseException) -> None:
         """Raises Lost or Deleted where the run is why MLflow has refused."""
@@ -181,7 +183,7 @@ class Store:
         except unreachable():
             raise
         except Exception as error:  # of the library of some cloud's storage, or that it is not installed
-            raise Refused(said(error)) from error
+            raise Refused(words_of(error)) from error
 
     def _dataset(self, event: Mapping[str, Any]) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -197,10 +199,10 @@ class Store:
         from mlflow.entities import LoggedModelOutput
 
         wanted = f"name = '{event['model']}' AND source_run_id = '{self.run_id}'"
-        found = self._client.search_logged_models([self._experiment], wanted)
+        models = self._client.search_logged_models([self._experiment], wanted)
         tags = {key: str(event[key]) for key in ("folder", "sha256")}
-        if found:
-            model = found[0]
+        if models:
+            model = models[0]
             self._client.set_logged_model_tags(model.model_id, tags)
         else:
             params = {key: str(value) for key, value in event["params"].items()}
@@ -235,7 +237,7 @@ def _is_final(error: BaseException) -> bool:
     return isinstance(error, ImportError | ArgumentError)
 
 
-def said(error: BaseException) -> str:
+def words_of(error: BaseException) -> str:
     """An error in one short line without passwords."""
     if isinstance(error, Unusable):
         return str(error)

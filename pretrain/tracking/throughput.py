@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 
 from pretrain.data.batches import GeneratorBatch, TextBatch
+from pretrain.data.micro_batches import MicroBatches
 from pretrain.model.shape import FROZEN, TRAIN, passes
 from pretrain.runtime.world import World
 
 T = TypeVar("T")
-Batches = Sequence[TextBatch | GeneratorBatch]
 
 PEAK_TFLOPS = {"H100": 989.0, "H200": 989.0, "A100": 312.0, "L40S": 362.0, "V100": 125.0}
 """Dense bf16 (V100: fp16) of known devices, as their makers say; MFU is against these whatever the precision."""
@@ -49,8 +49,8 @@ class Interval:
     flops: float = 0.0
 
 
-class Watch:
-    """Watches one phase on one rank. `shapes`: the T5 configurations of (recommender, generator)."""
+class Throughput:
+    """Of one phase on one rank. `shapes`: the T5 configurations of (recommender, generator)."""
 
     def __init__(self, world: World, peak_tflops: float | None, shapes: tuple[object, object]) -> None:
         self.world, self.peak_tflops, self.shapes = world, peak_tflops or known_peak(world.device), shapes
@@ -61,13 +61,13 @@ class Watch:
         iterator = iter(batches)
         while True:
             asked = time.monotonic()
-            found = next(iterator, None)
+            batch = next(iterator, None)
             self.interval.waited += time.monotonic() - asked
-            if found is None:
+            if batch is None:
                 return
-            yield found
+            yield batch
 
-    def count(self, micro_batches: Batches) -> None:
+    def count(self, micro_batches: MicroBatches) -> None:
         """Note one step."""
         for batch in micro_batches:
             self.interval.real_tokens += batch.real_tokens

@@ -18,7 +18,17 @@ from typing import Any
 from pretrain.runtime.interrupt import Interrupted
 from pretrain.runtime.progress import Reporter
 from pretrain.runtime.redaction import redacted
-from pretrain.tracking.uploader import EVENTS, METRICS, REFUSED, STATE, Address, Courier, Delivery, mend, parsed
+from pretrain.tracking.uploader import (
+    EVENTS,
+    METRICS,
+    REFUSED,
+    STATE,
+    Address,
+    BackgroundUploader,
+    Uploader,
+    mend,
+    parsed,
+)
 
 PATIENCE, HURRY = 120.0, 10.0
 """Seconds that a job waits at its end for MLflow, and one that is being taken away."""
@@ -54,12 +64,12 @@ class Tracker:
         self._refusals_said = 0
         address = Address.of(folder, uri, experiment, name, run_id, key)
         address.save(folder)
-        self._delivery = Delivery(Courier(folder, address, artifacts_at(folder, uri)))
+        self._uploads = BackgroundUploader(Uploader(folder, address, artifacts_at(folder, uri)))
 
     @property
     def run_id(self) -> str | None:
         """MLflow's name of the run; None until MLflow has answered."""
-        return self._delivery.courier.address.run_id
+        return self._uploads.uploader.address.run_id
 
     def open(self, tags: Mapping[str, Any]) -> None:
         """The job has begun, or goes on: tags of this part of it."""
@@ -114,16 +124,16 @@ class Tracker:
         if self.owns_run:
             status = "FINISHED" if kind is None else "KILLED" if taken_away else "FAILED"
             self._event("closed", status=status, time_ms=int(time.time() * 1000))
-        problem = self._delivery.close(HURRY if taken_away else PATIENCE)
+        problem = self._uploads.close(HURRY if taken_away else PATIENCE)
         self._say_refusals()
         if problem is not None:
-            left = self._delivery.courier.waiting
+            left = self._uploads.uploader.waiting
             self.reporter.line(
                 f"{left:,} lines are not in MLflow yet ({problem}); they are kept: idgenrec track sync {self.folder}"
             )
 
     def _say_refusals(self) -> None:
-        refused = self._delivery.courier.refused
+        refused = self._uploads.uploader.refused
         for why in refused[self._refusals_said :][:3]:
             self.reporter.line(f"MLflow will not take {why}; the line is kept in {self.folder / REFUSED}")
         self._refusals_said = len(refused)
@@ -134,7 +144,7 @@ class Tracker:
     def _write(self, file: str, line: dict[str, Any]) -> None:
         with (self.folder / file).open("a") as lines:
             lines.write(json.dumps(line) + "\n")
-        self._delivery.wake()
+        self._uploads.wake()
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

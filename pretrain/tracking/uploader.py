@@ -1,9 +1,9 @@
-"""Delivery: what a tracker has written, sent to MLflow from a thread, each point once, for as long as it takes.
+"""Uploader: what a tracker has written, sent to MLflow from a thread, each point once, for as long as it takes.
 
 Enters: `metrics.jsonl` and `events.jsonl` of a folder. Leaves: the same in MLflow, in `tracking.json` how far it got,
 in `refused.jsonl` what MLflow will never take. Must hold: the job never waits for MLflow and never stops because of it;
 after any kill of either side nothing is missing and nothing twice, because a line is counted as sent after MLflow has
-it, and sending it again changes nothing; one courier of a folder sends at a time, be it a job's or a command's; where
+it, and sending it again changes nothing; one uploader of a folder sends at a time, be it a job's or a command's; where
 MLflow has lost its store, everything is sent again to a new run.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 from pretrain.runtime.redaction import redacted
 from pretrain.runtime.watchdog import beat
-from pretrain.tracking.mlflow_store import Lost, Refused, Store, Unusable, said, unreachable
+from pretrain.tracking.mlflow_store import Lost, Refused, Store, Unusable, unreachable, words_of
 from shards.files.atomic import locked, write_whole
 
 METRICS, EVENTS, STATE, REFUSED = "metrics.jsonl", "events.jsonl", "tracking.json", "refused.jsonl"
@@ -69,7 +69,7 @@ class Address:
         write_whole(folder / STATE, json.dumps(asdict(replace(self, uri=redacted(self.uri)))).encode())
 
 
-class Courier:
+class Uploader:
     """Sends what is new in a folder; not safe for several threads. `refused`: why lines were put aside."""
 
     def __init__(self, folder: Path, address: Address, artifacts: str | None) -> None:
@@ -89,8 +89,8 @@ class Courier:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """No other courier sends meanwhile: `track sync` beside a job, or behind one that has given up in the middle of
-        a request. What another one has sent is not ours to send."""
+        """No other uploader sends meanwhile: `track sync` beside a job, or behind one that has given up amid a
+        request. What another one has sent is not ours to send."""
         with locked(self.folder / EVENTS):
             self.address = Address.load(self.folder).at(self.address.uri)
             yield
@@ -163,11 +163,11 @@ class Courier:
         return sum(sum(1 for _ in _lines(self.folder / name, at)) for name, at in sent.items())
 
 
-class Delivery:
-    """A courier in a thread."""
+class BackgroundUploader:
+    """An uploader in a thread."""
 
-    def __init__(self, courier: Courier) -> None:
-        self.courier = courier
+    def __init__(self, uploader: Uploader) -> None:
+        self.uploader = uploader
         self.problem: str | None = None
         self._wake, self._closing, self._given_up = threading.Event(), threading.Event(), False
         self._fault: BaseException | None = None
@@ -200,9 +200,9 @@ class Delivery:
                 self._wake.clear()
                 closing = self._closing.is_set()
                 try:
-                    self.courier.send()
+                    self.uploader.send()
                 except unreachable() as error:  # a tracker that is down stops no training: the lines are kept
-                    self.problem = said(error)
+                    self.problem = words_of(error)
                     if closing and isinstance(error, Unusable):
                         return
                     if closing:

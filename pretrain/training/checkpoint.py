@@ -33,9 +33,9 @@ def checkpoints_of(run: Path) -> list[Path]:
 def prune(run: Path, keep: int) -> None:
     """Remove what is neither the best, nor the start of the phase that is under way, nor one of the `keep` newest."""
     begun = [folder for folder, state in sound(run) if _place(state)[1] == 0]
-    kept = {best(run), *begun[-1:]}
+    spared = {best(run), *begun[-1:]}
     for folder in checkpoints_of(run)[:-keep]:
-        if folder not in kept:
+        if folder not in spared:
             (folder / MARKER).unlink()  # a kill in the middle of the removal leaves no checkpoint that looks whole
             shutil.rmtree(folder)
 
@@ -77,13 +77,13 @@ def _was_validated(state: dict[str, Any]) -> bool:
 
 def sound(run: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Complete checkpoints whose `state.json` has its hash, oldest first, with what it says. Weights are not read."""
-    found = []
+    whole = []
     for folder in checkpoints_of(run):
         try:
-            found.append((folder, verify(folder, only=STATE)))
+            whole.append((folder, verify(folder, only=STATE)))
         except ValueError:  # `newest_good` names it when a run would take it up
             continue
-    return found
+    return whole
 
 
 def newest(run: Path) -> Path | None:
@@ -138,10 +138,10 @@ def resolve(path: Path) -> Path:
     none."""
     if (path / STATE).is_file():
         return path
-    found = best(path)
-    if found is None:
+    folder = best(path)
+    if folder is None:
         raise ValueError(f"{path} is neither a checkpoint nor a run folder with a complete checkpoint")
-    return found
+    return folder
 
 
 def sha256(path: Path, sync: bool = False) -> str:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 Write = Callable[[Path], None]
 
 
-class Saver:
+class CheckpointWriter:
     """Writes the checkpoints of one run. Each rank writes and hashes its own files, in a thread; rank 0 completes the
     folder when all have."""
 

@@ -10,6 +10,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+Place = tuple[str, int, int]
+"""Of a batch: phase kind, epoch, and the slot after it."""
 WINDOW = 50
 LEAST = 2 * WINDOW
 """Losses of a phase before one is judged: while it begins, losses are as high as they are. (So llm-foundry.)"""
@@ -28,8 +30,8 @@ def reason(loss: float, recent: Sequence[float], spike_factor: float | None) -> 
 
 
 class BadStep(Exception):
-    """A step that must not be taken; `place` names its batch: (phase kind, epoch, slot after it)."""
+    """A step that must not be taken; `place` names its batch."""
 
-    def __init__(self, why: str, place: tuple[str, int, int]) -> None:
+    def __init__(self, why: str, place: Place) -> None:
         super().__init__(why)
         self.place = place

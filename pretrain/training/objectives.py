@@ -1,4 +1,5 @@
-"""Model and loss as one module, so that whoever wraps it (the engine) sees every forward pass.
+"""The two losses of alternate training (section 2.5, equations 4 and 5), each with its model as one module, so that
+whoever wraps it (the engine) sees every forward pass.
 
 Each objective maps a batch to (summed negative log-likelihood, number of target tokens), both scalars. Padding carries
 the label -100 and is in neither. The engine divides by the global number of target tokens. The head is applied in
@@ -16,7 +17,7 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from pretrain.config.soft_ids import SoftIdConfig
 from pretrain.data.batches import IGNORED, GeneratorBatch, TextBatch
 from pretrain.model.dropout import key_dropout, keyed
-from pretrain.model.length_buckets import parts_of
+from pretrain.model.length_buckets import buckets_of
 from pretrain.model.soft_ids import check, insert, soft_ids
 from pretrain.model.vocabulary_loss import cross_entropy
 
@@ -30,7 +31,7 @@ def embedded(model: T5ForConditionalGeneration, tables: Sequence[Tensor]) -> lis
     """The embeddings of several tables of token ids, by one look-up: each has a gradient as large as the vocabulary."""
     flat = model.shared(torch.cat([table.flatten() for table in tables]))
     rows = flat.split([table.numel() for table in tables])
-    return [found.view(*table.shape, -1) for found, table in zip(rows, tables, strict=True)]
+    return [row.view(*table.shape, -1) for row, table in zip(rows, tables, strict=True)]
 
 
 def head_inputs(model: T5ForConditionalGeneration, inputs_BSE: Tensor, mask_BS: Tensor, targets_BTE: Tensor) -> Tensor:
@@ -54,22 +55,22 @@ def text_loss(
 
     With soft IDs, place (b, s) of the prompt takes row `slot_BS[b, s]` of `soft_ME` where that is not -1.
     """
-    parts = parts_of(batch.mask_BS, batch.labels_BT)
-    labels = [batch.labels_BT[part.rows_N, : part.num_labels] for part in parts]
-    prompts = [batch.input_ids_BS[part.rows_N, : part.width] for part in parts]
-    found = embedded(model, [*prompts, *(decoder_inputs(model, labels_NT) for labels_NT in labels)])
+    buckets = buckets_of(batch.mask_BS, batch.labels_BT)
+    labels = [batch.labels_BT[bucket.rows_N, : bucket.num_labels] for bucket in buckets]
+    prompts = [batch.input_ids_BS[bucket.rows_N, : bucket.width] for bucket in buckets]
+    tables = embedded(model, [*prompts, *(decoder_inputs(model, labels_NT) for labels_NT in labels)])
     hidden = []
-    for part, inputs_NSE, targets_NTE in zip(parts, found[: len(parts)], found[len(parts) :], strict=True):
+    for bucket, inputs_NSE, targets_NTE in zip(buckets, tables[: len(buckets)], tables[len(buckets) :], strict=True):
         if soft_ME is not None and slot_BS is not None:
-            inputs_NSE = insert(inputs_NSE, soft_ME, slot_BS[part.rows_N, : part.width])
-        with keyed(model, None if batch.keys_B is None else batch.keys_B[part.rows_N]):
-            hidden.append(head_inputs(model, inputs_NSE, batch.mask_BS[part.rows_N, : part.width], targets_NTE))
+            inputs_NSE = insert(inputs_NSE, soft_ME, slot_BS[bucket.rows_N, : bucket.width])
+        with keyed(model, None if batch.keys_B is None else batch.keys_B[bucket.rows_N]):
+            hidden.append(head_inputs(model, inputs_NSE, batch.mask_BS[bucket.rows_N, : bucket.width], targets_NTE))
     labels_M = torch.cat([labels_NT.flatten() for labels_NT in labels])
     return cross_entropy(torch.cat(hidden), model.lm_head.weight, labels_M)
 
 
 class RecommenderObjective(nn.Module):
-    """Equation 4: predict the target item's ID from the prompt.
+    """L_rec, equation 4: the summed -log P(y_i | y_<i, x) of the target item's ID y after the prompt x (section 2.5.1).
 
     Also teaches a generator from scratch to write words. `dropout` is the rate in training, keyed by the rows of the
     batch.
@@ -85,7 +86,10 @@ class RecommenderObjective(nn.Module):
 
 
 class GeneratorObjective(nn.Module):
-    """L_id: the frozen recommender's loss as a function of the generator's soft IDs.
+    """L_id, equation 5: the frozen recommender's loss as a function of the generator's soft IDs (section 2.5.2).
+
+    Its input is Emb_interp (equation 6): `soft_ids.insert` of `soft_ids.soft_ids` into the prompt's embeddings. The
+    gradient runs back through it to the generator alone.
 
     The frozen recommender is kept out of the module's parameters: it is one plain replica per rank in eval mode, never
     wrapped, partitioned or saved with the generator. `dropout` is the generator's rate in training, keyed by the items.
@@ -123,13 +127,14 @@ class GeneratorObjective(nn.Module):
         """What the generator's head sees at every place of the distinct items' IDs, [I * T, E]."""
         texts = [batch.item_ids_IU[at:end, :width] for at, end, width in batch.parts]
         labels = [batch.id_labels_IT[at:end] for at, end, _ in batch.parts]
-        found = embedded(self.model, [*texts, *(decoder_inputs(self.model, labels_NT) for labels_NT in labels)])
-        inputs, targets, hidden = found[: len(texts)], found[len(texts) :], []
+        tables = embedded(self.model, [*texts, *(decoder_inputs(self.model, labels_NT) for labels_NT in labels)])
+        inputs, targets, hidden = tables[: len(texts)], tables[len(texts) :], []
         for (at, end, width), inputs_NUE, targets_NTE in zip(batch.parts, inputs, targets, strict=True):
             with keyed(self.model, batch.item_keys_I[at:end]):
                 hidden.append(head_inputs(self.model, inputs_NUE, batch.item_mask_IU[at:end, :width], targets_NTE))
         return torch.cat(hidden)
 
     def loss_from_embeddings(self, batch: GeneratorBatch, soft_ME: Tensor) -> tuple[Tensor, Tensor]:
-        """The recommender's loss with the prompt's ID tokens replaced by embeddings, one row per place of an ID."""
+        """Equation 5: the recommender's loss with the prompt's ID tokens replaced by embeddings, one row per place
+        of an ID. `soft_ME`: [I * T, E]."""
         return text_loss(self.recommender, batch.prompt, soft_ME, batch.slot_BS)

@@ -23,7 +23,7 @@ def write(folder: Path, rank: int, ranks: int, tensors: dict[tuple[str, str], Te
     save_file(named, folder / f"moments-{rank:02d}-of-{ranks:02d}.safetensors")
 
 
-class Moments:
+class OptimizerState:
     """Reads them back, one tensor at a time."""
 
     def __init__(self, folder: Path) -> None:

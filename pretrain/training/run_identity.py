@@ -72,9 +72,9 @@ def refuse_another(
     if saved["version"] not in READABLE:
         known = " and ".join(map(str, READABLE))
         raise ValueError(f"{folder} is version {saved['version']}, this code reads {known}; give another --out")
-    found = differences(saved["config"], ours)
-    accepted = [line for line in found if (name := line.partition(" ")[0]) in allowed and _is_changeable(name)]
-    changed = [line for line in found if line not in accepted]
+    lines = differences(saved["config"], ours)
+    accepted = [line for line in lines if (name := line.partition(" ")[0]) in allowed and _is_changeable(name)]
+    changed = [line for line in lines if line not in accepted]
     if saved["manifest_sha256"] != manifest_sha256:
         changed.append("other shards")
     if changed:

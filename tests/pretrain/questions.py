@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.decoding.constrained import beam_search
 from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.trie import Trie
-from pretrain.decoding.trie_shards import ShardedTrie
 
 EOS, VOCAB = 1, 29
 EXACT, CLOSE = 1e-10, 1e-4
@@ -34,15 +32,12 @@ class Question:
     penalty: float = 0.0
     excluded: list | None = None
     weights: list | None = None
-    worth_BI: torch.Tensor | None = None
+    bonus_BI: torch.Tensor | None = None
     rows: np.ndarray | None = None
     static: bool = False
-    parts: int = 0
     padding: int = 0
 
     def trie(self):
-        if self.parts:
-            return ShardedTrie.build(pa.array(self.catalogue, pa.list_(pa.int32())), EOS, VOCAB, self.parts)
         arrays = [np.array(sequence) for sequence in self.catalogue]
         weights = None if self.weights is None else [np.array(values) for values in self.weights]
         return Trie.build(arrays, EOS, VOCAB, weights, self.rows)
@@ -59,7 +54,7 @@ def answer(model, asked, padded):
     input_ids, mask = padded(asked.prompts, asked.padding)
     state = decoder.start(decoder.encode(input_ids, mask), mask)
     config = SearchConfig(asked.beam, asked.length, asked.penalty)
-    lists = beam_search(decoder, state, asked.trie(), config, asked.excluded, asked.static, asked.worth_BI)
+    lists = beam_search(decoder, state, asked.trie(), config, asked.excluded, asked.static, asked.bonus_BI)
     assert lists.items_BK.shape == lists.scores_BK.shape == (len(asked.prompts), asked.length or asked.beam)
     found, known = [], set(range(len(asked.catalogue)) if asked.rows is None else asked.rows.tolist())
     for items, scores in zip(lists.items_BK.tolist(), lists.scores_BK.tolist(), strict=True):

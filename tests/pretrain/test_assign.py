@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.ids.assign import Holders, Wishes, candidate_of, owner_of, sequential, tokens_of
+from pretrain.ids.assign import Acceptors, Proposers, candidate_of, owner_of, sequential, tokens_of
 
 candidate = st.integers(0, 8).map(lambda n: candidate_of((n, n % 3)))
 markets = st.lists(st.lists(candidate, max_size=7, unique=True), min_size=1, max_size=9)
@@ -14,29 +14,29 @@ class Ranks:
 
     def __init__(self, size, items, random):
         self.size, self.random = size, random
-        self.wishes = [Wishes(range(rank, items, size)) for rank in range(size)]
-        self.holders = [Holders() for _ in range(size)]
+        self.proposers = [Proposers(range(rank, items, size)) for rank in range(size)]
+        self.acceptors = [Acceptors() for _ in range(size)]
 
     def add(self, row, candidates):
-        self.wishes[row % self.size].add(row, candidates)
+        self.proposers[row % self.size].add(row, candidates)
 
     def settle(self):
         """Until nobody proposes; a rank may be slow, so that only some of the messages arrive in a round."""
         post = []
         while True:
-            post += [proposal for wishes in self.wishes for proposal in wishes.proposals()]
+            post += [proposal for proposers in self.proposers for proposal in proposers.proposals()]
             if not post:
                 break
             self.random.shuffle(post)
             number = self.random.randint(1, len(post))
             arrived, post = post[:number], post[number:]
-            for rank, holders in enumerate(self.holders):
-                for row in holders.decide(p for p in arrived if owner_of(p[1], self.size) == rank):
-                    self.wishes[row % self.size].rejected([row])
-        return {row: held.candidate for wishes in self.wishes for row, held in wishes.held().items()}
+            for rank, acceptors in enumerate(self.acceptors):
+                for row in acceptors.decide(p for p in arrived if owner_of(p[1], self.size) == rank):
+                    self.proposers[row % self.size].rejected([row])
+        return {row: held.candidate for proposers in self.proposers for row, held in proposers.held().items()}
 
     def exhausted(self):
-        return sorted(row for wishes in self.wishes for row in wishes.exhausted())
+        return sorted(row for proposers in self.proposers for row in proposers.exhausted())
 
 
 def expected(lists):
@@ -61,7 +61,9 @@ def test_any_order_of_messages_over_any_number_of_ranks(lists, size, random):
     assert held == expected(lists)
     assert ranks.exhausted() == sorted(set(range(len(lists))) - set(held))
     places = [lists[row].index(held[row]) if row in held else len(lists[row]) for row in range(len(lists))]
-    assert sum(wishes.rejections for wishes in ranks.wishes) == sum(places), "the number of rejections has no order"
+    assert sum(proposers.rejections for proposers in ranks.proposers) == sum(places), (
+        "the number of rejections has no order"
+    )
 
 
 @settings(max_examples=200)
@@ -82,7 +84,7 @@ def test_lists_that_grow_when_they_run_out(lists, size, random):
             given_out[row] += 1
         held = ranks.settle()
         active = [row for row in ranks.exhausted() if given_out[row] < len(parts[row])]
-    final = {row: found for wishes in ranks.wishes for row, found in wishes.lists.items()}
+    final = {row: found for proposers in ranks.proposers for row, found in proposers.lists.items()}
     assert all(len(set(found)) == len(found) for found in final.values()), "no candidate stands in a list twice"
     # Whoever holds something would take the same with the rest of its list at hand.
     assert held == expected([final[row] for row in range(len(lists))]) == expected(lists)
@@ -90,26 +92,26 @@ def test_lists_that_grow_when_they_run_out(lists, size, random):
 
 def test_a_holder_keeps_its_candidate_when_its_list_grows():
     one, two, three = map(candidate_of, ((1,), (2,), (3,)))
-    wishes, holders = Wishes([3]), Holders()
-    wishes.add(3, [])
-    wishes.add(3, [one])
-    assert holders.decide(wishes.proposals()) == [] and wishes.held() == {3: (one, 1)}
-    wishes.add(3, [one, two])
-    assert wishes.proposals() == [] and wishes.held() == {3: (one, 1)} and wishes.attempts(3) == 3
-    wishes.rejected([3])
-    assert wishes.proposals() == [(3, two)] and wishes.held() == {3: (two, 2)}
-    assert list(wishes.passed_over()) == [(3, one)] and wishes.exhausted() == []
-    wishes.rejected([3])
-    assert wishes.exhausted() == [3] and wishes.held() == {}
-    wishes.add(3, [three])
-    assert wishes.proposals() == [(3, three)]
+    proposers, acceptors = Proposers([3]), Acceptors()
+    proposers.add(3, [])
+    proposers.add(3, [one])
+    assert acceptors.decide(proposers.proposals()) == [] and proposers.held() == {3: (one, 1)}
+    proposers.add(3, [one, two])
+    assert proposers.proposals() == [] and proposers.held() == {3: (one, 1)} and proposers.attempts(3) == 3
+    proposers.rejected([3])
+    assert proposers.proposals() == [(3, two)] and proposers.held() == {3: (two, 2)}
+    assert list(proposers.passed_over()) == [(3, one)] and proposers.exhausted() == []
+    proposers.rejected([3])
+    assert proposers.exhausted() == [3] and proposers.held() == {}
+    proposers.add(3, [three])
+    assert proposers.proposals() == [(3, three)]
 
 
 def test_an_item_of_an_older_book_is_never_bumped():
     held = candidate_of((1, 2))
-    holders = Holders()
-    assert holders.decide([(-5, held)]) == []
-    assert holders.decide([(0, held), (7, held)]) == [0, 7] and holders.holder == {held: -5}
+    acceptors = Acceptors()
+    assert acceptors.decide([(-5, held)]) == []
+    assert acceptors.decide([(0, held), (7, held)]) == [0, 7] and acceptors.holder == {held: -5}
 
 
 def test_candidates_are_token_ids():

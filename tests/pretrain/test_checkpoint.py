@@ -8,7 +8,7 @@ import torch
 
 from pretrain.runtime.world import Agreed, World
 from pretrain.training import checkpoint
-from pretrain.training.checkpoint_writer import Saver
+from pretrain.training.checkpoint_writer import CheckpointWriter
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -30,7 +30,7 @@ def save(tmp_path):
             state |= top or {}
             (folder / "state.json").write_text(json.dumps(state))
 
-        saver = Saver(tmp_path, ALONE, keep)
+        saver = CheckpointWriter(tmp_path, ALONE, keep)
         saver.begin(step, write)
         return saver.finish()
 
@@ -181,7 +181,7 @@ def full_at_the_end(world, folder):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     pretrain.training.checkpoint_writer.write_whole = full  # type: ignore[assignment]
-    saver = pretrain.training.checkpoint_writer.Saver(Path(folder), world, 1)
+    saver = pretrain.training.checkpoint_writer.CheckpointWriter(Path(folder), world, 1)
     saver.begin(5, lambda own: (own / f"rank{world.rank}").touch())
     try:
         saver.finish()
@@ -211,7 +211,7 @@ def save_on_two_ranks(world, folder):
         if world.is_main:
             (own / "state.json").write_text('{"version": 3, "state": {"phase": 0, "step": 5}, "validation": null}')
 
-    saver = Saver(Path(folder), world, 1)
+    saver = CheckpointWriter(Path(folder), world, 1)
     saver.begin(5, write)
     final = saver.finish()
     assert final is not None and saver.finish() is None

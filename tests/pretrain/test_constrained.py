@@ -42,7 +42,7 @@ def test_a_narrow_beam_equals_the_naive_search(
     rows = st.lists(st.integers(0, len(catalogue) - 1), max_size=len(catalogue), unique=True)
     excluded = data.draw(st.none() | st.lists(rows, min_size=len(prompts), max_size=len(prompts)))
     asked = Question(
-        prompts, catalogue, beam, length, penalty, excluded, static=static, parts=data.draw(st.integers(0, 3)),
+        prompts, catalogue, beam, length, penalty, excluded, static=static,
         padding=data.draw(st.integers(0, 4)),
     )  # fmt: skip
     for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
@@ -117,10 +117,9 @@ def test_exclusions_belong_to_their_prompt(model, search):
     assert {item for _, item in first} == {1, 2} and {item for _, item in second} == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("parts", [0, 2])
-def test_a_user_whose_whole_catalogue_is_excluded_gets_an_empty_list(model, search, parts):
+def test_a_user_whose_whole_catalogue_is_excluded_gets_an_empty_list(model, search):
     catalogue = [(2,), (3,), (4,), (2, 3)]
-    both = search(model, Question([[5, 1], [6, 1]], catalogue, 4, excluded=[[0, 1, 2, 3], [1]], parts=parts))
+    both = search(model, Question([[5, 1], [6, 1]], catalogue, 4, excluded=[[0, 1, 2, 3], [1]]))
     assert both[0] == [] and {item for _, item in both[1]} == {0, 2, 3}
 
 

@@ -81,11 +81,11 @@ def load_and_go_on(world, folder, pairs, precision):
     from pretrain.config.run import EngineConfig, PretrainConfig
     from pretrain.data.batches import text_batch
     from pretrain.training.engine import Engine
-    from pretrain.training.optimizer_state import Moments
+    from pretrain.training.optimizer_state import OptimizerState
 
     losses = {}
     for source, stage in pairs:
-        weights, saved = load_file(Path(folder) / source / "weights.st"), Moments(Path(folder) / source)
+        weights, saved = load_file(Path(folder) / source / "weights.st"), OptimizerState(Path(folder) / source)
         options = EngineConfig(zero_stage=stage, precision=precision)
         config = PretrainConfig("s", "o", batch_size=8, micro_batch_size=2, engine=options)
         objective, steps = objective_and_batches(world, config, BEFORE, AFTER)

@@ -189,13 +189,17 @@ def journal_is_gone(world, folder):
     from patience import rest
 
     from pretrain.training import run
+    from pretrain.training.schedule import State
+    from pretrain.training.state import RunState
 
     discard = run.discard
     run.discard = lambda path: (rest(0.5), discard(path))
     (folder / run.ID_PROGRESS).mkdir(exist_ok=True)
     world.barrier()
-    saver = SimpleNamespace(finish=lambda: folder)
-    run.Run.finish_save(SimpleNamespace(saver=saver, world=world, folder=folder))  # type: ignore[arg-type]
+    writing, state = SimpleNamespace(finish=lambda: folder), RunState(State(), {}, {})
+    a_run = SimpleNamespace(writing=writing, state=state, world=world, folder=folder)
+    a_run._set = lambda **changes: None
+    run.Run.finish_save(a_run)  # type: ignore[arg-type]
     return not (folder / run.ID_PROGRESS).exists()
 
 

@@ -89,20 +89,20 @@ def test_kept_or_read_again(writer_of):
         read_again |= scores(later, block)
     for block in next_blocks(range(len(first.items)), lambda _: 0, first.layout, CONFIG):
         first.write(block)
-    later.kept, later.kept_bytes = first.kept, first.kept_bytes
-    assert len(first.kept) == len(first.items) and first.kept_bytes > 0
+    later.encoded, later.cache_bytes = first.encoded, first.cache_bytes
+    assert len(first.encoded) == len(first.items) and first.cache_bytes > 0
     kept = {row: bits for block in blocks for row, bits in scores(later, block).items()}
     assert kept == read_again
     later.keep_only([3, 5])
-    assert set(later.kept) == {3, 5} and later.kept_bytes == sum(states.nbytes for states in later.kept.values())
+    assert set(later.encoded) == {3, 5} and later.cache_bytes == sum(states.nbytes for states in later.encoded.values())
 
 
 def test_what_is_kept_stays_below_its_limit(writer_of):
     writer = writer_of(encoder_cache_gb=2e-5)
     for block in next_blocks(range(len(writer.items)), lambda _: 0, writer.layout, CONFIG):
         writer.write(block)
-    assert 0 < writer.kept_bytes <= 2e4 and 0 < len(writer.kept) < len(writer.items)
-    assert writer.kept_bytes == sum(states.nbytes for states in writer.kept.values())
+    assert 0 < writer.cache_bytes <= 2e4 and 0 < len(writer.encoded) < len(writer.items)
+    assert writer.cache_bytes == sum(states.nbytes for states in writer.encoded.values())
 
 
 def test_items_added_at_the_end_change_no_call(catalogue):

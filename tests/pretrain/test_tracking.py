@@ -112,15 +112,15 @@ def test_a_tracker_that_stays_away_keeps_the_lines_and_sync_delivers_them(store,
         tracker.open({})
         for step in range(5):
             tracker.metrics({"train/loss": step}, step, group="train")
-        until(lambda: tracker._delivery.problem)
+        until(lambda: tracker._uploads.problem)
     given_up()
     assert len(said) == 1 and said[0].startswith("7 lines are not in MLflow yet (ConnectionError: nobody is there)")
     assert f"idgenrec track sync {tmp_path}" in said[0] and not store.points_of
     store.failing = 0
     address = Address.load(tmp_path)
-    uploader.Courier(tmp_path, address, None).send()
+    uploader.Uploader(tmp_path, address, None).send()
     assert steps_of(store) == list(range(5)) and store.events[-1]["event"] == "closed"
-    again = uploader.Courier(tmp_path, Address.load(tmp_path), None)
+    again = uploader.Uploader(tmp_path, Address.load(tmp_path), None)
     assert again.waiting == 0
     again.send()
     assert steps_of(store) == list(range(5)) and store.made == 1
@@ -141,8 +141,8 @@ def test_two_couriers_of_a_folder_send_one_after_the_other(store, tmp_path, monk
         plain(self, points)
 
     monkeypatch.setattr(store, "points", slow)
-    first, second = (uploader.Courier(tmp_path, Address.load(tmp_path), None) for _ in range(2))
-    threads = [threading.Thread(target=courier.send) for courier in (first, second)]
+    first, second = (uploader.Uploader(tmp_path, Address.load(tmp_path), None) for _ in range(2))
+    threads = [threading.Thread(target=uploader.send) for uploader in (first, second)]
     threads[0].start()
     until(asked.is_set)
     threads[1].start()

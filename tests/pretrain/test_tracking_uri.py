@@ -12,7 +12,7 @@ from pretrain.config.tracking_uri import check_uri, default_uri, present_uri, sq
 from pretrain.runtime.progress import SILENT
 from pretrain.tracking.mlflow_store import Store, Unusable
 from pretrain.tracking.tracker import Tracker, artifacts_at
-from pretrain.tracking.uploader import Address, Courier
+from pretrain.tracking.uploader import Address, Uploader
 from zeroshot.protocol.config import EvaluateConfig
 
 NEVER = {
@@ -148,4 +148,4 @@ def test_an_address_that_never_works_is_not_waited_for(tmp_path, monkeypatch):
             tracker.open({})
         assert "2 lines are not in MLflow yet (MLflow cannot use this address" in lines.pop()
         with pytest.raises(Unusable):
-            Courier(folder, Address.load(folder), artifacts_at(folder, uri)).send()
+            Uploader(folder, Address.load(folder), artifacts_at(folder, uri)).send()

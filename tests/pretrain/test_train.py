@@ -228,16 +228,18 @@ def batches_of_two_books(world, config, texts):
     from pretrain.training.schedule import State
 
     run = Run(config, world, Silent())
-    run.state = State(next(index for index, phase in enumerate(run.plan) if phase.kind == "generator"), 0)
+    at = State(next(index for index, phase in enumerate(run.plan) if phase.kind == "generator"), 0)
+    run.state = dataclasses.replace(run.state, schedule=at)
     run.refresh_ids(lambda: 0)
     found = []
     for new in (None, texts):
         if new is not None:
-            assert run.book is not None
+            assert run.state.book is not None
             normal, encoded = canonical(run.tokenizer, new)
-            run.book = dataclasses.replace(run.book, texts=normal, token_ids=[np.array(ids) for ids in encoded])
-        assert run.book is not None
-        written = {tuple(ids.tolist()) for ids in run.book.token_ids}
+            other = dataclasses.replace(run.state.book, texts=normal, token_ids=[np.array(ids) for ids in encoded])
+            run.state = dataclasses.replace(run.state, book=other)
+        assert run.state.book is not None
+        written = {tuple(ids.tolist()) for ids in run.state.book.token_ids}
         for _, micro_batches in run.steps():
             batches = [batch for batch in micro_batches if isinstance(batch, GeneratorBatch)]
             assert len(batches) == len(micro_batches)

@@ -1,4 +1,4 @@
-"""The trie, whole and in parts, against a dictionary of prefixes."""
+"""The trie against a dictionary of prefixes."""
 
 from dataclasses import replace
 from typing import Any
@@ -13,7 +13,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from pretrain.decoding.trie import NO_NODE, Trie
 from pretrain.decoding.trie_build import narrow
-from pretrain.decoding.trie_shards import ShardedTrie
 
 EOS, VOCAB = 1, 50
 catalogues = st.lists(
@@ -25,9 +24,7 @@ def column(sequences):
     return pa.array([list(sequence) for sequence in sequences], pa.list_(pa.int32()))
 
 
-def build(sequences, parts=0, **more) -> Any:
-    if parts:
-        return ShardedTrie.build(column(sequences), EOS, VOCAB, parts)
+def build(sequences, **more) -> Any:
     return Trie.build(column(sequences), EOS, VOCAB, **more)
 
 
@@ -63,10 +60,10 @@ def walk(trie, random, static):
 
 
 @settings(max_examples=150)
-@given(catalogues, st.randoms(use_true_random=False), st.booleans(), st.integers(0, 3), st.booleans())
-def test_equals_a_dictionary_of_prefixes(sequences, random, static, parts, wide):
-    trie = build(sequences, parts)
-    if wide and not parts:  # as if a narrow integer could not hold it
+@given(catalogues, st.randoms(use_true_random=False), st.booleans(), st.booleans())
+def test_equals_a_dictionary_of_prefixes(sequences, random, static, wide):
+    trie = build(sequences)
+    if wide:  # as if a narrow integer could not hold it
         trie = replace(trie, **{name: t.long() for name, t in trie.tensors().items()})
     expected = naive(sequences)
     found = walk(trie, random, static)
@@ -87,10 +84,10 @@ def test_equals_a_dictionary_of_prefixes(sequences, random, static, parts, wide)
 
 
 @settings(max_examples=80)
-@given(catalogues, st.data(), st.integers(0, 3), st.randoms(use_true_random=False))
-def test_nodes_that_lead_only_to_some_items(sequences, data, parts, random):
+@given(catalogues, st.data(), st.randoms(use_true_random=False))
+def test_nodes_that_lead_only_to_some_items(sequences, data, random):
     out = data.draw(st.lists(st.integers(0, len(sequences) - 1), unique=True))
-    trie = build(sequences, parts)
+    trie = build(sequences)
     nodes = walk(trie, random, False)
     below = {prefix: {i for i, s in enumerate(sequences) if (*s, EOS)[: len(prefix)] == prefix} for prefix in nodes}
     closed = set(trie.only_to(np.array(out, dtype=np.int64)).tolist())
@@ -152,31 +149,6 @@ def test_arrow_columns_in_chunks_are_taken_as_they_are(kind):
     assert torch.equal(Trie.build(sliced, EOS, VOCAB).token_X, plain.token_X)
 
 
-def test_saved_and_mapped(tmp_path):
-    draw = np.random.default_rng(0)
-    sequences = list({tuple(draw.integers(2, 50, draw.integers(1, 6)).tolist()) for _ in range(3000)})
-    trie = build(sequences)
-    trie.save(tmp_path / "t.trie")
-    again = Trie.load(tmp_path / "t.trie")
-    assert all(torch.equal(tensor, again.tensors()[name]) for name, tensor in trie.tensors().items())
-    assert (again.level_start, again.headroom, again.depth, again.eos, again.vocab_size) == (
-        trie.level_start, trie.headroom, trie.depth, trie.eos, trie.vocab_size
-    )  # fmt: skip
-    parts = build(sequences, parts=3)
-    parts.save(tmp_path / "parts")
-    back = ShardedTrie.load(tmp_path / "parts")
-    assert torch.equal(back.allowed(torch.tensor([0, 0])).token_C, trie.allowed(torch.tensor([0, 0])).token_C)
-    with pytest.raises(ValueError, match="no trie at"):
-        Trie.load(tmp_path / "absent")
-    with pytest.raises(ValueError, match="no parts of a trie"):
-        ShardedTrie.load(tmp_path / "absent")
-    from safetensors.torch import save_file
-
-    save_file({"token_X": torch.zeros(1)}, tmp_path / "old.trie", {"version": "0"})
-    with pytest.raises(ValueError, match="trie of version 0; this release reads 1"):
-        Trie.load(tmp_path / "old.trie")
-
-
 def test_nothing_waits_for_the_host_when_the_width_is_named():
     """Under fake tensors any question to the host (an item, a size that depends on data) is an error."""
     trie = build([(a, b, c) for a in range(2, 6) for b in range(2, 6) for c in range(2, 5)])
@@ -211,11 +183,3 @@ def test_errors_name_the_items():
         build([(5, -3), (5, 4)])
     with pytest.raises(ValueError, match="item 2 holds token 1, the end-of-sequence token"):
         build([(5, 6), (5,), (7, EOS, 8)])
-    same = [(5,), (7,), (8,), (7,)]
-    for wrong, message in (
-        ([(5,), ()], "item 1 has an empty"),
-        ([], "is empty"),
-        (same, "items 1 and 3 have the same"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            build(wrong, parts=2)

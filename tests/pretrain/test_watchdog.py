@@ -130,7 +130,7 @@ def test_whatever_works_beats(trained_run, shard_folder, tmp_path):
     from pretrain.model.t5 import load_model, save_model
     from pretrain.runtime.world import World
     from pretrain.training import checkpoint
-    from pretrain.training.optimizer_state import Moments
+    from pretrain.training.optimizer_state import OptimizerState
     from pretrain.training.validation import validate
     from shards.manifest import Manifest
     from shards.tables import load_items
@@ -157,7 +157,7 @@ def test_whatever_works_beats(trained_run, shard_folder, tmp_path):
         count("taking up: hashes", lambda: checkpoint.verify(folder))
         recommender = count("taking up: a model", lambda: load_model(str(folder / "recommender"), tokenizer))
         book = count("taking up: a book", lambda: Book.load(folder / "book.arrow", tokenizer))
-        moments = Moments(next((folder / "engines").iterdir()))
+        moments = OptimizerState(next((folder / "engines").iterdir()))
         count("taking up: moments", lambda: moments.tensor(*next(iter(moments._file_of)).rsplit("/", 1)))
         count("writing a model", lambda: save_model(recommender, tokenizer, tmp_path / "model"))
         count("validation", lambda: validate(recommender, tokenizer, book, manifest, config, world))
@@ -193,7 +193,7 @@ def test_an_end_that_waits_for_mlflow_is_no_hang(tmp_path):
     module.BEAT_PAUSE = module.FIRST_PAUSE = 0.01
     try:
         with heard_by(listen):
-            assert module.Delivery(Away()).close(HANG) is None  # type: ignore[arg-type]
+            assert module.BackgroundUploader(Away()).close(HANG) is None  # type: ignore[arg-type]
     finally:
         module.BEAT_PAUSE, module.FIRST_PAUSE = pauses
     assert set(heard) == {"waiting for MLflow"} and len(heard) >= 2

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from pretrain.runtime.interrupt import Interrupted
 from pretrain.runtime.world import World
 from pretrain.training import loss_spikes, run, state, train
-from pretrain.training.checkpoint_writer import Saver
+from pretrain.training.checkpoint_writer import CheckpointWriter
 from pretrain.training.engine import StepResult
 
 WAVES = 2
@@ -254,6 +254,8 @@ class ToyEngine:
 
 
 class ToyTracker:
+    run_id = None
+
     def __init__(self, reins):
         self.reins = reins
 
@@ -263,9 +265,16 @@ class ToyTracker:
     def __exit__(self, *error):
         pass
 
+    def rewound(self):
+        pass
+
     def metrics(self, values, step, **labels):
         if self.reins.tracker_fails:
             raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def toy_tracker(config, manifest, world, *more):
+    return ToyTracker(world.reins) if world.is_main else None
 
 
 class ToyWatch:
@@ -317,16 +326,16 @@ def score(recommender, tokenizer, book, *more):
 
 
 def steps(toy):
-    kind, position = toy.phase.kind, toy.positions[toy.phase.kind]
+    kind, position = toy.phase.kind, toy.state.positions[toy.phase.kind]
     while True:
-        number = (kind, position.slot, toy.book.sha256 if toy.book else None)
+        number = (kind, position.slot, toy.state.book.sha256 if toy.state.book else None)
         position = replace(position, slot=position.slot + 1)
         yield position, number
 
 
 def bridle(monkeypatch, tokenizer):
     """Put the toys in the places of what trains, reads, writes models and judges."""
-    begin, finish = Saver.begin, Saver.finish
+    begin, finish = CheckpointWriter.begin, CheckpointWriter.finish
 
     def slow_begin(saver, step, write):
         reins, rank = saver.world.reins, saver.world.rank
@@ -342,17 +351,17 @@ def bridle(monkeypatch, tokenizer):
         return finish(saver)
 
     for owner, name, value in (
-        (Saver, "begin", slow_begin), (Saver, "finish", waited_for),
-        (run, "Engine", ToyEngine), (run, "shelved_book", toy_book), (run, "load_model", load_toy),
-        (run, "save_model", save_toy), (run, "GeneratorObjective", ToyObjective),
+        (CheckpointWriter, "begin", slow_begin), (CheckpointWriter, "finish", waited_for),
+        (run, "Engine", ToyEngine), (run, "cached_book", toy_book),
+        (run, "GeneratorObjective", ToyObjective),
         (run, "RecommenderObjective", ToyObjective), (run, "PromptBuilder", lambda *_: None),
         (run, "load_tokenizer", lambda folder: tokenizer), (run, "gc", type("Lazy", (), {"collect": lambda: 0})),
-        (run, "build_model", lambda shape, words, seed: ToyModel(torch.arange(4.0) + seed)),
+        (state, "build_model", lambda shape, words, seed: ToyModel(torch.arange(4.0) + seed)),
         (run.Run, "steps", steps), (run.Run, "_filler", lambda *_: None),
         (state, "save_model", save_toy), (state, "load_model", load_toy), (state, "Book", ToyBook),
-        (train, "Watch", ToyWatch), (train, "NodeMetrics", ToyWatch), (train, "Interrupt", ToyInterrupt),
+        (train, "Throughput", ToyWatch), (train, "NodeMetrics", ToyWatch), (train, "Interrupt", ToyInterrupt),
         (train, "validate", score), (train, "record_models", lambda *_: None),
-        (train, "open_tracker", lambda toy: ToyTracker(toy.world.reins) if toy.world.is_main else None),
+        (train, "open_tracker", toy_tracker),
         (loss_spikes, "WINDOW", 2), (loss_spikes, "LEAST", 4),
     ):  # fmt: skip
         monkeypatch.setattr(owner, name, value)

@@ -59,7 +59,7 @@ def test_another_error_is_one(tmp_path, without_locks):
 def test_who_locks_goes_on_without_locks(tmp_path, capsys, without_locks):
     from launchers.slurm import launch_folder
     from pretrain.tracking import mlflow_store
-    from pretrain.tracking.uploader import Address, Courier
+    from pretrain.tracking.uploader import Address, Uploader
 
     without_locks(errno.ENOLCK)
     with launch_folder.locked(tmp_path / "run" / "launch"):
@@ -69,6 +69,6 @@ def test_who_locks_goes_on_without_locks(tmp_path, capsys, without_locks):
     (tmp_path / "tracked").mkdir()
     address = Address("sqlite:///nowhere.db", "experiment", "name", "key")
     address.save(tmp_path / "tracked")
-    with Courier(tmp_path / "tracked", address, None)._alone():
+    with Uploader(tmp_path / "tracked", address, None)._alone():
         pass
     assert capsys.readouterr().err.count("without locks") == 3

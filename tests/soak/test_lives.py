@@ -60,11 +60,11 @@ def start(config, event, at, slow, log, counts=None):
     from pretrain.runtime.interrupt import STATUS, Interrupted
     from pretrain.runtime.world import joined_world
     from pretrain.training import train
-    from pretrain.training.checkpoint_writer import Saver
+    from pretrain.training.checkpoint_writer import CheckpointWriter
 
     _quiet()
     seen = saves = 0
-    begin = Saver.begin
+    begin = CheckpointWriter.begin
 
     def begin_on_this_disk(saver, step, write):
         nonlocal saves
@@ -95,7 +95,7 @@ def start(config, event, at, slow, log, counts=None):
                 os.kill(os.getpid(), signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
 
-    Saver.begin = begin_on_this_disk  # type: ignore[method-assign]
+    CheckpointWriter.begin = begin_on_this_disk  # type: ignore[method-assign]
     train.open_tracker = lambda run: None  # type: ignore[assignment]
     status = 1
     try:

@@ -96,7 +96,7 @@ class Job:
 
     def meets(self, problem: str) -> None:
         """Wait until the delivery has met a fault, with these words."""
-        until(lambda: problem in (self.tracker._delivery.problem or ""))
+        until(lambda: problem in (self.tracker._uploads.problem or ""))
 
     def ends(self):
         """First and last event."""

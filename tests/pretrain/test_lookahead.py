@@ -10,7 +10,7 @@ from questions import EOS, EXACT, VOCAB, Question, catalogues, prompts, seeds, s
 
 from pretrain.decoding import prior
 from pretrain.decoding.decoder import T5Decoder
-from pretrain.decoding.lookahead import Guide
+from pretrain.decoding.lookahead import Lookahead
 from pretrain.decoding.trie import Trie
 
 
@@ -35,11 +35,11 @@ def looking_ahead(remaining, worth_I):
 @given(seed=seeds, catalogue=catalogues, prompts=prompts, static=st.booleans())
 def test_a_wide_beam_gives_each_item_its_probability_and_its_worth(random_t5, search, seed, catalogue, prompts, static):
     model = random_t5(seed=seed, dtype=torch.float64)
-    worth_BI = torch.from_numpy(5 * np.random.default_rng(seed).normal(size=(len(prompts), len(catalogue))))
-    asked = Question(prompts, catalogue, len(catalogue), worth_BI=worth_BI, static=static)
+    bonus_BI = torch.from_numpy(5 * np.random.default_rng(seed).normal(size=(len(prompts), len(catalogue))))
+    asked = Question(prompts, catalogue, len(catalogue), bonus_BI=bonus_BI, static=static)
     for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
         plain = exhaustive(model, prompt, asked.remaining(index))
-        expected = sorted(((score + float(worth_BI[index, item]), item) for score, item in plain), reverse=True)
+        expected = sorted(((score + float(bonus_BI[index, item]), item) for score, item in plain), reverse=True)
         same_list(found, expected, EXACT)
 
 
@@ -50,33 +50,33 @@ def test_a_narrow_beam_looks_ahead_to_the_best_worth_below(
     random_t5, search, seed, catalogue, prompts, beam, static, data
 ):
     model = random_t5(seed=seed, dtype=torch.float64)
-    worth_BI = torch.from_numpy(5 * np.random.default_rng(seed).normal(size=(len(prompts), len(catalogue))))
+    bonus_BI = torch.from_numpy(5 * np.random.default_rng(seed).normal(size=(len(prompts), len(catalogue))))
     rows = st.lists(st.integers(0, len(catalogue) - 1), max_size=len(catalogue), unique=True)
     excluded = data.draw(st.none() | st.lists(rows, min_size=len(prompts), max_size=len(prompts)))
-    asked = Question(prompts, catalogue, beam, worth_BI=worth_BI, excluded=excluded, static=static)
+    asked = Question(prompts, catalogue, beam, bonus_BI=bonus_BI, excluded=excluded, static=static)
     for index, (found, prompt) in enumerate(zip(search(model, asked), prompts, strict=True)):
         remaining = asked.remaining(index)
-        weights = looking_ahead(remaining, worth_BI[index].tolist())
+        weights = looking_ahead(remaining, bonus_BI[index].tolist())
         same_list(found, step_synchronous(model, prompt, remaining, beam, weights=weights), EXACT)
 
 
 def test_worth_finds_what_a_narrow_beam_would_have_lost(random_t5, search):
     model = random_t5(seed=3, dtype=torch.float64)
     catalogue = [(a, b, c) for a in range(2, 8) for b in range(2, 6) for c in range(2, 6)]
-    [plain] = search(model, Question([[5, 1]], catalogue, 96, worth_BI=torch.zeros(1, 96)))
+    [plain] = search(model, Question([[5, 1]], catalogue, 96, bonus_BI=torch.zeros(1, 96)))
     last = plain[-1][1]
-    worth_BI = torch.zeros(1, 96, dtype=torch.float64)
-    worth_BI[0, last] = 100.0
-    [[(score, item)]] = search(model, Question([[5, 1]], catalogue, 1, worth_BI=worth_BI))
+    bonus_BI = torch.zeros(1, 96, dtype=torch.float64)
+    bonus_BI[0, last] = 100.0
+    [[(score, item)]] = search(model, Question([[5, 1]], catalogue, 1, bonus_BI=bonus_BI))
     assert item == last and score == pytest.approx(plain[-1][0] + 100)
 
 
 def test_worth_counts_in_the_rows_that_items_are_called_by(random_t5, search):
     model = random_t5(seed=4, dtype=torch.float64)
-    worth_BI = torch.zeros(1, 9, dtype=torch.float64)
-    worth_BI[0, 7] = 50.0
+    bonus_BI = torch.zeros(1, 9, dtype=torch.float64)
+    bonus_BI[0, 7] = 50.0
     rows = np.array([1, 7, 8])
-    asked = Question([[5, 1]], [(2,), (2, 3), (4,)], 3, worth_BI=worth_BI, excluded=[[1]], rows=rows)
+    asked = Question([[5, 1]], [(2,), (2, 3), (4,)], 3, bonus_BI=bonus_BI, excluded=[[1]], rows=rows)
     [found] = search(model, asked)
     assert [item for _, item in found][0] == 7 and {item for _, item in found} == {7, 8}
 
@@ -84,7 +84,7 @@ def test_worth_counts_in_the_rows_that_items_are_called_by(random_t5, search):
 def test_worth_that_is_no_number_is_refused():
     trie = Trie.build([np.array([2]), np.array([3])], EOS, VOCAB)
     with pytest.raises(ValueError, match="must be finite"):
-        Guide(trie, torch.tensor([[0.0, float("nan")]]))
+        Lookahead(trie, torch.tensor([[0.0, float("nan")]]))
 
 
 def test_the_prior_is_what_the_model_says_after_an_empty_history(random_t5):

@@ -8,7 +8,7 @@ import torch
 from pretrain.config.ids import IdConfig
 from pretrain.ids import book_cache
 from pretrain.ids.book import Book
-from pretrain.ids.book_cache import Shelf, shelved_book
+from pretrain.ids.book_cache import BookCache, cached_book
 from pretrain.runtime.progress import SILENT
 from pretrain.runtime.world import World
 
@@ -31,7 +31,7 @@ def made(monkeypatch, book_of):
 
 def test_a_book_is_made_once_for_the_same_generator_options_and_texts(small_model, tokenizer, items, tmp_path, made):
     def book(seed=2, config=PLAIN, table=items, folder=tmp_path):
-        return shelved_book(folder, small_model(seed), tokenizer, table, config, WORLD, SILENT)
+        return cached_book(folder, small_model(seed), tokenizer, table, config, WORLD, SILENT)
 
     first, report = book()
     assert report is not None and len(made) == 1
@@ -42,11 +42,11 @@ def test_a_book_is_made_once_for_the_same_generator_options_and_texts(small_mode
     book(config=dataclasses.replace(PLAIN, groups=2))
     assert len(made) == 3 and len(list(tmp_path.glob("*.arrow"))) == 3
     book(folder=None)
-    assert len(made) == 4, "without a shelf it is made"
+    assert len(made) == 4, "without a cache it is made"
 
 
 def test_a_damaged_book_is_not_taken(book_of, tmp_path):
-    room = Shelf(tmp_path / "books")
+    room = BookCache(tmp_path / "books")
     assert room.find("a" * 64) is None
     file = room.put("a" * 64, book_of())
     assert room.find("a" * 64) == file and room.find("b" * 64) is None
@@ -65,5 +65,5 @@ def test_nothing_half_written_is_left(book_of, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Book, "save", full)
     with pytest.raises(OSError, match="No space"):
-        Shelf(tmp_path).put("a" * 64, book_of())
+        BookCache(tmp_path).put("a" * 64, book_of())
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import torch
 from pretrain.data.batches import IGNORED, GeneratorBatch, text_batch
 from pretrain.model.shape import token_weights
 from pretrain.runtime.world import World
-from pretrain.tracking.throughput import Watch, batch_flops
+from pretrain.tracking.throughput import Throughput, batch_flops
 
 ALONE = World(0, 1, torch.device("cpu"))
 
@@ -21,7 +21,7 @@ def batch():
 
 def test_padding_is_no_work(batch, small_model):
     shape = small_model().config
-    watch = Watch(ALONE, None, (shape, shape))
+    watch = Throughput(ALONE, None, (shape, shape))
     for _ in watch.waiting([1, 2]):
         watch.count([batch])
     report = watch.report()
@@ -43,7 +43,7 @@ def test_waiting_is_what_the_data_took(small_model, monkeypatch):
             yield number
 
     shape = small_model().config
-    watch = Watch(ALONE, 1.0, (shape, shape))
+    watch = Throughput(ALONE, 1.0, (shape, shape))
     for _ in watch.waiting(slow()):
         now[0] += 0.3
     report = watch.report()
