@@ -26,6 +26,7 @@ from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
 from pretrain.model.t5 import load_model, on_device
 from pretrain.ranking.generate import GenerativeRecommender
+from pretrain.ranking.metrics import ProtocolName
 from pretrain.runtime.progress import Reporter
 from pretrain.runtime.world import World
 from pretrain.training import checkpoint as checkpoints
@@ -119,7 +120,8 @@ def recommend(
     )  # fmt: skip
     for first in range(0, len(histories.users), CALL):
         users = histories.users[first : first + CALL]
-        ranking = model.rank(histories.rows[first : first + CALL], exclude_history=new)
+        protocol: ProtocolName = "new" if new else "all"
+        ranking = model.rank(histories.rows[first : first + CALL], (protocol,))[protocol]
         assert ranking.items_NK is not None
         for user, items_K, scores_K in zip(users, ranking.items_NK, ranking.scores_NK, strict=True):
             yield {

@@ -124,12 +124,12 @@ def test_sasrec_learns_a_planted_pattern_and_is_kept_bit_for_bit(ring_task, tmp_
     told = len(epochs)
     read = Sasrec(task, config=SMALL, cache=tmp_path, progress=epochs.append)
     again = Sasrec(task, config=SMALL)
-    wanted = made.rank(task.histories, False).scores_NK.tobytes()
-    assert read.rank(task.histories, False).scores_NK.tobytes() == wanted
+    wanted = made.rank(task.histories, ("all",)).scores_NK.tobytes()
+    assert read.rank(task.histories, ("all",)).scores_NK.tobytes() == wanted
     assert len(epochs) == told, "what is in the cache is not trained again"
-    assert again.rank(task.histories, False).scores_NK.tobytes() == wanted
+    assert again.rank(task.histories, ("all",)).scores_NK.tobytes() == wanted
     other = Sasrec(task, seed=1, config=SMALL, cache=tmp_path)
-    assert other.rank(task.histories, False).scores_NK.tobytes() != wanted
+    assert other.rank(task.histories, ("all",)).scores_NK.tobytes() != wanted
     assert len(list(tmp_path.iterdir())) == 2
 
 

@@ -26,7 +26,7 @@ def test_it_is_a_probability_of_every_item():
 
 def test_without_popularity_new_items_go_by_their_text():
     log_probs_NI = expert(popularity_weight=0.0).log_probs(HISTORIES)
-    match_NI = TfidfDecayed(item_vectors(TEXTS)).rank(HISTORIES, False).scores_NK
+    match_NI = TfidfDecayed(item_vectors(TEXTS)).rank(HISTORIES, ("all",)).scores_NK
     for log_probs_I, match_I, history in zip(log_probs_NI, match_NI, HISTORIES, strict=True):
         new = np.setdiff1d(np.arange(5), history)
         order = new[np.argsort(-match_I[new], kind="stable")]

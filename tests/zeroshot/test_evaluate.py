@@ -50,7 +50,7 @@ def test_the_judge_tells_histories_as_the_run_did(run_ranks, train_config, manif
     expected = [items.tokens(row)[:6] if prompt.history == "texts" else ids[row] for row in history]
     told = [model.told[row].tolist() for row in history]
     assert told == [tokens.tolist() for tokens in expected]
-    ranking = model.rank([history], exclude_history=True)
+    ranking = model.rank([history], ("new",))["new"]
     assert ranking.items_NK is not None and not set(ranking.items_NK[0].tolist()) & {4, 9, 2}
 
     low = load_checkpoint(
@@ -61,7 +61,7 @@ def test_the_judge_tells_histories_as_the_run_did(run_ranks, train_config, manif
     whole = SearchConfig(beam=len(items), prior_weight=0.4)
     exact, rounded = (generative(one, "idgenrec", book, items, whole) for one in (judged, low))
     assert exact.identity() != rounded.identity()
-    rankings = [one.rank([history], exclude_history=False) for one in (exact, rounded)]
+    rankings = [one.rank([history], ("all",))["all"] for one in (exact, rounded)]
     scores = [
         dict(zip(r.items_NK[0].tolist(), r.scores_NK[0].tolist(), strict=True))
         for r in rankings

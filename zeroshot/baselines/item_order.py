@@ -5,9 +5,11 @@ In the reference's Sports and Toys every history is sorted by ASIN, so the targe
 the simplest guess that knows it; in true order of time it has nothing to go by but that like items have like numbers.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 
 class ItemOrder:
@@ -20,7 +22,7 @@ class ItemOrder:
         self.place_I = np.empty(len(items), dtype=np.int64)
         self.place_I[sorted(range(len(items)), key=items.__getitem__)] = np.arange(len(items))
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores: minus the steps from the item with the largest id, 1 to the size of the catalogue."""
         largest_N = np.array([self.place_I[history].max() for history in histories], dtype=np.int64)
         steps_NI = (self.place_I[None, :] - largest_N[:, None] - 1) % len(self.place_I) + 1

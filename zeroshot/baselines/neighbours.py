@@ -4,12 +4,13 @@ Enters: the training histories (sequence[:-2]) of all users. Leaves: dense score
 "first-order Markov" rows measured for five data sets to the fourth digit (tests/system/test_anchors.py).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 BEFORE = 0.5
 """Weight of an item that came right before, where one that came right after counts 1."""
@@ -33,7 +34,7 @@ class Neighbours:
         # Sums are multiples of a half, so less than a half only decides between equal ones.
         self.popularity_I = popularity_I / (2.0 * (popularity_I.max(initial=0) + 1))
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores: the row of the last item."""
         last_N = np.array([history[-1] for history in histories], dtype=np.int64)
         return Ranking(self.counts[last_N].toarray() + self.popularity_I)

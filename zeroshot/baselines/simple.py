@@ -5,11 +5,12 @@ hold: each scores everything; taking the history out for the protocol `new` is t
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 
 from shards import counters
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 
 class Random:
@@ -21,7 +22,7 @@ class Random:
         self.num_items = num_items
         self.seed = seed
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores in [0, 1)."""
         scores_NI = np.empty((len(histories), self.num_items))
         for row, history in enumerate(histories):
@@ -39,7 +40,7 @@ class Popularity:
         rows = np.concatenate(training_histories) if training_histories else np.zeros(0, dtype=np.int64)
         self.counts_I = np.bincount(rows, minlength=num_items).astype(np.float64)
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores: the same counts for every user."""
         return Ranking(np.repeat(self.counts_I[None, :], len(histories), axis=0))
 
@@ -52,7 +53,7 @@ class Repeat:
     def __init__(self, num_items: int) -> None:
         self.num_items = num_items
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores: the latest position in the history, -inf elsewhere."""
         scores_NI = np.full((len(histories), self.num_items), -np.inf)
         for row, history in enumerate(histories):

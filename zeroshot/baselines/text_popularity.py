@@ -8,13 +8,14 @@ test set.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles, dot_products
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 TEXT_WEIGHT = 7.0
 """Nats for a cosine of 1."""
@@ -53,7 +54,7 @@ class TextPopularity:
         self.popularity_I = popularity_weight * np.log1p(counts_I)
         self.text_weight, self.repeats = text_weight, repeat_share(training_histories)
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense log-probabilities."""
         return Ranking(self.log_probs(histories))
 

@@ -6,26 +6,23 @@ is used for one thing, the final look-up of its rank; every list holds real item
 """
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from pretrain.ranking.metrics import mid_ranks
 from pretrain.runtime.watchdog import beat
-from zeroshot.judge.user_blocks import Blocks, Kept
-from zeroshot.protocol.recommender import TOP, Judged, Ranking, Recommender
+from zeroshot.judge.user_blocks import Blocks, BlockStore
+from zeroshot.protocol.recommender import PROTOCOLS, TOP, Judged, ProtocolName, Ranking, Recommender
 from zeroshot.tasks.task import Task
-
-Scope = Literal["all", "new"]
-PROTOCOLS: tuple[Scope, ...] = get_args(Scope)
 
 
 def judge(
     task: Task,
     recommender: Recommender,
-    protocol: Scope,
+    protocol: ProtocolName,
     block: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> Judged:
@@ -42,96 +39,91 @@ def judge(
         ValueError: unknown protocol, the recommender's answer is malformed, or one user is too much for the memory.
     """
     blocks = Blocks.arrange(task, recommender, block)
-    return blocks.joined(judge_blocks(task, recommender, protocol, blocks, range(len(blocks)), progress))
+    return blocks.joined(judge_blocks(task, recommender, (protocol,), blocks, range(len(blocks)), progress)[protocol])
 
 
-def judge_protocols(task: Task, recommender: Recommender, block: int = 256) -> dict[Scope, Judged]:
-    """Under every protocol what `judge` says. Who answers in dense scores is asked once, as the judge takes the history
-    out of those itself."""
-    blocks, once = Blocks.arrange(task, recommender, block), OneAnswer(recommender)
-    found: dict[Scope, dict[int, Judged]] = {protocol: {} for protocol in PROTOCOLS}
-    for number in reversed(range(len(blocks))):
-        for protocol in PROTOCOLS:
-            found[protocol] |= judge_blocks(task, once, protocol, blocks, [number])
-    return {protocol: blocks.joined(judged) for protocol, judged in found.items()}
-
-
-class OneAnswer:
-    """A recommender whose dense answer to a question under `all` is kept for the same question under `new`."""
-
-    def __init__(self, recommender: Recommender) -> None:
-        self.name, self.recommender = recommender.name, recommender
-        self.kept: tuple[list[np.ndarray], Ranking] | None = None
-
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        kept, self.kept = self.kept, None
-        if exclude_history and kept is not None:
-            asked, ranking = kept
-            if len(asked) == len(histories) and all(map(np.array_equal, asked, histories)):
-                return ranking
-        ranking = self.recommender.rank(histories, exclude_history)
-        if not exclude_history and ranking.items_NK is None:
-            self.kept = [history.copy() for history in histories], ranking
-        return ranking
+def judge_protocols(task: Task, recommender: Recommender, block: int = 256) -> dict[ProtocolName, Judged]:
+    """What `judge` says under every protocol, from one question per block of users."""
+    blocks = Blocks.arrange(task, recommender, block)
+    parts = judge_blocks(task, recommender, PROTOCOLS, blocks, range(len(blocks)))
+    return {protocol: blocks.joined(judged) for protocol, judged in parts.items()}
 
 
 def judge_blocks(
     task: Task,
     recommender: Recommender,
-    protocol: Scope,
+    protocols: Sequence[ProtocolName],
     blocks: Blocks,
     numbers: Iterable[int],
     progress: Callable[[int, int], None] | None = None,
-    kept: Kept | None = None,
+    stores: Mapping[ProtocolName, BlockStore] = {},
     note: Callable[[str], None] = lambda line: None,
-) -> dict[int, Judged]:
-    """Some blocks of a task by their number; those that are `kept` are not judged again, others are kept when done.
+) -> dict[ProtocolName, dict[int, Judged]]:
+    """Some blocks of a task by their number, under each protocol. A block that its protocol's store holds is not judged
+    again; one that is judged is stored.
 
-    `note` hears of blocks that were too large for the memory. Raises what `judge` raises.
+    `progress` is called with lists done and lists in all, `note` with blocks that were too large for the memory. Raises
+    what `judge` raises.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
-    found: dict[int, Judged] = {}
+    for protocol in protocols:
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
+    parts: dict[ProtocolName, dict[int, Judged]] = {protocol: {} for protocol in protocols}
     numbers, done = list(numbers), 0
-    total = sum(len(blocks.users(number)) for number in numbers)
+    total = len(protocols) * sum(len(blocks.users(number)) for number in numbers)
     for number in reversed(numbers):  # the longest inputs first: what is too much for the memory is seen at once
-        judged = kept.read(number) if kept is not None else None
-        if judged is None:
+        stored = {protocol: store.read(number) for protocol, store in stores.items()}
+        judged = {protocol: block for protocol, block in stored.items() if block is not None}
+        missing: list[ProtocolName] = [protocol for protocol in protocols if protocol not in judged]
+        if missing:
             beat(f"{task.name}, {recommender.name}")
-            judged = in_halves(task, recommender, protocol, blocks.users(number), note)
-            if kept is not None:
-                kept.write(number, judged)
-        found[number] = judged
-        done += len(judged)
+            judged |= in_halves(task, recommender, missing, blocks.users(number), note)
+        for protocol in protocols:
+            if protocol in missing and protocol in stores:
+                stores[protocol].write(number, judged[protocol])
+            parts[protocol][number] = judged[protocol]
+            done += len(judged[protocol])
         if progress is not None:
             progress(done, total)
-    return found
+    return parts
 
 
 def in_halves(
-    task: Task, recommender: Recommender, protocol: Scope, users: np.ndarray, note: Callable[[str], None]
-) -> Judged:
+    task: Task, recommender: Recommender, protocols: Sequence[ProtocolName], users: np.ndarray,
+    note: Callable[[str], None],
+) -> dict[ProtocolName, Judged]:  # fmt: skip
     """The users of one block; where they are too many for the memory, each half alone, down to one user."""
     started = time.monotonic()
     try:
         histories = [task.histories[user] for user in users]
-        ranking = answer(recommender, histories, protocol, len(task.items), task.candidates)
-        ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, task.targets[users], len(task.items))
-        return Judged(ranks_N, *top_items(ranking), time.monotonic() - started)
+        rankings = answers(recommender, histories, protocols, len(task.items), task.candidates)
+        judged: dict[ProtocolName, Judged] = {
+            protocol: Judged(
+                mid_ranks(ranking.scores_NK, ranking.items_NK, task.targets[users], len(task.items)),
+                *top_items(ranking),
+            )
+            for protocol, ranking in rankings.items()
+        }
+        seconds = (time.monotonic() - started) / len(protocols)
+        return {protocol: replace(block, seconds=seconds) for protocol, block in judged.items()}
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     # Outside the handler: the traceback would hold on to the memory of the call that failed.
     if len(users) == 1:
         raise ValueError(
             f"{task.name}: {recommender.name} runs out of memory for user {task.users[users[0]]} alone, with "
-            f"{len(task.histories[users[0]])} items of history ({said}); make search.beam smaller, start fewer "
+            f"{len(task.histories[users[0]])} items of history ({reason}); make search.beam smaller, start fewer "
             "processes, or give more memory"
         )
     note(f"{task.name}: {recommender.name} runs out of memory for {len(users)} users at once; each half is tried alone")
     half = len(users) // 2
-    return Judged.joined([in_halves(task, recommender, protocol, part, note) for part in (users[:half], users[half:])])
+    halves = [in_halves(task, recommender, protocols, part, note) for part in (users[:half], users[half:])]
+    joined: dict[ProtocolName, Judged] = {}
+    for protocol in protocols:
+        joined[protocol] = Judged.joined([part[protocol] for part in halves])
+    return joined
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -171,18 +163,25 @@ def best_rows(scores_NI: np.ndarray, count: int) -> np.ndarray:
     return np.take_along_axis(chosen_NK, order_NK, axis=1)
 
 
-def answer(
-    recommender: Recommender, histories: list[np.ndarray], protocol: Scope, num_items: int,
+def answers(
+    recommender: Recommender, histories: list[np.ndarray], protocols: Sequence[ProtocolName], num_items: int,
     candidates: np.ndarray | None = None,
-) -> Ranking:  # fmt: skip
-    """A recommender's checked ranking of the candidates (None: all items), for `new` without the items of each history;
-    sees no target."""
-    ranking = recommender.rank(histories, exclude_history=protocol == "new")
-    check_ranking(recommender.name, ranking, len(histories), num_items)
-    if candidates is not None:
-        ranking = among_candidates(recommender.name, ranking, candidates)
-    if protocol == "all":
-        return ranking
+) -> dict[ProtocolName, Ranking]:  # fmt: skip
+    """A recommender's checked rankings of the candidates (None: all items), for `new` without the items of each
+    history; sees no target."""
+    rankings = recommender.rank(histories, protocols)
+    checked: dict[ProtocolName, Ranking] = {}
+    for protocol in protocols:
+        ranking = rankings if isinstance(rankings, Ranking) else rankings[protocol]
+        check_ranking(recommender.name, ranking, len(histories), num_items)
+        if candidates is not None:
+            ranking = among_candidates(recommender.name, ranking, candidates)
+        checked[protocol] = ranking if protocol == "all" else without_history(recommender.name, ranking, histories)
+    return checked
+
+
+def without_history(name: str, ranking: Ranking, histories: list[np.ndarray]) -> Ranking:
+    """Dense scores with the items of each user's history absent; ValueError for a list that holds one."""
     if ranking.items_NK is None:
         scores_NI = np.array(ranking.scores_NK, dtype=np.float64)
         for row, history in enumerate(histories):
@@ -190,7 +189,7 @@ def answer(
         return Ranking(scores_NI)
     for items_K, history in zip(ranking.items_NK, histories, strict=True):
         if np.isin(items_K, history).any():
-            raise ValueError(f"{recommender.name} lists an item of the history although the protocol is `new`")
+            raise ValueError(f"{name} lists an item of the history although the protocol is `new`")
     return ranking
 
 

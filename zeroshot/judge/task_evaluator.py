@@ -27,12 +27,12 @@ from pretrain.ranking.generate import EVALUATION_TEMPLATE, GenerativeRecommender
 from pretrain.runtime.progress import Reporter
 from pretrain.runtime.world import World
 from shards.tables import ItemTable
-from zeroshot.judge.judge import PROTOCOLS, Scope, judge_blocks, judge_protocols
-from zeroshot.judge.user_blocks import FOLDER, Blocks, Kept, identity_of
-from zeroshot.protocol.recommender import Judged, Recommender, Resumable
+from zeroshot.judge.judge import judge_blocks, judge_protocols
+from zeroshot.judge.user_blocks import FOLDER, Blocks, BlockStore, identity_of
+from zeroshot.protocol.recommender import PROTOCOLS, Judged, ProtocolName, Recommender, Resumable
 from zeroshot.tasks.task import Task
 
-ByProtocol = dict[Scope, Judged]
+ByProtocol = dict[ProtocolName, Judged]
 BLOCK = {"cpu": 32, "cuda": 64}
 """Users per block by the kind of device: one call of the model. A GPU waits for launches where they are few."""
 
@@ -110,28 +110,19 @@ def user_ids_of(checkpoint: Checkpoint, items: ItemTable, histories: list[np.nda
 def judge_shared(
     task: Task, recommender: Recommender, world: World, progress: Callable[[int, int], None],
     folder: Path | None = None, note: Callable[[str], None] = lambda line: None,
-    protocols: tuple[Scope, ...] = PROTOCOLS,
+    protocols: tuple[ProtocolName, ...] = PROTOCOLS,
 ) -> ByProtocol:  # fmt: skip
     """All users under every protocol, their blocks shared out over the ranks. Collective.
 
     `folder`: where finished blocks of a resumable recommender are kept (None: nowhere).
     """
     blocks = Blocks.arrange(task, recommender, BLOCK[world.device.type])
-    mine = world.blocks(len(blocks), 1)[::-1]  # the longest inputs first: too much for the memory is seen at once
-    kept: dict[Scope, Kept | None] = dict.fromkeys(protocols)
+    stores: dict[ProtocolName, BlockStore] = {}
     if folder is not None and isinstance(recommender, Resumable):
         own = recommender.identity()
-        kept |= {protocol: Kept(folder, identity_of(task, own, protocol, blocks)) for protocol in protocols}
-    found: dict[Scope, dict[int, Judged]] = {protocol: {} for protocol in protocols}
-    done, total = 0, len(protocols) * sum(len(blocks.users(number)) for number in mine)
-    for number in mine:
-        for protocol in protocols:  # in turn, so that a model reads its input once
-            found[protocol] |= judge_blocks(
-                task, recommender, protocol, blocks, [number], kept=kept[protocol], note=note
-            )  # fmt: skip
-            done += len(blocks.users(number))
-            progress(done, total)
-    gathered = world.gather(found)
+        stores = {protocol: BlockStore(folder, identity_of(task, own, protocol, blocks)) for protocol in protocols}
+    mine = judge_blocks(task, recommender, protocols, blocks, world.blocks(len(blocks), 1), progress, stores, note)
+    gathered = world.gather(mine)
     assert sum(len(part[protocols[0]]) for part in gathered) == len(blocks), "a block was judged twice"
     return {
         protocol: blocks.joined({number: judged for part in gathered for number, judged in part[protocol].items()})

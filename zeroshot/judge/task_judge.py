@@ -24,7 +24,6 @@ from zeroshot.baselines import BaselineContext, build
 from zeroshot.baselines.blend import Blend, expert_of
 from zeroshot.baselines.text_popularity import repeats_itself
 from zeroshot.judge.coverage import coverage_of_groups, novelty
-from zeroshot.judge.judge import PROTOCOLS
 from zeroshot.judge.ranks import ranks_table, training_counts, user_facts
 from zeroshot.judge.sweeps import Setting, sweep
 from zeroshot.judge.task_evaluator import (
@@ -39,7 +38,7 @@ from zeroshot.judge.task_evaluator import (
 from zeroshot.judge.user_blocks import FOLDER
 from zeroshot.protocol.baseline_names import TRAINING_FREE, kind
 from zeroshot.protocol.config import BLENDS, EvaluateConfig
-from zeroshot.protocol.recommender import Judged, Recommender
+from zeroshot.protocol.recommender import PROTOCOLS, Judged, Recommender
 from zeroshot.tasks.task import Task
 
 AUDITED_USERS = 16
