@@ -11,7 +11,7 @@ from rings import RING, SMALL, scores
 from pretrain.model.vocabulary_loss import IGNORED
 from pretrain.ranking.metrics import summary
 from zeroshot import baselines
-from zeroshot.audit.leakage import permutation_check
+from zeroshot.audit.leakage import leakage_check
 from zeroshot.baselines.cache import kept
 from zeroshot.baselines.causal import CausalTransformer, Shape, training_batches
 from zeroshot.baselines.fit import best_epoch
@@ -89,7 +89,7 @@ def test_names_are_checked_and_kinds_told(ring_task) -> None:
         baselines.build(["frozen-text"], task, replace(context, encoder="somewhere"))
     with pytest.raises(ValueError, match="no validation items"):
         baselines.build(["sasrec"], replace(task, validation=None), context)
-    assert (baselines.kind("sasrec"), baselines.kind("frozen-text")) == ("supervised", "baseline")
+    assert (baselines.baseline_kind("sasrec"), baselines.baseline_kind("frozen-text")) == ("supervised", "baseline")
 
 
 def test_the_transformer_does_not_look_ahead() -> None:
@@ -136,7 +136,7 @@ def test_sasrec_learns_a_planted_pattern_and_is_kept_bit_for_bit(ring_task, tmp_
 def test_sasrec_sees_no_target_and_no_order_of_users(ring_task) -> None:
     task = ring_task(60)
     config = replace(SMALL, fit=replace(SMALL.fit, max_epochs=2))
-    check = permutation_check(task, Sasrec(task, config=config), rebuild=lambda task: Sasrec(task, config=config))
+    check = leakage_check(task, Sasrec(task, config=config), rebuild=lambda task: Sasrec(task, config=config))
     assert check.verdict == "passed", check.words
     order = np.random.default_rng(0).permutation(60)
     assert task.validation is not None

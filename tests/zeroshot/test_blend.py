@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from zeroshot.baselines import TextPopularity, TfidfDecayed, item_vectors
-from zeroshot.baselines.blend import Blend, expert_of
-from zeroshot.baselines.text_popularity import LEAST, repeat_share, repeats_itself
+from zeroshot.baselines.text_popularity import LEAST, Blend, expert_of, repeat_share, repeats_itself
 from zeroshot.protocol.config import BLENDS, POPULARITY_BLEND, TEXT_BLEND, EvaluateConfig
 
 TEXTS = ["blue ball rubber", "red ball rubber", "garden hose", "garden rake", "blue hose"]

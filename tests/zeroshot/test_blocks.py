@@ -14,7 +14,7 @@ from pretrain.runtime.world import World
 from zeroshot.judge.judge import judge, judge_blocks
 from zeroshot.judge.task_evaluator import judge_shared
 from zeroshot.judge.user_blocks import Blocks, BlockStore, identity_of
-from zeroshot.protocol.recommender import PROTOCOLS, Resumable
+from zeroshot.protocol.recommender import PROTOCOLS, ProtocolName, Resumable
 from zeroshot.tasks.task import Task
 
 NUM_USERS = 53
@@ -175,7 +175,7 @@ def test_kept_blocks_are_taken_over_and_damaged_ones_are_not(task, model, tmp_pa
 def test_a_block_that_was_stored_under_one_protocol_is_judged_under_the_other_alone(task, model, tmp_path):
     recommender, asked = model(), []
     blocks = Blocks.arrange(task, recommender, 8)
-    stores = {
+    stores: dict[ProtocolName, BlockStore] = {
         protocol: BlockStore(tmp_path, identity_of(task, recommender.identity(), protocol, blocks))
         for protocol in PROTOCOLS
     }

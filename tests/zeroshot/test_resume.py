@@ -24,19 +24,19 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
     from typing import Any
 
     import zeroshot.harness as harness
-    import zeroshot.judge.task_evaluator as evaluate_module
     from pretrain.decoding.config import SearchConfig
     from pretrain.decoding.decoder import T5Decoder
     from pretrain.ids import book_cache
     from pretrain.ids.book import Book
     from pretrain.runtime.progress import Silent
-    from zeroshot.judge import judge
+    from zeroshot.judge import checkpoint, judge
     from zeroshot.judge.user_blocks import BlockStore
     from zeroshot.protocol.config import EvaluateConfig
 
     folder = Path(folder)
-    module: Any = evaluate_module
-    module.BLOCK = {"cpu": 2}
+    modules: Any = (checkpoint, judge)
+    for module in modules:
+        module.BLOCK = {"cpu": 2}
     trace = folder.with_name(f"{folder.name}.trace")
     halves: Any = judge.in_halves
 

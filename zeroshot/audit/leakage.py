@@ -32,7 +32,7 @@ class Reads(Protocol):
         ...
 
 
-def permutation_check(
+def leakage_check(
     task: Task,
     recommender: Recommender,
     rebuild: Callable[[Task], Recommender] | None = None,
