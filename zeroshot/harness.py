@@ -73,10 +73,10 @@ def evaluate(config: EvaluateConfig, world: World, reporter: Reporter) -> Path:
         for check in checks:
             if check.task == task.name and (check.check, check.verdict) in SHOWN_CHECKS:
                 reporter.line(f"  {check.words}")
-        items = load_items(config.shards, manifest, task.what.dataset)
+        items = load_items(config.shards, manifest, task.definition.dataset)
         result = evaluator.judge(task, items)
         everything = joined(everything, result)
-        book = evaluator.book(task.what.dataset, items)
+        book = evaluator.book(task.definition.dataset, items)
         for section, entry in task_sections(task, items, book, checkpoint, result, world).items():
             sections[section][task.name] = entry
     failures = failed(everything.checks)

@@ -61,7 +61,7 @@ def sequences_of(shared: Path, name: str) -> dict[str, list[str]]:
 
 def told(task: Task) -> dict[str, list[str]]:
     """Items by user, the target last."""
-    raw = [item.removeprefix(f"{task.what.dataset}/") for item in task.items]
+    raw = [item.removeprefix(f"{task.definition.dataset}/") for item in task.items]
     users = zip(task.users, task.histories, task.targets, strict=True)
     return {user: [raw[row] for row in (*history, target)] for user, history, target in users}
 

@@ -12,7 +12,7 @@ from pretrain.model.vocabulary_loss import IGNORED
 from pretrain.ranking.metrics import summary
 from zeroshot import baselines
 from zeroshot.audit.leakage import leakage_check
-from zeroshot.baselines.cache import kept
+from zeroshot.baselines.cache import cached
 from zeroshot.baselines.causal import CausalTransformer, Shape, training_batches
 from zeroshot.baselines.fit import best_epoch
 from zeroshot.baselines.sasrec import Sasrec
@@ -156,8 +156,8 @@ def test_a_damaged_cache_is_named(tmp_path: Path) -> None:
     def make() -> dict[str, torch.Tensor]:
         return {"a": torch.arange(3.0)}
 
-    kept(tmp_path, "thing", {"x": 1}, make)
+    cached(tmp_path, "thing", {"x": 1}, make)
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:10])
     with pytest.raises(ValueError, match=r"thing-.*safetensors is damaged .*remove it"):
-        kept(tmp_path, "thing", {"x": 1}, make)
+        cached(tmp_path, "thing", {"x": 1}, make)

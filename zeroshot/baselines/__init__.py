@@ -66,7 +66,7 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
     check_names(names, context.encoder)
     if "frozen-text" in names and context.shards is None:
         raise ValueError("frozen-text is trained on the Fusion; give the shard folder")
-    num_items, seed, told = len(task.items), context.seed, partial(told_epochs, context.reporter, task.name)
+    num_items, seed, hear = len(task.items), context.seed, partial(epoch_reporter, context.reporter, task.name)
     words = lru_cache(lambda: item_vectors(task.texts))
     encoder = SentenceEncoder(
         context.encoder or "", context.device, context.threads, context.cache,
@@ -83,15 +83,15 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         "text+popularity": lambda: TextPopularity(words(), task.training_histories),
         "encoder-last": lambda: EncoderLast(encoder, task.texts),
         "encoder-decayed": lambda: EncoderDecayed(encoder, task.texts),
-        "frozen-text": lambda: FrozenText(encoder, task.texts, str(context.shards), seed, None, told("frozen-text")),
+        "frozen-text": lambda: FrozenText(encoder, task.texts, str(context.shards), seed, None, hear("frozen-text")),
         "sasrec": lambda: Sasrec(
-            task, seed, None, context.device, context.threads, context.cache, told("sasrec")
+            task, seed, None, context.device, context.threads, context.cache, hear("sasrec")
         ),
     }  # fmt: skip
     return [makers[name]() for name in names]
 
 
-def told_epochs(reporter: Reporter, task: str, baseline: str) -> Callable[[Epoch], None]:
+def epoch_reporter(reporter: Reporter, task: str, baseline: str) -> Callable[[Epoch], None]:
     """What tells the reporter one line for each epoch."""
 
     def tell(epoch: Epoch) -> None:

@@ -25,7 +25,7 @@ from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from pretrain.model.t5 import content_hash
 from pretrain.model.weights import load_whole
-from zeroshot.baselines.cache import hash_of, kept
+from zeroshot.baselines.cache import cached, hash_of
 from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles
 from zeroshot.protocol.recommender import ProtocolName, Ranking
 
@@ -63,10 +63,10 @@ class SentenceEncoder:
             raise ValueError(f"cannot load a sentence encoder from '{self.name}': {reason}") from error
         # A model that is not among the text encoders that transformers lists may be one.
         kind = AutoModelForTextEncoding if known else AutoModel
-        found = load_whole(kind, self.name, "a sentence encoder", part=True, dtype=torch.float32)
-        if getattr(found.config, "is_encoder_decoder", False) and hasattr(found, "get_encoder"):
-            found = found.get_encoder()
-        return found.eval()
+        model = load_whole(kind, self.name, "a sentence encoder", part=True, dtype=torch.float32)
+        if getattr(model.config, "is_encoder_decoder", False) and hasattr(model, "get_encoder"):
+            model = model.get_encoder()
+        return model.eval()
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -87,7 +87,7 @@ class SentenceEncoder:
             "weights": self.weights_hash, "texts": hash_of(texts), "tokens": MAX_TOKENS, "block": BLOCK_TOKENS,
             "device": self.device.type, "threads": self.threads,
         }  # fmt: skip
-        return kept(self.cache, "embeddings", key, lambda: {"vectors": self._encode(texts)})["vectors"]
+        return cached(self.cache, "embeddings", key, lambda: {"vectors": self._encode(texts)})["vectors"]
 
     @torch.no_grad()
     def _encode(self, every_text: list[str]) -> Tensor:

@@ -25,7 +25,7 @@ from pretrain.model.vocabulary_loss import IGNORED, cross_entropy
 from pretrain.ranking.metrics import mid_ranks, summary
 from shards import counters
 from shards.manifest import Manifest
-from zeroshot.baselines.cache import Arrays, kept
+from zeroshot.baselines.cache import Arrays, cached
 from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, padded, training_batches
 from zeroshot.baselines.encoder import DECIMALS, SentenceEncoder
 from zeroshot.baselines.fit import Epoch, FitConfig, fit
@@ -167,7 +167,7 @@ class FrozenText:
             "config": dataclasses.asdict(self.config), "seed": self.seed, "manifest": manifest.sha256(),
             "encoder": self.encoder.weights_hash, "device": self.encoder.device.type, "threads": self.encoder.threads,
         }  # fmt: skip
-        weights = kept(self.encoder.cache, "frozen-text", key, lambda: self._train(manifest))
+        weights = cached(self.encoder.cache, "frozen-text", key, lambda: self._train(manifest))
         model = FrozenTextModel(len(weights["mean_E"]), self.config, self.seed)
         model.load_state_dict(weights)
         nn.Module.to(model, self.encoder.device, torch.float64)

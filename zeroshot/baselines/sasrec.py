@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from pretrain.model.vocabulary_loss import cross_entropy
 from pretrain.ranking.metrics import mid_ranks, summary
 from shards import counters
-from zeroshot.baselines.cache import Arrays, hash_of, kept
+from zeroshot.baselines.cache import Arrays, cached, hash_of
 from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, padded, training_batches
 from zeroshot.baselines.fit import Epoch, FitConfig, best_epoch, fit
 from zeroshot.protocol.recommender import ProtocolName, Ranking
@@ -146,7 +146,7 @@ class Sasrec:
             "data": hash_of([*(self.training_histories[user] for user in order), self.validation_N[order]]),
         }
         model = SasrecModel(self.num_items, self.config, self.seed)
-        model.load_state_dict(kept(self.cache, "sasrec", key, self._train))
+        model.load_state_dict(cached(self.cache, "sasrec", key, self._train))
         nn.Module.to(model, self.device, torch.float64)
         return model.eval()
 

@@ -84,7 +84,7 @@ class TextPopularity:
         return digest.hexdigest()
 
 
-def expert_of(name: str, texts: list[str], training_histories: list[np.ndarray]) -> TextPopularity:
+def blend_expert(name: str, texts: list[str], training_histories: list[np.ndarray]) -> TextPopularity:
     """Whom a blend adds: the baseline `text+popularity`, or the set's own prior, which reads no text: an item of the
     history with the share of repeats, else any by its count plus one."""
     if name == TEXT_BLEND:
@@ -110,4 +110,4 @@ class Blend:
 
 def blend(name: str, weight: float, texts: list[str], training_histories: list[np.ndarray]) -> Blend:
     """The blend of that name over a catalogue and its training histories."""
-    return Blend(expert_of(name, texts, training_histories), weight)
+    return Blend(blend_expert(name, texts, training_histories), weight)

@@ -20,10 +20,10 @@ DECAY = 0.7
 def decayed_profiles(histories: list[np.ndarray], num_items: int, length: int) -> sparse.csr_matrix:
     """Weights [N, I] of each history's last `length` items: 1 for the last, 0.7 times less with each step back; an
     item that comes twice has the sum."""
-    kept = [np.asarray(history)[-length:][::-1] for history in histories]
-    lengths = [len(history) for history in kept]
+    recent = [np.asarray(history)[-length:][::-1] for history in histories]
+    lengths = [len(history) for history in recent]
     weights = np.concatenate([DECAY ** np.arange(length) for length in lengths] or [np.zeros(0)])
-    columns = np.concatenate(kept or [np.zeros(0, dtype=np.int64)])
+    columns = np.concatenate(recent or [np.zeros(0, dtype=np.int64)])
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return sparse.csr_matrix((weights, columns, starts), shape=(len(histories), num_items))
 

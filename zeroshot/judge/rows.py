@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from pretrain.ranking.metrics import per_user
-from zeroshot.judge.significance import bootstrap_interval, effect_size, holm, paired_difference, paired_test
+from zeroshot.judge.significance import bootstrap_interval, effect_size, holm, paired_difference, permutation_test
 
 COMPARED = ("HR@10", "NDCG@10")
 USERS = ("all", "new_target")
@@ -97,7 +97,7 @@ def comparisons_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int
     Raises:
         ValueError: a baseline was not judged on a user of the model.
     """
-    found: list[dict[str, Any]] = []
+    comparisons: list[dict[str, Any]] = []
     for (task, protocol, users), part in groups(ranks):
         by_name = {str(name): own.sort("user") for (name,), own in part.group_by(["recommender"], maintain_order=True)}
         for model, own in by_name.items():
@@ -108,8 +108,8 @@ def comparisons_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int
                 if not own["user"].equals(other["user"]):
                     raise ValueError(f"{task}: {baseline} was not judged on every user of {model}")
                 where = {"task": task, "protocol": protocol, "users": users, "recommender": model, "baseline": baseline}
-                found += [where | entry for entry in paired_entries(own, other, seed)]
-    return corrected(found, ("recommender", "metric", "users", "protocol"))
+                comparisons += [where | entry for entry in paired_entries(own, other, seed)]
+    return corrected(comparisons, ("recommender", "metric", "users", "protocol"))
 
 
 def paired_entries(own: pl.DataFrame, other: pl.DataFrame, seed: int) -> list[dict[str, Any]]:
@@ -121,7 +121,7 @@ def paired_entries(own: pl.DataFrame, other: pl.DataFrame, seed: int) -> list[di
         entries.append(
             {"metric": metric, "num_users": own.height, "difference": difference, "low": low, "high": high}
             | {"effect": effect_size(mine[metric], theirs[metric])}
-            | {"p": paired_test(mine[metric], theirs[metric], seed)}
+            | {"p": permutation_test(mine[metric], theirs[metric], seed)}
         )
     return entries
 

@@ -69,7 +69,7 @@ class TaskEvaluator:
 
     def judge(self, task: Task, items: ItemTable) -> TaskResult:
         """Everyone on one task."""
-        result, book = TaskResult(), self.book(task.what.dataset, items)
+        result, book = TaskResult(), self.book(task.definition.dataset, items)
         sampled = task.for_models
         names = ("idgenrec", *self.config.blends, *self.config.controls)
         models = {name: self._judge_model(name, sampled, items, result) for name in names}
@@ -86,8 +86,8 @@ class TaskEvaluator:
         return result
 
     def _judge_model(self, name: str, task: Task, items: ItemTable, result: TaskResult) -> ByProtocol:
-        book = self.book(task.what.dataset, items, untrained=name == "untrained-ids")
-        prior = self._log_prior(name, task.what.dataset, book)
+        book = self.book(task.definition.dataset, items, untrained=name == "untrained-ids")
+        prior = self._log_prior(name, task.definition.dataset, book)
 
         def make(other: Task) -> Recommender:
             bonus = None
@@ -163,7 +163,7 @@ class TaskEvaluator:
         def make(setting: Setting, value: int) -> GenerativeRecommender:
             asked = replace(search, beam=value, list_length=None) if setting == "beam" else search
             template = value - 1 if setting == "template" else 0
-            prior = self._log_prior("idgenrec", task.what.dataset, book) if template == 0 else None
+            prior = self._log_prior("idgenrec", task.definition.dataset, book) if template == 0 else None
             return generative(
                 self.checkpoint, "idgenrec", book, items, asked, task.candidates, template=template, log_prior=prior,
                 never_repeat=self._never_repeat(task),

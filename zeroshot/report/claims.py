@@ -30,7 +30,7 @@ PAPER_MODELS = ("UniSRec", "IDGenRec")
 
 
 @dataclass(frozen=True)
-class Against:
+class PairedDifference:
     """A paired difference, model minus baseline, of one metric, with its 95% interval and the corrected p value."""
 
     baseline: str
@@ -60,9 +60,9 @@ class Claim:
     value: float
     low: float
     high: float
-    popularity: Against | None
-    text_match: Against | None
-    strongest: Against | None
+    popularity: PairedDifference | None
+    text_match: PairedDifference | None
+    strongest: PairedDifference | None
 
 
 def full_lists_mark(results: dict[str, Any], task: str, protocol: str) -> str:
@@ -102,7 +102,7 @@ def claims(results: dict[str, Any], users: str = "all") -> list[Claim]:
 
 def differences(
     results: dict[str, Any], row: dict[str, Any], metric: str, kinds: tuple[str, ...] = ("baseline",)
-) -> dict[str, Against]:
+) -> dict[str, PairedDifference]:
     """Differences of the row's recommender to each opponent of the kinds, on the same task, protocol and users.
 
     The opponent with the smallest difference is the strongest on the users of the pairs.
@@ -112,7 +112,7 @@ def differences(
         peer["recommender"] for peer in results["rows"] if where.items() <= peer.items() and peer["kind"] in kinds
     }
     return {
-        entry["baseline"]: Against(
+        entry["baseline"]: PairedDifference(
             entry["baseline"], entry["difference"], entry["low"], entry["high"], entry["p_holm"], entry["effect"]
         )
         for entry in results["comparisons"]
@@ -140,7 +140,7 @@ def headline(results: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def tally(baseline: str, group: list[Against | None]) -> str:
+def tally(baseline: str, group: list[PairedDifference | None]) -> str:
     """`beats X on a of n unseen sets (loses on b, undecided on c)`, or nothing when X was not judged."""
     verdicts = [against.verdict for against in group if against is not None]
     if not verdicts:
@@ -181,7 +181,7 @@ def headline_rows(results: dict[str, Any], protocol: str, users: str = "all") ->
     ]
 
 
-def best(results: dict[str, Any], row: dict[str, Any], metric: str) -> tuple[float, Against] | None:
+def best(results: dict[str, Any], row: dict[str, Any], metric: str) -> tuple[float, PairedDifference] | None:
     """The strongest training-free baseline on the row's users: (its value there, the difference to it), if any."""
     against = differences(results, row, metric).values()
     if not against:

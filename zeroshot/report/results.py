@@ -142,11 +142,11 @@ def check_row(row: dict[str, Any], tasks: dict[str, Any]) -> None:
         raise ValueError(f"results: a metric of {row['recommender']} on {row['task']} is not between 0 and 1")
 
 
-def need(entry: Any, keys: tuple[str, ...], what: str) -> None:
+def need(entry: Any, keys: tuple[str, ...], part: str) -> None:
     """ValueError unless `entry` is an object with all the keys."""
     missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
     if missing:
-        raise ValueError(f"results: {what} lacks {', '.join(missing)}")
+        raise ValueError(f"results: {part} lacks {', '.join(missing)}")
 
 
 def save(results: dict[str, Any], path: str | Path) -> None:
