@@ -19,8 +19,7 @@ from zeroshot import baselines
 from zeroshot.baselines.causal import Shape
 from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
 from zeroshot.baselines.fit import FitConfig, best_epoch
-from zeroshot.baselines.frozen_text import FrozenTextConfig, train_frozen_text
-from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
+from zeroshot.baselines.frozen_text import FrozenTextConfig, FusionData, HeldOut, load_fusion, train_frozen_text
 from zeroshot.baselines.sasrec import Sasrec
 from zeroshot.harness import check_encoder
 from zeroshot.judge.judge import judge

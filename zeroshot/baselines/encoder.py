@@ -16,11 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers.models.auto.configuration_auto import AutoConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_TEXT_ENCODING_MAPPING,
-    AutoModel,
-    AutoModelForTextEncoding,
-)
+from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from pretrain.model.t5 import content_hash

@@ -17,10 +17,7 @@ from zeroshot.report import published_tables
 METRIC = "HR@10"
 LEVEL = 0.05
 """Largest corrected p value with which a difference is called clear."""
-PROTOCOL_WORDS = {
-    "all": "every item ranked, as in the paper",
-    "new": "the history taken out of the list",
-}
+PROTOCOL_WORDS = {"all": "every item ranked, as in the paper", "new": "the history taken out of the list"}
 TEXT_MATCH = "tfidf"
 """Baselines whose name starts so match texts; the strongest of them on a task is the one compared with."""
 
