@@ -100,7 +100,7 @@ class Blend:
         self.expert, self.weight = expert, weight
 
     def __call__(self, histories: list[np.ndarray]) -> np.ndarray:
-        """Worth of all items after each history, [N, I], float32."""
+        """Bonus of all items after each history, [N, I], float32."""
         return (self.weight * self.expert.log_probs(histories)).astype(np.float32)
 
     def identity(self) -> str:

@@ -94,7 +94,7 @@ class TaskEvaluator:
             if name in BLENDS:
                 bonus = blend(name, self.config.blends[name], other.texts, other.training_histories)
             return generative(
-                self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, worth=bonus,
+                self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, bonus=bonus,
                 never_repeat=self._never_repeat(other),
             )  # fmt: skip
 
