@@ -23,7 +23,7 @@ from benchmarks.results_curve import curve
 from zeroshot.compare.comparison import Judged
 from zeroshot.compare.pooled_seeds import against_peers
 from zeroshot.judge.rows import COMPARED
-from zeroshot.judge.significance import paired_difference, paired_test
+from zeroshot.judge.significance import paired_difference, permutation_test
 from zeroshot.protocol.config import TEXT_BLEND
 from zeroshot.report import published_tables
 from zeroshot.report.formatting import p_text, signed_text
@@ -121,7 +121,7 @@ def beside(
             hits_SN = hits_of([(run.ranks, run.model) for run in [*seeds, *other[model]]], task, protocol, metric)
             theirs, mine = hits_SN[: len(seeds)].mean(axis=0), hits_SN[len(seeds) :].mean(axis=0)
             mean, low, high = paired_difference(mine, theirs, 0)
-            p = paired_test(mine, theirs, 0)
+            p = permutation_test(mine, theirs, 0)
             rows.append([
                 f"{task}, {model}", f"{metric}, {protocol}", f"{theirs.mean():.4f}", f"{mine.mean():.4f}",
                 f"{signed_text(mean)} ({signed_text(low)} to {signed_text(high)}), p {p_text(float(p))}",

@@ -15,7 +15,7 @@ from benchmarks.kept import KEPT, hits_of, runs_of, step_of
 from pretrain.ranking.metrics import per_user
 from zeroshot.judge.ranks import load_ranks
 from zeroshot.judge.rows import COMPARED
-from zeroshot.judge.significance import holm, paired_difference, paired_test
+from zeroshot.judge.significance import holm, paired_difference, permutation_test
 from zeroshot.protocol.config import POPULARITY_BLEND, TEXT_BLEND
 from zeroshot.report.formatting import p_text, signed_text
 
@@ -38,9 +38,9 @@ def choices(folder: Path) -> list[str]:
     found = runs_of(folder)
     for model, runs in found.items():
         for run in runs:
-            scoring = run.found["provenance"]["scoring"]
+            scoring = run.results["provenance"]["scoring"]
             blends = {TEXT_BLEND: scoring.get("blend_weight"), POPULARITY_BLEND: scoring.get("popularity_weight")}
-            share = run.found["provenance"]["checkpoint"].partition("interpolated-")[2] or "1"
+            share = run.results["provenance"]["checkpoint"].partition("interpolated-")[2] or "1"
             for task in run.protocols:
                 users = run.ranks.filter(task=task)["user"].n_unique()
                 own = [metrics(run.ranks, task, protocol) for protocol in PROTOCOLS]
@@ -74,7 +74,7 @@ def ablations(folders: dict[str, Path], reference: str, metric: str = "HR@10") -
         hits_SN = hits_of([(runs[run], name) for run, name in shown], task, protocol, metric)
         values = dict(zip(shown, hits_SN, strict=True))
         others = [one for one in shown if one != compared]
-        p_M = holm(np.array([paired_test(values[one], values[compared], 0) for one in others]))
+        p_M = holm(np.array([permutation_test(values[one], values[compared], 0) for one in others]))
         differences: dict[tuple[str, str], str] = {compared: "reference"}
         for one, p in zip(others, p_M, strict=True):
             mean, low, high = paired_difference(values[one], values[compared], 0)

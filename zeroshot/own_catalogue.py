@@ -38,12 +38,12 @@ def read_items(path: Path) -> tuple[list[str], list[str]]:
     """Names and texts of all items, in the order of the file. Raises ValueError with the line that is wrong."""
     line_of: dict[str, int] = {}
     texts: list[str] = []
-    for line, found in _objects(path):
-        item = _name(found, "item", path, line)
+    for line, fields in _objects(path):
+        item = _name(fields, "item", path, line)
         if item in line_of:
             _wrong(path, line, f"item {_shown(item)} is there twice, first in line {line_of[item]}; leave one out")
         line_of[item] = line
-        texts.append(_text(item, found, path, line))
+        texts.append(_text(item, fields, path, line))
     if not texts:
         raise ValueError(f'{path} holds no item; write one object a line: {{"item": "b1", "title": "Red desk lamp"}}')
     return list(line_of), texts
@@ -54,15 +54,15 @@ def read_histories(path: Path, items: list[str]) -> Histories:
     row_of = {item: row for row, item in enumerate(items)}
     line_of: dict[str, int] = {}
     rows: list[np.ndarray] = []
-    for line, found in _objects(path):
-        unknown = sorted(set(found) - {"user", "history"})
+    for line, fields in _objects(path):
+        unknown = sorted(set(fields) - {"user", "history"})
         if unknown:
             _wrong(path, line, f"unknown key {_shown(unknown[0])}; a line has user and history")
-        user = _name(found, "user", path, line)
+        user = _name(fields, "user", path, line)
         if user in line_of:
             _wrong(path, line, f"user {_shown(user)} is there twice, first in line {line_of[user]}; leave one out")
         line_of[user] = line
-        history = found.get("history")
+        history = fields.get("history")
         if not isinstance(history, list) or not history:
             _wrong(path, line, f"user {_shown(user)} has no history; write a list of at least one item, oldest first")
         names = [_name({"item": item}, "item", path, line) for item in history]
@@ -107,15 +107,15 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for batch in read_batches(path, too_long):
         for line, content in batch.lines():
             try:
-                found = parse_object(content)
-                yield line, found
+                fields = parse_object(content)
+                yield line, fields
             except Malformed as why:
                 _wrong(path, line, f"{why}; write one JSON object a line, in UTF-8")
 
 
-def _name(found: dict[str, Any], key: str, path: Path, line: int) -> str:
+def _name(fields: dict[str, Any], key: str, path: Path, line: int) -> str:
     """A user's or an item's name; integers become text."""
-    value = found.get(key)
+    value = fields.get(key)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     if not isinstance(value, str) or not value.strip():
@@ -125,27 +125,27 @@ def _name(found: dict[str, Any], key: str, path: Path, line: int) -> str:
     return value
 
 
-def _text(item: str, found: dict[str, Any], path: Path, line: int) -> str:
+def _text(item: str, fields: dict[str, Any], path: Path, line: int) -> str:
     """The whole text where it is given; otherwise all fields but `item` in the project's layout."""
-    fields = {name: value for name, value in found.items() if name != "item"}
-    if "text" in fields:
-        if len(fields) > 1:
-            other = next(name for name in fields if name != "text")
+    others = {name: value for name, value in fields.items() if name != "item"}
+    if "text" in others:
+        if len(others) > 1:
+            other = next(name for name in others if name != "text")
             _wrong(path, line, f"item {_shown(item)} has `text` and `{other}`; give the whole text, or fields alone")
-        if not isinstance(fields["text"], str):
-            _wrong(path, line, f"the text of item {_shown(item)} is {_shown(fields['text'])}, which is no text")
-        text = " ".join(fields["text"].encode("utf-8", "ignore").decode().split())
+        if not isinstance(others["text"], str):
+            _wrong(path, line, f"the text of item {_shown(item)} is {_shown(others['text'])}, which is no text")
+        text = " ".join(others["text"].encode("utf-8", "ignore").decode().split())
     else:
-        said = any(item_text({name: value}) != f"{name}: {MISSING}" for name, value in fields.items())
-        text = item_text(fields) if said else ""
+        has_value = any(item_text({name: value}) != f"{name}: {MISSING}" for name, value in others.items())
+        text = item_text(others) if has_value else ""
     if not any(character.isalnum() for character in text):
         _wrong(path, line, f"item {_shown(item)} has no text; the model knows an item by its words alone")
     return text
 
 
 def _shown(value: object) -> str:
-    said = str(value)
-    return repr(said if len(said) <= LONGEST_SHOWN else said[:LONGEST_SHOWN] + "...")
+    text = str(value)
+    return repr(text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "...")
 
 
 def _wrong(path: Path, line: int, why: str) -> NoReturn:

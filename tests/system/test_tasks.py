@@ -22,7 +22,7 @@ from zeroshot import baselines
 from zeroshot.audit.data_checks import data_checks
 from zeroshot.audit.exposure import exposure_checks, find_pretraining
 from zeroshot.audit.findings import failed
-from zeroshot.audit.leakage import permutation_check
+from zeroshot.audit.leakage import leakage_check
 from zeroshot.report import results
 from zeroshot.tasks.fingerprints import users_sha256
 from zeroshot.tasks.suite import SAMPLE_USERS, SUITE, resolve
@@ -61,7 +61,7 @@ def sequences_of(shared: Path, name: str) -> dict[str, list[str]]:
 
 def told(task: Task) -> dict[str, list[str]]:
     """Items by user, the target last."""
-    raw = [item.removeprefix(f"{task.what.dataset}/") for item in task.items]
+    raw = [item.removeprefix(f"{task.definition.dataset}/") for item in task.items]
     users = zip(task.users, task.histories, task.targets, strict=True)
     return {user: [raw[row] for row in (*history, target)] for user, history, target in users}
 
@@ -106,7 +106,7 @@ def test_baselines_of_a_real_set_depend_on_no_target(shards: Path) -> None:
     task = task_of(shards, "Instruments")
     context = baselines.BaselineContext()
     for baseline in baselines.build(baselines.TRAINING_FREE, task, context):
-        check = permutation_check(
+        check = leakage_check(
             task, baseline, lambda other, name=baseline.name: baselines.build((name,), other, context)[0]
         )
         assert check.verdict == "passed", check

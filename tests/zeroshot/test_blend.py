@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from zeroshot.baselines import TextPopularity, TfidfDecayed, item_vectors
-from zeroshot.baselines.blend import Blend, expert_of
-from zeroshot.baselines.text_popularity import LEAST, repeat_share, repeats_itself
+from zeroshot.baselines.text_popularity import LEAST, Blend, blend_expert, repeat_share, repeats_itself
 from zeroshot.protocol.config import BLENDS, POPULARITY_BLEND, TEXT_BLEND, EvaluateConfig
 
 TEXTS = ["blue ball rubber", "red ball rubber", "garden hose", "garden rake", "blue hose"]
@@ -26,7 +25,7 @@ def test_it_is_a_probability_of_every_item():
 
 def test_without_popularity_new_items_go_by_their_text():
     log_probs_NI = expert(popularity_weight=0.0).log_probs(HISTORIES)
-    match_NI = TfidfDecayed(item_vectors(TEXTS)).rank(HISTORIES, False).scores_NK
+    match_NI = TfidfDecayed(item_vectors(TEXTS)).rank(HISTORIES, ("all",)).scores_NK
     for log_probs_I, match_I, history in zip(log_probs_NI, match_NI, HISTORIES, strict=True):
         new = np.setdiff1d(np.arange(5), history)
         order = new[np.argsort(-match_I[new], kind="stable")]
@@ -77,15 +76,15 @@ def test_another_weight_text_or_history_is_another_recommender():
 
 
 def test_without_text_an_item_counts_by_its_share_or_as_a_repeat():
-    log_probs_NI = expert_of(POPULARITY_BLEND, TEXTS, TRAINING).log_probs(HISTORIES)
+    log_probs_NI = blend_expert(POPULARITY_BLEND, TEXTS, TRAINING).log_probs(HISTORIES)
     counts_I = np.array([1, 4, 1, 2, 1]) + 1.0
     repeats = 0.5 / 4  # no training history of two items or more ends in a repeat
     share_I = (1.0 - repeats) * counts_I / counts_I[1:].sum()
     np.testing.assert_allclose(np.exp(log_probs_NI[0]), [repeats, *share_I[1:]])
-    other_texts = expert_of(POPULARITY_BLEND, TEXTS[::-1], TRAINING)
+    other_texts = blend_expert(POPULARITY_BLEND, TEXTS[::-1], TRAINING)
     np.testing.assert_array_equal(other_texts.log_probs(HISTORIES), log_probs_NI, "no text is read")
     np.testing.assert_array_equal(
-        expert_of(TEXT_BLEND, TEXTS, TRAINING).log_probs(HISTORIES), expert().log_probs(HISTORIES)
+        blend_expert(TEXT_BLEND, TEXTS, TRAINING).log_probs(HISTORIES), expert().log_probs(HISTORIES)
     )
 
 

@@ -15,7 +15,7 @@ from pretrain.ranking.metrics import hit_ratio
 from zeroshot.compare.comparison import compare, load_runs, recipes, short_names
 from zeroshot.compare.page import console_lines, render_html, render_markdown, write_comparison
 from zeroshot.judge.ranks import save_ranks
-from zeroshot.judge.significance import crossed_interval, paired_test
+from zeroshot.judge.significance import permutation_test, two_way_bootstrap_interval
 from zeroshot.report import results
 
 FEW = {"idgenrec": 0.5, "popularity": 0.15, "tfidf-last": 0.55}
@@ -116,11 +116,11 @@ def test_the_seeds_together_stand_against_everyone_beside_them(
 
     differences_SN = np.stack([hits(folder, "idgenrec") - hits(folder, "popularity") for folder in folders[:2]])
     assert entry["difference"] == pytest.approx(differences_SN.mean())
-    assert (entry["low"], entry["high"]) == crossed_interval(differences_SN, 0)
+    assert (entry["low"], entry["high"]) == two_way_bootstrap_interval(differences_SN, 0)
     mine_N, other_N = (
         np.mean([hits(folder, name) for folder in folders[:2]], axis=0) for name in ("idgenrec", "popularity")
     )
-    assert entry["p"] == paired_test(mine_N, other_N, 0)
+    assert entry["p"] == permutation_test(mine_N, other_N, 0)
     smallest = min(family, key=lambda entry: entry["p"])
     assert smallest["p_holm"] == pytest.approx(min(1.0, len(family) * smallest["p"]))
 
@@ -138,7 +138,7 @@ def test_the_seeds_together_stand_against_everyone_beside_them(
                                                                                "other")))  # fmt: skip
     beside_SN = np.stack([hits(folder, "idgenrec") - hits(folders[0], "popularity") for folder in folders[:2]])
     assert found["difference"] == pytest.approx(beside_SN.mean())
-    assert found["p"] == paired_test(mine_N, hits(folders[0], "popularity"), 0)
+    assert found["p"] == permutation_test(mine_N, hits(folders[0], "popularity"), 0)
 
 
 def test_page_markdown_and_console_say_the_same(comparison: dict[str, Any], tmp_path: Path) -> None:

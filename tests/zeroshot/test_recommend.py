@@ -10,7 +10,7 @@ import torch
 
 from pretrain.export.hugging_face import export
 from pretrain.runtime.progress import SILENT
-from zeroshot.baselines.blend import expert_of
+from zeroshot.baselines.text_popularity import blend_expert
 from zeroshot.own_catalogue import item_table, read_histories, read_items
 from zeroshot.protocol.config import POPULARITY_BLEND
 from zeroshot.recommend import book_of, load_models, recommend
@@ -142,7 +142,7 @@ def test_lists_hold_real_items_their_ids_and_texts(models, catalogue):
 def test_what_the_histories_show_counts_by_its_weight(models, catalogue):
     items, histories = catalogue
     book = book_of(models, items, None, None, SILENT)
-    prior_NI = expert_of(POPULARITY_BLEND, items.texts, histories.rows).log_probs(histories.rows)
+    prior_NI = blend_expert(POPULARITY_BLEND, items.texts, histories.rows).log_probs(histories.rows)
 
     def scores(weight):
         lists = recommend(models, items, book, histories, len(items.items), False, SILENT, weight)

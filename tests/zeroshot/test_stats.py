@@ -9,11 +9,11 @@ from scipy import stats
 from zeroshot.judge.significance import (
     bootstrap_interval,
     bootstrap_means,
-    crossed_interval,
     effect_size,
     holm,
     paired_difference,
-    paired_test,
+    permutation_test,
+    two_way_bootstrap_interval,
 )
 
 
@@ -70,32 +70,32 @@ def test_a_paired_test_equals_scipy_on_every_sign(seed: int) -> None:
         n_resamples=10_000,
     ).pvalue  # fmt: skip
     assert 0 < exact < 1, "all 4,096 signs were tried"
-    assert paired_test(a_N, b_N, seed=0) == pytest.approx(exact, abs=0.012)
+    assert permutation_test(a_N, b_N, seed=0) == pytest.approx(exact, abs=0.012)
 
 
 def test_a_paired_test_of_hits_is_mcnemars() -> None:
     # 9 users only a hits, 1 user only b: two-sided binomial, 2 * (C(10,0) + C(10,1)) / 2**10.
     a_N, b_N = np.array([1.0] * 9 + [0.0] + [1.0] * 40), np.array([0.0] * 9 + [1.0] + [1.0] * 40)
-    assert paired_test(a_N, b_N, seed=0) == pytest.approx(22 / 1024)
-    assert paired_test(b_N, a_N, seed=0) == pytest.approx(22 / 1024)
-    assert paired_test(a_N, a_N, seed=0) == 1.0
+    assert permutation_test(a_N, b_N, seed=0) == pytest.approx(22 / 1024)
+    assert permutation_test(b_N, a_N, seed=0) == pytest.approx(22 / 1024)
+    assert permutation_test(a_N, a_N, seed=0) == 1.0
 
 
 def test_p_values_are_uniform_without_a_difference_and_small_with_one() -> None:
     draw = np.random.default_rng(7)
     values = [0.0, 0.0, 0.0, 0.43, 0.5, 0.63, 1.0]
-    found = [paired_test(*draw.choice(values, size=(2, 150)), seed=trial, flips=500) for trial in range(400)]
+    found = [permutation_test(*draw.choice(values, size=(2, 150)), seed=trial, flips=500) for trial in range(400)]
     assert 0.02 <= np.mean(np.array(found) <= 0.05) <= 0.08
     assert stats.kstest(found, "uniform").pvalue > 0.001
     a_N = draw.choice(values, size=2000)
-    assert paired_test(np.minimum(a_N + 0.1 * draw.random(2000), 1), a_N, seed=0, flips=2000) == 1 / 2001
+    assert permutation_test(np.minimum(a_N + 0.1 * draw.random(2000), 1), a_N, seed=0, flips=2000) == 1 / 2001
 
 
 def test_a_paired_test_does_not_depend_on_the_order_of_users() -> None:
     draw = np.random.default_rng(8)
     a_N, b_N = draw.choice([0.0, 0.5, 0.63, 1.0], size=(2, 300))
     order = draw.permutation(300)
-    assert paired_test(a_N, b_N, seed=3) == paired_test(a_N[order], b_N[order], seed=3)
+    assert permutation_test(a_N, b_N, seed=3) == permutation_test(a_N[order], b_N[order], seed=3)
 
 
 def test_holm_on_cases_worked_by_hand() -> None:
@@ -131,7 +131,7 @@ def test_an_interval_over_seeds_and_users_is_that_of_resampling_both() -> None:
     draw = np.random.default_rng(9)
     values_SN = (draw.random((3, 200)) < np.array([0.2, 0.3, 0.4])[:, None]).astype(float)
     plain = [values_SN[draw.integers(0, 3, 3)][:, draw.integers(0, 200, 200)].mean() for _ in range(4000)]
-    low, high = crossed_interval(values_SN, seed=0)
+    low, high = two_way_bootstrap_interval(values_SN, seed=0)
     assert (low, high) == (
         pytest.approx(np.quantile(plain, 0.025), abs=0.012),
         pytest.approx(np.quantile(plain, 0.975), abs=0.012),

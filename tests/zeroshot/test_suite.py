@@ -166,7 +166,7 @@ def test_counts_and_sequences_are_compared_with_the_published_ones(tmp_path: Pat
     counts = (NUM_USERS, len(item_ids()), sum(map(len, told.values())))
     same = TaskSpec("Shop", expected=registry.Counts(*counts, "here"), sequences_sha256=task.fingerprints.sequences)
     assert (counts_match(same, *counts), sequences_match(same, task.fingerprints)) == (True, True)
-    assert (counts_match(task.what, *counts), sequences_match(task.what, task.fingerprints)) == (None, None)
+    assert (counts_match(task.definition, *counts), sequences_match(task.definition, task.fingerprints)) == (None, None)
     other = dataclasses.replace(same, sequences_sha256="0" * 64)
     assert (counts_match(other, 1, 2, 3), sequences_match(other, task.fingerprints)) == (False, False)
     facts = task_facts(load_task(tmp_path, same))

@@ -49,28 +49,28 @@ def data_checks(task: Task, shards: str | Path, manifest: Manifest, tokenizer: T
 
 def published_check(task: Task) -> Check:
     """Are these the data that others publish numbers on?"""
-    spec, found = task.what, (len(task.training_histories), len(task.items), task.num_interactions)
-    same = counts_match(spec, *found)
-    told = "{:,} users, {:,} items, {:,} interactions".format(*found)
+    spec, counts = task.definition, (len(task.training_histories), len(task.items), task.num_interactions)
+    same = counts_match(spec, *counts)
+    counts_text = "{:,} users, {:,} items, {:,} interactions".format(*counts)
     if same is None:
-        return Check(task.name, "published data", "passed", f"{told}; nobody published counts for this task")
+        return Check(task.name, "published data", "passed", f"{counts_text}; nobody published counts for this task")
     assert spec.expected is not None
     expected = spec.expected
     if not same:
         wanted = f"{expected.users:,}, {expected.items:,} and {expected.interactions:,} ({expected.source})"
-        return Check(task.name, "published data", "note", f"{told}: NOT the published counts, {wanted}")
+        return Check(task.name, "published data", "note", f"{counts_text}: NOT the published counts, {wanted}")
     bytewise = None if task.fingerprints is None else sequences_match(spec, task.fingerprints)
     if bytewise is False:
-        words = f"{told} as published, but other sequences than version {spec.version} of this task"
+        words = f"{counts_text} as published, but other sequences than version {spec.version} of this task"
         return Check(task.name, "published data", "note", words)
     more = "; whether the sequences are the same is not known" if bytewise is None else ", sequences to the byte"
-    return Check(task.name, "published data", "passed", f"{told} as published ({expected.source}){more}")
+    return Check(task.name, "published data", "passed", f"{counts_text} as published ({expected.source}){more}")
 
 
 def history_check(task: Task, shards: str | Path) -> Check:
     """Is every history the sequence without its target, and every training history without the validation item too, as
     the shard folder's bytes have them?"""
-    _, _, holdout = read_data(shards, task.what)
+    _, _, holdout = read_data(shards, task.definition)
     row_of = {user: row for row, user in enumerate(holdout.users)}
     wrong_histories = wrong_targets = 0
     for user, history, target in zip(task.users, task.histories, task.targets, strict=True):
@@ -87,16 +87,16 @@ def history_check(task: Task, shards: str | Path) -> Check:
             "every history ends before its target, every training history before the validation item, as in the shards"
         )
         return Check(task.name, "history", "passed", words)
-    said = [
-        f"{count:,} {what} differ from the shard folder's {part}"
-        for count, what, part in (
+    differences = [
+        f"{count:,} {subject} differ from the shard folder's {part}"
+        for count, subject, part in (
             (wrong_histories, "histories", "sequence[:-1]"),
             (wrong_targets, "targets", "sequence[-1]"),
             (wrong_training, "training histories", "sequence[:-2]"),
         )
         if count
     ]
-    return Check(task.name, "history", "failed", "; ".join(said))
+    return Check(task.name, "history", "failed", "; ".join(differences))
 
 
 def repeats_check(task: Task, manifest: Manifest) -> Check:
@@ -105,19 +105,19 @@ def repeats_check(task: Task, manifest: Manifest) -> Check:
     Nature is what the last training items do: they repeat one before them in nearly as long a history. A history that
     was cut wrongly holds the target of nearly everyone. Where interactions were written twice both hold everyone's.
     """
-    told = [history for history in task.histories if len(history) >= 3]
-    natural = sum(history[-2] in history[:-2] for history in told)
-    of_valid = sum(history[-1] in history[:-1] for history in told)
+    long_histories = [history for history in task.histories if len(history) >= 3]
+    natural = sum(history[-2] in history[:-2] for history in long_histories)
+    of_valid = sum(history[-1] in history[:-1] for history in long_histories)
     of_target = int((~task.target_is_new).sum())
     shares = f"{of_target / len(task.users):.1%} of the targets stand in their history"
-    if not told:
+    if not long_histories:
         return Check(task.name, "target in history", "unknown", f"{shares}; histories are too short to compare with")
-    shares += f", {natural / len(told):.1%} of the last training items in theirs"
-    for hits, total, what in ((of_target, len(task.users), "targets"), (of_valid, len(told), "validation items")):
-        if far_above(hits, total, natural, len(told)):
-            words = (
-                f"{shares}: {hits / total:.1%} of the {what} are in what comes before them, far more than repeats give"
-            )
+    shares += f", {natural / len(long_histories):.1%} of the last training items in theirs"
+    shares_of = ((of_target, len(task.users), "targets"), (of_valid, len(long_histories), "validation items"))
+    for hits, total, subject in shares_of:
+        if far_above(hits, total, natural, len(long_histories)):
+            words = f"{shares}: {hits / total:.1%} of the {subject} are in what comes before them"
+            words += ", far more than repeats give"
             return Check(task.name, "target in history", "failed", words)
     right_before = sum(target == history[-1] for history, target in zip(task.histories, task.targets, strict=True))
     again = cleaning_of(task, manifest).get("duplicates_removed", 0)
@@ -130,7 +130,7 @@ def repeats_check(task: Task, manifest: Manifest) -> Check:
 
 def cleaning_of(task: Task, manifest: Manifest) -> Mapping[str, Any]:
     """What the build found and removed in the task's data set; nothing where the manifest does not say."""
-    return next((member.cleaning for member in manifest.members if member.name == task.what.dataset), {})
+    return next((member.cleaning for member in manifest.members if member.name == task.definition.dataset), {})
 
 
 def names_check(task: Task) -> Check:
@@ -147,7 +147,7 @@ def names_check(task: Task) -> Check:
 
 def _marks(task: Task, item: int) -> tuple[str, frozenset[str]]:
     """Id of an item without the data set, and the longer words of its text, in lower case."""
-    raw = task.items[item].removeprefix(f"{task.what.dataset}/").lower()
+    raw = task.items[item].removeprefix(f"{task.definition.dataset}/").lower()
     return raw, frozenset(re.findall(r"[^\W_]{4,}", task.texts[item].lower()))
 
 
@@ -159,13 +159,13 @@ def _holds(user: str, item: str, words: frozenset[str]) -> bool:
 def order_check(task: Task, manifest: Manifest) -> Check:
     """Are sequences in the order that the task promises, or in that of the item ids?"""
     sequences = [np.append(history, target) for history, target in zip(task.histories, task.targets, strict=True)]
-    share, telling = share_sorted([item.removeprefix(f"{task.what.dataset}/") for item in task.items], sequences)
+    share, telling = share_sorted([item.removeprefix(f"{task.definition.dataset}/") for item in task.items], sequences)
     chance = float(np.mean([_chance_sorted(rows) for rows in sequences]))
     facts = cleaning_of(task, manifest)
     if facts.get("ties_drawn"):  # a draw hides nothing: the source is judged by the order that it had
-        share = max(share, manifest.member(task.what.dataset).share_sorted_by_id)
+        share = max(share, manifest.member(task.definition.dataset).share_sorted_by_id)
     words = f"{share:.1%} of the users have their items in the order of the item ids"
-    if task.what.order == "released":
+    if task.definition.order == "released":
         sound = share == 1 or not telling
         why = (
             "this task is the released order, which asks for the largest id" if sound else "the released order has all"
@@ -178,8 +178,8 @@ def order_check(task: Task, manifest: Manifest) -> Check:
         and stats.binomtest(round(share * telling), telling, min(chance, 1.0), "greater").pvalue < LEVEL
     ):
         return Check(task.name, "order", "failed", f"{words}; by chance it would be {chance:.1%}: not chronological")
-    found, spec = task.fingerprints, task.what
-    if found is not None and found.interactions == spec.interactions_sha256 and sequences_match(spec, found) is False:
+    data, spec = task.fingerprints, task.definition
+    if data is not None and data.interactions == spec.interactions_sha256 and sequences_match(spec, data) is False:
         words = f"the same interactions as version {spec.version} of this task, but in another order; {words}"
         return Check(task.name, "order", "failed", words)
     words, ties = f"{words} (by chance {chance:.1%})", facts.get("ties", 0)

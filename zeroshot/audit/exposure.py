@@ -54,11 +54,11 @@ def find_pretraining(checkpoint: Path, manifest_sha256: str, folders: Sequence[s
         return Pretraining({})
     with pa.memory_map(str(checkpoint / BOOK)) as source:
         names = pa.ipc.open_file(source).read_all().column("item").to_pylist()
-    found: dict[str, list[str]] = {}
+    items_of: dict[str, list[str]] = {}
     for name in names:
         category, item = name.split("/", 1)
-        found.setdefault(category, []).append(item)
-    return Pretraining(found)
+        items_of.setdefault(category, []).append(item)
+    return Pretraining(items_of)
 
 
 def as_trained(manifest: Manifest, sha256: str) -> Manifest | None:
@@ -93,24 +93,24 @@ def items_check(task: Task, known: Pretraining) -> Check:
     name = "items in pretraining"
     if not known.items:
         return Check(task.name, name, "unknown", f"the checkpoint does not say which items it was trained on; {ASK}")
-    raw = [item.removeprefix(f"{task.what.dataset}/") for item in task.items]
+    raw = [item.removeprefix(f"{task.definition.dataset}/") for item in task.items]
     titles = {title for text in task.texts if (title := title_words(text))}
     verdicts: list[Verdict] = []
-    said: list[str] = []
+    parts: list[str] = []
     for category, items in known.items.items():
         texts = None if known.texts is None else known.texts[category]
         equal = sum(title_words(text) in titles for text in texts or ())
         if comparable(space(items, ITEM_SPACES), space(raw, ITEM_SPACES)):
             both = len(set(items) & set(raw))
             verdicts.append("failed" if both else "note" if equal else "passed")
-            said.append(f"{both:,} items of {category}" + (f" ({equal:,} titles are equal)" if equal else ""))
+            parts.append(f"{both:,} items of {category}" + (f" ({equal:,} titles are equal)" if equal else ""))
         elif texts is not None and titles and any(title_words(text) for text in texts):
             verdicts.append("failed" if equal else "unknown")
-            said.append(f"{category}: ids cannot be compared, {equal or 'no'} titles are equal")
+            parts.append(f"{category}: ids cannot be compared, {equal or 'no'} titles are equal")
         else:
             verdicts.append("unknown")
-            said.append(f"{category}: cannot be checked" + ("" if known.manifest else f", {ASK}"))
-    return Check(task.name, name, heaviest(verdicts), _sentence("trained on and judged", said, recorded(task, known)))
+            parts.append(f"{category}: cannot be checked" + ("" if known.manifest else f", {ASK}"))
+    return Check(task.name, name, heaviest(verdicts), _sentence("trained on and judged", parts, recorded(task, known)))
 
 
 def users_check(task: Task, known: Pretraining) -> Check:
@@ -119,25 +119,25 @@ def users_check(task: Task, known: Pretraining) -> Check:
     if known.users is None:
         return Check(task.name, name, "unknown", f"the checkpoint does not say which users it was trained on; {ASK}")
     verdicts: list[Verdict] = []
-    said: list[str] = []
+    parts: list[str] = []
     # Under a split in time the shards name the held-out users alone, so of the others nothing is known.
     all_named = known.manifest is not None and known.manifest.split == "leave-one-out"
     for category, users in known.users.items():
         if not comparable(space(users, USER_SPACES), space(task.users, USER_SPACES)):
             verdicts.append("unknown")
-            said.append(f"{category}: cannot be checked, ids of different kinds")
+            parts.append(f"{category}: cannot be checked, ids of different kinds")
             continue
         both = len(set(users) & set(task.users))
         verdicts.append("note" if both else "passed" if all_named else "unknown")
-        said.append(f"{both:,} users of {category}" + ("" if all_named else " among those held out there"))
-    return Check(task.name, name, heaviest(verdicts), _sentence("trained on and judged", said, recorded(task, known)))
+        parts.append(f"{both:,} users of {category}" + ("" if all_named else " among those held out there"))
+    return Check(task.name, name, heaviest(verdicts), _sentence("trained on and judged", parts, recorded(task, known)))
 
 
 def recorded(task: Task, known: Pretraining) -> list[str]:
     """What the build of the training shards found, dropped or could not check against the data set of this name."""
     names = {field.name for field in fields(Overlap)}
     pairs = known.manifest.overlap if known.manifest else ()
-    mine = [Overlap(**pair) for pair in pairs if pair["test"] == task.what.dataset and set(pair) == names]
+    mine = [Overlap(**pair) for pair in pairs if pair["test"] == task.definition.dataset and set(pair) == names]
     return [pair.line() for pair in mine if (pair.items, pair.users) != (0, 0)]
 
 
@@ -147,7 +147,7 @@ def later_check(task: Task, known: Pretraining) -> Check:
     manifest = known.manifest
     members = [] if manifest is None else [*manifest.train_members]
     moments: list[Any] = [member.cleaning.get("split_moment") for member in members]
-    test = [member for member in (manifest.test_members if manifest else ()) if member.name == task.what.dataset]
+    test = [member for member in (manifest.test_members if manifest else ()) if member.name == task.definition.dataset]
     begins = test[0].cleaning.get("split_moment") if test else None
     if begins is None or not moments or any(moment is None for moment in moments):
         words = "the shards hold no times, so training may have seen events later than the test items"
@@ -180,5 +180,5 @@ def title_words(text: str) -> str | None:
     return " ".join(words) if len(words) >= MIN_WORDS else None
 
 
-def _sentence(what: str, said: list[str], built: list[str]) -> str:
-    return f"{what}: {'; '.join(said)}" + (f" (the build of its shards: {'; '.join(built)})" if built else "")
+def _sentence(relation: str, parts: list[str], built: list[str]) -> str:
+    return f"{relation}: {'; '.join(parts)}" + (f" (the build of its shards: {'; '.join(built)})" if built else "")

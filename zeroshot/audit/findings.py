@@ -52,12 +52,12 @@ def heaviest(verdicts: Iterable[Verdict]) -> Verdict:
 def merged(checks: Iterable[Check]) -> list[Check]:
     """The gravest of those of one task and name, which several ranks made; by name, so in the same order for any number
     of ranks."""
-    found: dict[tuple[str, str], Check] = {}
+    gravest: dict[tuple[str, str], Check] = {}
     for check in checks:
         key = check.task, check.check
-        if key not in found or VERDICTS.index(check.verdict) > VERDICTS.index(found[key].verdict):
-            found[key] = check
-    return [check for _, check in sorted(found.items())]
+        if key not in gravest or VERDICTS.index(check.verdict) > VERDICTS.index(gravest[key].verdict):
+            gravest[key] = check
+    return [check for _, check in sorted(gravest.items())]
 
 
 def far_above(hits: int, total: int, other_hits: int, other_total: int) -> bool:

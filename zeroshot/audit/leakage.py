@@ -16,7 +16,7 @@ import numpy as np
 
 from shards import counters
 from zeroshot.audit.findings import Check
-from zeroshot.protocol.recommender import Ranking, Recommender
+from zeroshot.protocol.recommender import PROTOCOLS, Ranking, Recommender
 from zeroshot.tasks.task import Task
 
 PARTS = ("targets", "users' names", "validation items")
@@ -24,7 +24,7 @@ NUM_USERS = 64
 
 
 @runtime_checkable
-class Reads(Protocol):
+class ShowsInputs(Protocol):
     """A recommender that can show what its model reads."""
 
     def inputs(self, histories: list[np.ndarray]) -> list[np.ndarray]:
@@ -32,7 +32,7 @@ class Reads(Protocol):
         ...
 
 
-def permutation_check(
+def leakage_check(
     task: Task,
     recommender: Recommender,
     rebuild: Callable[[Task], Recommender] | None = None,
@@ -59,24 +59,25 @@ def permutation_check(
     histories = [task.histories[user].copy() for user in sample]
 
     def observed(asked: Recommender) -> list[bytes]:
-        inputs = asked.inputs(histories) if isinstance(asked, Reads) else []
+        inputs = asked.inputs(histories) if isinstance(asked, ShowsInputs) else []
         # As the recommender gives them: what the judge then takes out could hide that a filter has seen the target.
-        rankings = [asked.rank(histories, exclude_history=exclude) for exclude in (False, True)]
+        rankings = asked.rank(histories, PROTOCOLS)
+        rankings = [rankings] if isinstance(rankings, Ranking) else [rankings[protocol] for protocol in PROTOCOLS]
         return [np.asarray(one).tobytes() for one in inputs] + [snapshot(ranking) for ranking in rankings]
 
     honest = observed(recommender)
     causes: list[str] = []
     with changed_in_place(task, seed):
-        kept = observed(recommender) != honest
-    if kept and observed(recommender) != honest:
+        depends_on_task = observed(recommender) != honest
+    if depends_on_task and observed(recommender) != honest:
         return Check(task.name, name, "failed", "asked twice for the same histories it gives other lists")
-    if kept:
+    if depends_on_task:
         causes.append("the task's targets or users' names, which it kept")
     if rebuild is not None and observed(rebuild(permuted(task, PARTS, seed))) != honest:
         if observed(rebuild(task)) != honest:
             return Check(task.name, name, "failed", "made again from the same data it gives other lists")
-        found = [part for part in PARTS if observed(rebuild(permuted(task, (part,), seed))) != honest]
-        causes += [f"the {part} it was made from" for part in found or ["data"]]
+        changed = [part for part in PARTS if observed(rebuild(permuted(task, (part,), seed))) != honest]
+        causes += [f"the {part} it was made from" for part in changed or ["data"]]
     if causes:
         words = f"what it reads or lists for the same histories depends on {' and on '.join(causes)}"
         return Check(task.name, name, "failed", words)
@@ -144,11 +145,11 @@ def filter_check(task: Task, who: str, ranks: dict[str, np.ndarray]) -> Check:
     before = ~task.target_is_new
     spared = {name: int(np.isfinite(ranks_N[before]).sum()) for name, ranks_N in ranks.items()}
     guilty = [f"{name} has {count:,}" for name, count in spared.items() if count]
-    told = f"{int(before.sum()):,} of {len(task.users):,} targets were bought before"
+    summary = f"{int(before.sum()):,} of {len(task.users):,} targets were bought before"
     if guilty:
-        words = f"{told} and must be absent under `new`, but {'; '.join(guilty)} in its lists"
+        words = f"{summary} and must be absent under `new`, but {'; '.join(guilty)} in its lists"
         return Check(task.name, f"filter, {who}", "failed", words)
-    return Check(task.name, f"filter, {who}", "passed", f"{told} and are absent from every list under `new`")
+    return Check(task.name, f"filter, {who}", "passed", f"{summary} and are absent from every list under `new`")
 
 
 def snapshot(ranking: Ranking) -> bytes:

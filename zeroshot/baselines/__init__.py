@@ -18,20 +18,19 @@ from pretrain.runtime.progress import SILENT, Reporter
 from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
 from zeroshot.baselines.fit import JUDGED_BY, Epoch
 from zeroshot.baselines.frozen_text import FrozenText
-from zeroshot.baselines.item_order import ItemOrder
-from zeroshot.baselines.neighbours import Neighbours
+from zeroshot.baselines.heuristics import ItemOrder, Neighbours, Popularity, Random, Repeat
 from zeroshot.baselines.sasrec import Sasrec
-from zeroshot.baselines.simple import Popularity, Random, Repeat
 from zeroshot.baselines.text_popularity import TextPopularity
 from zeroshot.baselines.tfidf import TfidfDecayed, TfidfLast, item_vectors
-from zeroshot.protocol.baseline_names import ENCODER, KNOWN, SUPERVISED, TRAINED, TRAINING_FREE, check_names, kind
+from zeroshot.protocol.config import ENCODER, KNOWN, SUPERVISED, TRAINED, TRAINING_FREE, baseline_kind, check_names
 from zeroshot.protocol.recommender import Recommender
 from zeroshot.tasks.task import Task
 
 __all__ = [
     "ENCODER", "KNOWN", "SUPERVISED", "TRAINED", "TRAINING_FREE", "BaselineContext", "EncoderDecayed", "EncoderLast",
     "FrozenText", "ItemOrder", "Neighbours", "Popularity", "Random", "Recommender", "Repeat", "Sasrec",
-    "SentenceEncoder", "TextPopularity", "TfidfDecayed", "TfidfLast", "build", "check_names", "item_vectors", "kind",
+    "SentenceEncoder", "TextPopularity", "TfidfDecayed", "TfidfLast", "baseline_kind", "build", "check_names",
+    "item_vectors",
 ]  # fmt: skip
 
 
@@ -67,7 +66,7 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
     check_names(names, context.encoder)
     if "frozen-text" in names and context.shards is None:
         raise ValueError("frozen-text is trained on the Fusion; give the shard folder")
-    num_items, seed, told = len(task.items), context.seed, partial(told_epochs, context.reporter, task.name)
+    num_items, seed, hear = len(task.items), context.seed, partial(epoch_reporter, context.reporter, task.name)
     words = lru_cache(lambda: item_vectors(task.texts))
     encoder = SentenceEncoder(
         context.encoder or "", context.device, context.threads, context.cache,
@@ -84,15 +83,15 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         "text+popularity": lambda: TextPopularity(words(), task.training_histories),
         "encoder-last": lambda: EncoderLast(encoder, task.texts),
         "encoder-decayed": lambda: EncoderDecayed(encoder, task.texts),
-        "frozen-text": lambda: FrozenText(encoder, task.texts, str(context.shards), seed, None, told("frozen-text")),
+        "frozen-text": lambda: FrozenText(encoder, task.texts, str(context.shards), seed, None, hear("frozen-text")),
         "sasrec": lambda: Sasrec(
-            task, seed, None, context.device, context.threads, context.cache, told("sasrec")
+            task, seed, None, context.device, context.threads, context.cache, hear("sasrec")
         ),
     }  # fmt: skip
     return [makers[name]() for name in names]
 
 
-def told_epochs(reporter: Reporter, task: str, baseline: str) -> Callable[[Epoch], None]:
+def epoch_reporter(reporter: Reporter, task: str, baseline: str) -> Callable[[Epoch], None]:
     """What tells the reporter one line for each epoch."""
 
     def tell(epoch: Epoch) -> None:

@@ -23,12 +23,12 @@ from torch import Tensor
 Arrays = dict[str, Tensor]
 
 
-def kept(folder: str | Path | None, what: str, key: dict[str, Any], make: Callable[[], Arrays]) -> Arrays:
+def cached(folder: str | Path | None, kind: str, key: dict[str, Any], make: Callable[[], Arrays]) -> Arrays:
     """What `make` makes; with a folder it is read from `<what>-<hash of key>.safetensors` there, or written to it.
 
     Args:
         folder: of the cache; none = nothing is kept.
-        what: a word for the file's name.
+        kind: a word for the file's name.
         key: everything the arrays depend on, as JSON values; the versions of torch and of this layout are added.
         make: float arrays by name, on the CPU.
 
@@ -39,7 +39,7 @@ def kept(folder: str | Path | None, what: str, key: dict[str, Any], make: Callab
         return make()
     key = key | {"torch": torch.__version__}
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    path = Path(folder) / f"{what}-{name}.safetensors"
+    path = Path(folder) / f"{kind}-{name}.safetensors"
     if path.is_file():
         try:
             return load_file(path)

@@ -7,7 +7,7 @@ list gives the same bits; nothing is fetched where a folder is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,18 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers.models.auto.configuration_auto import AutoConfig
-from transformers.models.auto.modeling_auto import (
-    MODEL_FOR_TEXT_ENCODING_MAPPING,
-    AutoModel,
-    AutoModelForTextEncoding,
-)
+from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from pretrain.model.t5 import content_hash
 from pretrain.model.weights import load_whole
-from zeroshot.baselines.cache import hash_of, kept
+from zeroshot.baselines.cache import cached, hash_of
 from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 BLOCK_TOKENS = 4096
 """Tokens of a block of texts, padding included."""
@@ -63,10 +59,10 @@ class SentenceEncoder:
             raise ValueError(f"cannot load a sentence encoder from '{self.name}': {reason}") from error
         # A model that is not among the text encoders that transformers lists may be one.
         kind = AutoModelForTextEncoding if known else AutoModel
-        found = load_whole(kind, self.name, "a sentence encoder", part=True, dtype=torch.float32)
-        if getattr(found.config, "is_encoder_decoder", False) and hasattr(found, "get_encoder"):
-            found = found.get_encoder()
-        return found.eval()
+        model = load_whole(kind, self.name, "a sentence encoder", part=True, dtype=torch.float32)
+        if getattr(model.config, "is_encoder_decoder", False) and hasattr(model, "get_encoder"):
+            model = model.get_encoder()
+        return model.eval()
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -87,7 +83,7 @@ class SentenceEncoder:
             "weights": self.weights_hash, "texts": hash_of(texts), "tokens": MAX_TOKENS, "block": BLOCK_TOKENS,
             "device": self.device.type, "threads": self.threads,
         }  # fmt: skip
-        return kept(self.cache, "embeddings", key, lambda: {"vectors": self._encode(texts)})["vectors"]
+        return cached(self.cache, "embeddings", key, lambda: {"vectors": self._encode(texts)})["vectors"]
 
     @torch.no_grad()
     def _encode(self, every_text: list[str]) -> Tensor:
@@ -140,7 +136,7 @@ class EncoderDecayed:
         """Unit vectors [I, E] of the items, made when they are first needed."""
         return self.encoder.vectors(self.texts).numpy().astype(np.float64)
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores, not normalised by the length of the user's vector: that would not change an order.
 
         In double precision and rounded, because the last bits of a product depend on how many users are asked at once.

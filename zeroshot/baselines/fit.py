@@ -87,17 +87,15 @@ def fit(
                 steps += 1
                 # The first steps' average is the plain mean, so that the start is forgotten as fast as it can be.
                 share = min(config.average, 1 - 1 / steps)
-                with torch.no_grad():
-                    for mean, now in zip(average, parameters, strict=True):
-                        mean.lerp_(now, 1 - share)
+                follow(average, parameters, share)
                 total, targets = total + loss.item(), targets + int(count)
         model.eval()
         with torch.no_grad():
             swap(parameters, average)
-            found = validate() if validate is not None else {}
-        epochs.append(Epoch(number, total / max(targets, 1), found, time.monotonic() - started))
+            metrics = validate() if validate is not None else {}
+        epochs.append(Epoch(number, total / max(targets, 1), metrics, time.monotonic() - started))
         progress(epochs[-1])
-        if validate is None or best < 0 or found[JUDGED_BY] > epochs[best].validation[JUDGED_BY]:
+        if validate is None or best < 0 or metrics[JUDGED_BY] > epochs[best].validation[JUDGED_BY]:
             best, best_weights = number, [parameter.detach().clone() for parameter in parameters]
         elif number - best >= config.patience:
             break
@@ -106,6 +104,13 @@ def fit(
         for parameter, best_weight in zip(parameters, best_weights, strict=True):
             parameter.copy_(best_weight)
     return epochs
+
+
+def follow(average: Sequence[Tensor], parameters: Sequence[Tensor], share: float) -> None:
+    """Move the running average of the weights, which keeps `share` of itself."""
+    with torch.no_grad():
+        for mean, now in zip(average, parameters, strict=True):
+            mean.lerp_(now, 1 - share)
 
 
 def swap(some: Sequence[Tensor], others: Sequence[Tensor]) -> None:

@@ -1,8 +1,9 @@
 """A frozen text encoder with a sequence model trained on the same Fusion: what UniSRec does, the zero-shot peer.
 
 Enters: the Fusion's texts and sequences, a sentence encoder, the unseen set's texts. Leaves: a recommender of the
-unseen set. What must hold: nothing of the unseen set is read but its texts; the weights are those of the epoch with the
-best NDCG@10 of the Fusion's validation items, each among the items of its own category.
+unseen set. What must hold: nothing of the unseen set is read but its texts, and no test item; sequences are those of
+the tars, so what the build dropped (overlap with the unseen sets) is dropped here; the weights are those of the epoch
+with the best NDCG@10 of the Fusion's validation items, each among the items of its own category.
 
 As in UniSRec, item vectors are whitened and projected, the sequence model sees nothing else of an item, and likeness is
 a cosine over a temperature. Unlike it, there is one projection instead of a mixture, and negatives are drawn from the
@@ -12,7 +13,7 @@ whole Fusion.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -25,16 +26,59 @@ from pretrain.model.vocabulary_loss import IGNORED, cross_entropy
 from pretrain.ranking.metrics import mid_ranks, summary
 from shards import counters
 from shards.manifest import Manifest
-from zeroshot.baselines.cache import Arrays, kept
+from shards.tables import load_holdout, load_items
+from shards.tars import read_tar
+from zeroshot.baselines.cache import Arrays, cached
 from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, padded, training_batches
 from zeroshot.baselines.encoder import DECIMALS, SentenceEncoder
 from zeroshot.baselines.fit import Epoch, FitConfig, fit
-from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 BLOCK = 128
 NO_VARIANCE = 1e-6
 """Directions with less than this share of the greatest variance are noise, and are not blown up but left out."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Users of one category with their validation items; `first` and `end` bound the category's rows of the Fusion."""
+
+    first: int
+    end: int
+    histories: list[np.ndarray]
+    targets: np.ndarray
+
+
+@dataclass(frozen=True)
+class FusionData:
+    """Training sequences (rows of the Fusion, oldest first), held-out users by category, texts by row."""
+
+    texts: list[str]
+    sequences: list[np.ndarray]
+    held_out: list[HeldOut]
+
+
+def load_fusion(folder: str, manifest: Manifest, validation_users: int, seed: int) -> FusionData:
+    """All training sequences and a seeded sample of held-out users, equally many of each category."""
+    members = manifest.train_members
+    sequences: list[np.ndarray] = []
+    held_out = []
+    for member in members:
+        for tar in member.tars:
+            records, _ = read_tar(folder, tar, member.name, member.num_items)
+            rows = records.items.astype(np.int64) + member.row_offset
+            sequences += np.split(rows, records.offsets[1:-1]) if records.keys else []
+        holdout = load_holdout(folder, member)
+        order = counters.generator(seed, "fusion-validation", member.name).permutation(len(holdout))
+        users = np.sort(order[: -(-validation_users // len(members))])
+        if len(users):
+            end = member.row_offset + member.num_items
+            histories = [holdout.histories[user].astype(np.int64) + member.row_offset for user in users]
+            targets_N = holdout.valid[users].astype(np.int64) + member.row_offset
+            held_out.append(HeldOut(member.row_offset, end, histories, targets_N))
+    if not held_out:
+        raise ValueError(f"{folder} holds no held-out user of a train data set; frozen-text cannot be validated")
+    return FusionData(load_items(folder, manifest).texts, sequences, held_out)
 
 
 @dataclass(frozen=True)
@@ -167,7 +211,7 @@ class FrozenText:
             "config": dataclasses.asdict(self.config), "seed": self.seed, "manifest": manifest.sha256(),
             "encoder": self.encoder.weights_hash, "device": self.encoder.device.type, "threads": self.encoder.threads,
         }  # fmt: skip
-        weights = kept(self.encoder.cache, "frozen-text", key, lambda: self._train(manifest))
+        weights = cached(self.encoder.cache, "frozen-text", key, lambda: self._train(manifest))
         model = FrozenTextModel(len(weights["mean_E"]), self.config, self.seed)
         model.load_state_dict(weights)
         nn.Module.to(model, self.encoder.device, torch.float64)
@@ -185,6 +229,6 @@ class FrozenText:
         with torch.no_grad():
             return self.model.items(self.encoder.vectors(self.texts).to(self.encoder.device, torch.float64))
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores of the next item, rounded, because the last bits depend on how many users are asked at once."""
         return Ranking(np.round(self.model.scores(self.items_ID, histories), DECIMALS))

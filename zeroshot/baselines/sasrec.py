@@ -8,7 +8,7 @@ epoch with the best NDCG@10 of the validation items among all items; the order o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from pretrain.model.vocabulary_loss import cross_entropy
 from pretrain.ranking.metrics import mid_ranks, summary
 from shards import counters
-from zeroshot.baselines.cache import Arrays, hash_of, kept
+from zeroshot.baselines.cache import Arrays, cached, hash_of
 from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, padded, training_batches
 from zeroshot.baselines.fit import Epoch, FitConfig, best_epoch, fit
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 from zeroshot.tasks.task import Task
 
 BLOCK = 128
@@ -146,7 +146,7 @@ class Sasrec:
             "data": hash_of([*(self.training_histories[user] for user in order), self.validation_N[order]]),
         }
         model = SasrecModel(self.num_items, self.config, self.seed)
-        model.load_state_dict(kept(self.cache, "sasrec", key, self._train))
+        model.load_state_dict(cached(self.cache, "sasrec", key, self._train))
         nn.Module.to(model, self.device, torch.float64)
         return model.eval()
 
@@ -157,7 +157,7 @@ class Sasrec:
         )  # fmt: skip
         return dict(trained.state_dict())
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores of the next item.
 
         In double precision and rounded, because the last bits depend on how many users are asked at once.

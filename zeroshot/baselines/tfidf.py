@@ -4,13 +4,14 @@ Enters: item texts. Leaves: dense scores. What must hold: the numbers measured f
 fourth digit (tests/system/test_anchors.py).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 DECAY_LENGTH = 20
 DECAY = 0.7
@@ -19,10 +20,10 @@ DECAY = 0.7
 def decayed_profiles(histories: list[np.ndarray], num_items: int, length: int) -> sparse.csr_matrix:
     """Weights [N, I] of each history's last `length` items: 1 for the last, 0.7 times less with each step back; an
     item that comes twice has the sum."""
-    kept = [np.asarray(history)[-length:][::-1] for history in histories]
-    lengths = [len(history) for history in kept]
+    recent = [np.asarray(history)[-length:][::-1] for history in histories]
+    lengths = [len(history) for history in recent]
     weights = np.concatenate([DECAY ** np.arange(length) for length in lengths] or [np.zeros(0)])
-    columns = np.concatenate(kept or [np.zeros(0, dtype=np.int64)])
+    columns = np.concatenate(recent or [np.zeros(0, dtype=np.int64)])
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return sparse.csr_matrix((weights, columns, starts), shape=(len(histories), num_items))
 
@@ -56,7 +57,7 @@ class TfidfDecayed:
     def __init__(self, vectors: sparse.csr_matrix) -> None:
         self.vectors: Any = vectors
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores, not normalised by the length of the user's vector: that would not change an order."""
         profiles: Any = decayed_profiles(histories, self.vectors.shape[0], self.length)
         return Ranking(dot_products(profiles @ self.vectors, self.vectors))

@@ -35,14 +35,14 @@ class Judged:
     Attributes:
         name: what it is called in the comparison, unique.
         model: its name in its own report.
-        found: the results object.
+        results: the results object.
         ranks: the model's rows of ranks.parquet.
         peers: those of the baselines and controls judged beside it.
     """
 
     name: str
     model: str
-    found: dict[str, Any]
+    results: dict[str, Any]
     ranks: pl.DataFrame
     peers: pl.DataFrame
 
@@ -73,16 +73,16 @@ def load_runs(folders: list[str]) -> list[Judged]:
 
 def load_run(path: Path, label: str) -> list[Judged]:
     """The trained model of one report folder, and its blends; ValueError without."""
-    found = results.load(path / "results.json")
+    results_object = results.load(path / "results.json")
     table = ranks_file.load_ranks(path / "ranks.parquet")
-    trained = {row["recommender"]: row["kind"] in ("model", "blend") for row in found["rows"]}
+    trained = {row["recommender"]: row["kind"] in ("model", "blend") for row in results_object["rows"]}
     models = [name for name, is_model in trained.items() if is_model]
     if not models:
         raise ValueError(f"{path} holds no trained model, only baselines")
     names = [label if len(models) == 1 else f"{label}/{model}" for model in models]
     peers = table.filter(~pl.col("recommender").is_in(models))
     return [
-        Judged(name, model, found, table.filter(recommender=model), peers)
+        Judged(name, model, results_object, table.filter(recommender=model), peers)
         for name, model in zip(names, models, strict=True)
     ]
 
@@ -106,7 +106,7 @@ def check_comparable(judged: list[Judged]) -> None:
         first, *others = [run for run in judged if task in run.protocols]
         for other in others:
             where = f"{task}: {first.name} and {other.name}"
-            one, two = (run.found["tasks"][task] for run in (first, other))
+            one, two = (run.results["tasks"][task] for run in (first, other))
             for key in MUST_AGREE:
                 if one.get(key) != two.get(key):
                     raise ValueError(
@@ -130,13 +130,13 @@ def check_comparable(judged: list[Judged]) -> None:
 def recipes(judged: list[Judged]) -> dict[str, list[Judged]]:
     """The runs by recipe and scoring, named after the first run of each; one seed judged twice makes no two seeds of a
     recipe."""
-    found: dict[tuple[str, str, str], list[Judged]] = {}
+    by_recipe: dict[tuple[str, str, str], list[Judged]] = {}
     for run in judged:
-        origin = run.found["provenance"]
-        found.setdefault((origin["recipe_sha256"], json_sha256(origin["scoring"]), run.model), []).append(run)
+        origin = run.results["provenance"]
+        by_recipe.setdefault((origin["recipe_sha256"], json_sha256(origin["scoring"]), run.model), []).append(run)
     named: dict[str, list[Judged]] = {}
-    for runs in found.values():
-        seeds = {run.found["provenance"]["training_seed"] for run in runs}
+    for runs in by_recipe.values():
+        seeds = {run.results["provenance"]["training_seed"] for run in runs}
         for part in [runs] if len(seeds) == len(runs) else [[run] for run in runs]:
             named[part[0].name] = part
     return named
@@ -152,17 +152,18 @@ def compare(judged: list[Judged], seed: int = 0, reporter: Reporter = SILENT) ->
         {key: row[key] for key in ("task", "protocol", "users", "num_users", "metrics", "intervals")}
         | {"run": run.name, "recipe": recipe_of[run.name]}
         for run in judged
-        for row in run.found["rows"]
+        for row in run.results["rows"]
         if row["recommender"] == run.model
     ]
     return {
         "version": VERSION,
         "runs": [
-            {"run": run.name, "recipe": recipe_of[run.name], "model": run.model, "provenance": run.found["provenance"]}
-            | {"failed_checks": sum(check["verdict"] == "failed" for check in run.found["audit"])}
+            {"run": run.name, "recipe": recipe_of[run.name], "model": run.model}
+            | {"provenance": run.results["provenance"]}
+            | {"failed_checks": sum(check["verdict"] == "failed" for check in run.results["audit"])}
             for run in judged
         ],
-        "tasks": {task: entry for run in reversed(judged) for task, entry in run.found["tasks"].items()},
+        "tasks": {task: entry for run in reversed(judged) for task, entry in run.results["tasks"].items()},
         "rows": rows,
         "baselines": best_baselines(judged),
         "comparisons": paired_runs(table, seed, reporter),
@@ -172,17 +173,17 @@ def compare(judged: list[Judged], seed: int = 0, reporter: Reporter = SILENT) ->
 
 def of_seeds(recipes: dict[str, list[Judged]], seed: int, reporter: Reporter) -> dict[str, list[dict[str, Any]]]:
     """What the seeds of each recipe are together, and against those who were judged beside all of them."""
-    found: dict[str, list[dict[str, Any]]] = {"pooled": [], "against": []}
+    of_recipes: dict[str, list[dict[str, Any]]] = {"pooled": [], "against": []}
     for recipe, runs in recipes.items():
         seeds = {run.name: run.ranks for run in runs}
-        found["pooled"] += pooled(recipe, seeds, seed, reporter)
-        found["against"] += against_peers(recipe, seeds, {run.name: run.peers for run in runs}, seed, reporter)
-    return found
+        of_recipes["pooled"] += pooled(recipe, seeds, seed, reporter)
+        of_recipes["against"] += against_peers(recipe, seeds, {run.name: run.peers for run in runs}, seed, reporter)
+    return of_recipes
 
 
 def paired_runs(table: pl.DataFrame, seed: int, reporter: Reporter) -> list[dict[str, Any]]:
     """Every pair of runs on their common users, corrected over tasks and pairs per metric, users and protocol."""
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     parts = list(groups(table))
     for done, ((task, protocol, users), part) in enumerate(parts):
         reporter.progress("compared", done, len(parts), "groups of users", f"{task}, {protocol}, {users}")
@@ -192,25 +193,25 @@ def paired_runs(table: pl.DataFrame, seed: int, reporter: Reporter) -> list[dict
             other = by_run[two].filter(pl.col("user").is_in(by_run[one]["user"].implode()))
             where = {"task": task, "protocol": protocol, "users": users, "run": one, "other": two}
             if own.height:
-                found += [where | entry for entry in paired_entries(own, other, seed)]
+                entries += [where | entry for entry in paired_entries(own, other, seed)]
     reporter.progress("compared", len(parts), len(parts), "groups of users")
-    return corrected(found, ("metric", "users", "protocol"))
+    return corrected(entries, ("metric", "users", "protocol"))
 
 
 def best_baselines(judged: list[Judged]) -> list[dict[str, Any]]:
     """The strongest training-free baseline by HR@10 of each task, protocol and group of users, in the first run."""
-    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    best_rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     for run in judged:
-        rows = [row for row in run.found["rows"] if row["kind"] == "baseline" and row["task"] in run.protocols]
+        rows = [row for row in run.results["rows"] if row["kind"] == "baseline" and row["task"] in run.protocols]
         mine = {(row["task"], row["protocol"], row["users"]) for row in rows}
-        for where in mine - found.keys():
+        for where in mine - best_rows.keys():
             peers = [row for row in rows if (row["task"], row["protocol"], row["users"]) == where]
             best = max(peers, key=lambda row: row["metrics"]["HR@10"])
-            found[where] = {
+            best_rows[where] = {
                 key: best[key] for key in ("task", "protocol", "users", "recommender", "metrics", "intervals")
             }
     order = [(task, users) for run in judged for task in run.protocols for users in USERS]
-    return sorted(found.values(), key=lambda row: (order.index((row["task"], row["users"])), row["protocol"]))
+    return sorted(best_rows.values(), key=lambda row: (order.index((row["task"], row["users"])), row["protocol"]))
 
 
 def save(comparison: dict[str, Any], path: Path) -> None:

@@ -33,13 +33,13 @@ def write_comparison(comparison: dict[str, Any], out_folder: str | Path) -> list
 def verdict(entry: dict[str, Any]) -> str:
     """`above`, `below` or `no clear difference`, by the rule of the report."""
     keys = ("difference", "low", "high", "p_holm", "effect")
-    return claims.Against(entry["other"], *(entry[key] for key in keys)).verdict
+    return claims.PairedDifference(entry["other"], *(entry[key] for key in keys)).verdict
 
 
 def tables(comparison: dict[str, Any], users: str = "all") -> list[dict[str, Any]]:
     """One table per protocol: a line per task with the runs, the pooled recipes and the best baseline as columns."""
     runs = [run["run"] for run in comparison["runs"]]
-    found: list[dict[str, Any]] = []
+    made: list[dict[str, Any]] = []
     for protocol in dict.fromkeys(row["protocol"] for row in comparison["rows"]):
 
         def at(entries: list[dict[str, Any]], protocol: str = protocol) -> list[dict[str, Any]]:
@@ -61,11 +61,11 @@ def tables(comparison: dict[str, Any], users: str = "all") -> list[dict[str, Any
         ]
         pairs = [entry | {"verdict": verdict(entry)} for entry in at(comparison["comparisons"])]
         against = [entry | {"verdict": verdict(entry)} for entry in at(comparison["against"])]
-        found.append(
+        made.append(
             {"protocol": protocol, "title": caption(protocol, users), "lines": lines, "pairs": pairs}
             | {"against": against}
         )
-    return found
+    return made
 
 
 def difference_text(entry: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ import polars as pl
 from pretrain.ranking.metrics import per_user
 from pretrain.runtime.progress import SILENT, Reporter
 from zeroshot.judge.rows import COMPARED, corrected, groups
-from zeroshot.judge.significance import crossed_interval, effect_size, paired_test
+from zeroshot.judge.significance import effect_size, permutation_test, two_way_bootstrap_interval
 
 
 def pooled(
@@ -29,7 +29,11 @@ def pooled(
             where
             | {"num_users": len(users)}
             | {"metrics": {metric: float(values_SN.mean()) for metric, values_SN in values.items()}}
-            | {"intervals": {metric: list(crossed_interval(values_SN, seed)) for metric, values_SN in values.items()}}
+            | {
+                "intervals": {
+                    metric: list(two_way_bootstrap_interval(values_SN, seed)) for metric, values_SN in values.items()
+                }
+            }
             | {"deviations": {metric: float(each.mean(axis=1).std(ddof=1)) for metric, each in values.items()}}
         )
 
@@ -43,7 +47,7 @@ def against_peers(
     `peers`: by run, the ranks of everyone else in its report; a control is taken beside its own seed. One that some of
     the reports have, because it does not depend on the seed, stands beside every seed with the mean of theirs.
     """
-    found: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     for where, users, values in _by_group(recipe, seeds, reporter):
         here = {run: _at(table, where).filter(pl.col("user").is_in(users)) for run, table in peers.items()}
         for other in dict.fromkeys(
@@ -59,15 +63,15 @@ def against_peers(
                 if len(other_SN) < len(seeds):
                     other_SN = np.broadcast_to(other_SN.mean(axis=0), values[metric].shape)
                 difference_SN = values[metric] - other_SN
-                low, high = crossed_interval(difference_SN, seed)
+                low, high = two_way_bootstrap_interval(difference_SN, seed)
                 mine_N, other_N = values[metric].mean(axis=0), other_SN.mean(axis=0)
-                found.append(
+                entries.append(
                     where
                     | {"other": other, "metric": metric, "num_users": len(users)}
                     | {"difference": float(difference_SN.mean()), "low": low, "high": high}
-                    | {"effect": effect_size(mine_N, other_N), "p": paired_test(mine_N, other_N, seed)}
+                    | {"effect": effect_size(mine_N, other_N), "p": permutation_test(mine_N, other_N, seed)}
                 )
-    return corrected(found, ("metric", "users", "protocol"))
+    return corrected(entries, ("metric", "users", "protocol"))
 
 
 def _by_group(

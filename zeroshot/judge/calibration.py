@@ -15,7 +15,7 @@ MIN_USERS = 20
 
 
 @dataclass(frozen=True)
-class Bin:
+class CalibrationBin:
     """Users of neighbouring probabilities: how many, their mean probability, the share with the first item right, and
     its 95% interval (Wilson)."""
 
@@ -31,7 +31,7 @@ def first_right(ranks_N: np.ndarray) -> np.ndarray:
     return np.where(ranks_N < 2, 1 / (2 * np.minimum(ranks_N, 2) - 1), 0.0)
 
 
-def calibration(own: pl.DataFrame) -> list[Bin]:
+def calibration(own: pl.DataFrame) -> list[CalibrationBin]:
     """The bins by rising probability; none where no score is known."""
     scored = own.filter(pl.col("top_score").is_not_null())
     if scored.height < MIN_USERS:
@@ -40,17 +40,17 @@ def calibration(own: pl.DataFrame) -> list[Bin]:
     right_N = first_right(scored["rank"].to_numpy())
     edges = np.unique(np.quantile(probability_N, np.linspace(0, 1, min(BINS, scored.height // MIN_USERS) + 1)))
     place_N = np.searchsorted(edges[1:-1], probability_N, side="right")
-    found = []
+    bins = []
     for place in np.unique(place_N):
         inside_N = place_N == place
         count, hits = int(inside_N.sum()), float(right_N[inside_N].sum())
         interval = stats.binomtest(int(hits), count).proportion_ci(method="wilson")
         mean = float(probability_N[inside_N].mean())
-        found.append(Bin(count, mean, hits / count, float(interval.low), float(interval.high)))
-    return found
+        bins.append(CalibrationBin(count, mean, hits / count, float(interval.low), float(interval.high)))
+    return bins
 
 
-def calibration_error(bins: list[Bin]) -> float:
+def calibration_error(bins: list[CalibrationBin]) -> float:
     """Mean distance between probability and share over the users (expected calibration error)."""
     users = sum(one.num_users for one in bins)
     return sum(one.num_users * abs(one.probability - one.right) for one in bins) / users

@@ -32,7 +32,7 @@ MIN_USERS = 20
 
 def segments_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 0) -> list[dict[str, Any]]:
     """HR@10 and NDCG@10 of each (task, recommender, protocol, segment, bin) with enough users."""
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     keys = ["task", "recommender", "protocol"]
     for (task, name, protocol), own in ranks.group_by(keys, maintain_order=True):
         kind = kind_of(kinds, str(name))
@@ -42,18 +42,18 @@ def segments_from_ranks(ranks: pl.DataFrame, kinds: dict[str, str], seed: int = 
             if part.height >= MIN_USERS:
                 where = {"task": str(task), "recommender": str(name), "kind": kind, "protocol": str(protocol)}
                 row = where | {"segment": segment, "bin": label} | measured(part["rank"].to_numpy(), seed, COMPARED)
-                found.append(row)
-    return found
+                rows.append(row)
+    return rows
 
 
 def conditions() -> list[tuple[str, str, pl.Expr]]:
     """(segment, bin, condition on the ranks) of every bin, in the order in which they are shown."""
-    found = [
+    bins = [
         (segment, bin_label(low, high), pl.col(segment).is_between(low, 2**31 - 1 if high is None else high))
-        for segment, bins in BINS.items()
-        for low, high in bins
+        for segment, ranges in BINS.items()
+        for low, high in ranges
     ]
-    return [*found, (REPEAT, "no", pl.col("target_is_new")), (REPEAT, "yes", ~pl.col("target_is_new"))]
+    return [*bins, (REPEAT, "no", pl.col("target_is_new")), (REPEAT, "yes", ~pl.col("target_is_new"))]
 
 
 def bin_label(low: int, high: int | None) -> str:

@@ -38,7 +38,7 @@ def bootstrap_interval(values_N: np.ndarray, seed: int, draws: int = DRAWS) -> t
     return float(low), float(high)
 
 
-def crossed_interval(values_SN: np.ndarray, seed: int, draws: int = DRAWS) -> tuple[float, float]:
+def two_way_bootstrap_interval(values_SN: np.ndarray, seed: int, draws: int = DRAWS) -> tuple[float, float]:
     """95% percentile interval of the mean over S seeds of one recipe and N users, both resampled in each draw.
 
     The users are the same for every seed, so a draw takes whole users (columns) and whole seeds (rows).
@@ -67,7 +67,7 @@ def paired_difference(a_N: np.ndarray, b_N: np.ndarray, seed: int, draws: int = 
     return float(difference_N.mean()), low, high
 
 
-def paired_test(a_N: np.ndarray, b_N: np.ndarray, seed: int, flips: int = FLIPS) -> float:
+def permutation_test(a_N: np.ndarray, b_N: np.ndarray, seed: int, flips: int = FLIPS) -> float:
     """Two-sided p value of "a and b are the same recommender to every user", by flipping signs of the differences.
 
     Under that hypothesis a user's two values could as well be exchanged, so the sign of each difference is a fair coin:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from zeroshot.judge.calibration import Bin
+from zeroshot.judge.calibration import CalibrationBin
 
 # Stand-ins that matplotlib draws with; each becomes a CSS variable in the SVG.
 INK, MUTED, RULE, MODEL = "#010203", "#040506", "#070809", "#0a0b0c"
@@ -103,7 +103,7 @@ def is_model(rows: list[dict[str, Any]], recommender: str) -> bool:
     return any(row["recommender"] == recommender and row["kind"] == "model" for row in rows)
 
 
-def calibration_plot(name: str, bins: list[Bin]) -> str:
+def calibration_plot(name: str, bins: list[CalibrationBin]) -> str:
     """Share of users whose first item is right over its probability, log axes; on the line a model is as right as sure.
 
     A bin without any right item stands as an open mark at the bottom, its interval above it.

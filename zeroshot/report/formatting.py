@@ -51,8 +51,8 @@ def duration_text(seconds: float) -> str:
 
 def inert(text: Any) -> str:
     """Text that a spreadsheet takes for text: an apostrophe before what it would take for a formula."""
-    said = str(text)
-    return f"'{said}" if said.lstrip(" ").startswith(FORMULA) else said
+    shown = str(text)
+    return f"'{shown}" if shown.lstrip(" ").startswith(FORMULA) else shown
 
 
 def plain(text: Any) -> str:

@@ -8,22 +8,22 @@ formula.
 from typing import Any
 
 from zeroshot.report import claims, results
+from zeroshot.report.claims import HEADLINE_METRICS, PAPER_MODELS, headline_rows
 from zeroshot.report.formatting import metric_text, p_text, plain, signed_text
-from zeroshot.report.headline import METRICS, PAPER_MODELS, headline_rows
 from zeroshot.report.sections import FOOTNOTE_SIGNS, audit_section, caption, task_tables, used_footnotes
 
 
-def render_markdown(found: dict[str, Any]) -> str:
+def render_markdown(evaluation: dict[str, Any]) -> str:
     """The headline and the tables as Markdown."""
     lines = ["# Zero-shot report", ""]
-    for check in audit_section(found)["failed"]:
+    for check in audit_section(evaluation)["failed"]:
         lines.append(f"> **Audit failed** on {plain(check['task'])}, {plain(check['check'])}: {plain(check['words'])}")
-    lines += ["", *(f"- {plain(sentence)}" for sentence in claims.headline(found)), ""]
-    for protocol in dict.fromkeys(row["protocol"] for row in found["rows"]):
-        lines += headline_table(found, protocol)
-    for name in found["tasks"]:
-        lines += task_lines(found, name)
-    provenance = found["provenance"]
+    lines += ["", *(f"- {plain(sentence)}" for sentence in claims.headline(evaluation)), ""]
+    for protocol in dict.fromkeys(row["protocol"] for row in evaluation["rows"]):
+        lines += headline_table(evaluation, protocol)
+    for name in evaluation["tasks"]:
+        lines += task_lines(evaluation, name)
+    provenance = evaluation["provenance"]
     dirty = " (with uncommitted changes)" if provenance["dirty"] else ""
     lines += [
         "",
@@ -34,9 +34,9 @@ def render_markdown(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def headline_table(found: dict[str, Any], protocol: str) -> list[str]:
+def headline_table(evaluation: dict[str, Any], protocol: str) -> list[str]:
     """One row per unseen set and model; nothing where no model was judged."""
-    rows = headline_rows(found, protocol)
+    rows = headline_rows(evaluation, protocol)
     if not rows:
         return []
     paper = PAPER_MODELS if protocol == "all" else ()
@@ -52,12 +52,12 @@ def headline_table(found: dict[str, Any], protocol: str) -> list[str]:
     heads += [f"{model}, paper's Table 7" for model in paper] + ["trained on the set itself"]
     lines = [f"**{caption(protocol, 'all')}**", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
-        best = [row["best"][metric] for metric in METRICS if row["best"][metric] is not None]
-        ceiling = [row["ceiling"][metric] for metric in METRICS if row["ceiling"][metric] is not None]
+        best = [row["best"][metric] for metric in HEADLINE_METRICS if row["best"][metric] is not None]
+        ceiling = [row["ceiling"][metric] for metric in HEADLINE_METRICS if row["ceiling"][metric] is not None]
         cells = [
             plain(row["task"]) + row["mark"],
             plain(row["model"]),
-            " / ".join(f"**{metric_text(row['values'][metric][0])}**" for metric in METRICS),
+            " / ".join(f"**{metric_text(row['values'][metric][0])}**" for metric in HEADLINE_METRICS),
             " / ".join(f"{metric_text(low)} to {metric_text(high)}" for _, low, high in row["values"].values()),
             " / ".join(f"{plain(one.baseline)} {metric_text(value)}" for value, one in best),
             " / ".join(signed_text(one.difference) for _, one in best),
@@ -70,9 +70,9 @@ def headline_table(found: dict[str, Any], protocol: str) -> list[str]:
     return [*lines, ""]
 
 
-def task_lines(found: dict[str, Any], task: str) -> list[str]:
+def task_lines(evaluation: dict[str, Any], task: str) -> list[str]:
     """Heading, tables, sentences and footnotes of one task."""
-    counts, tables = found["tasks"][task], task_tables(found, task)
+    counts, tables = evaluation["tasks"][task], task_tables(evaluation, task)
     lines = [f"## {plain(task)}", ""]
     lines += [
         f"{counts['users_judged']:,} of {counts['num_users']:,} users judged, {counts['num_items']:,} items"
@@ -92,7 +92,7 @@ def task_lines(found: dict[str, Any], task: str) -> list[str]:
             name = f"**{name}**" if row["kind"] == "model" else name
             lines.append(f"| {name} | {values} | {interval} | {coverage} | {novelty} |")
         lines += [paper_line(row) for row in table["paper"]] + [""]
-    lines += [f"- {plain(claims.sentence(claim))}" for claim in claims.claims(found) if claim.task == task]
+    lines += [f"- {plain(claims.sentence(claim))}" for claim in claims.claims(evaluation) if claim.task == task]
     beside = [row for table in tables for row in table["paper"]]
     return [*lines, "", *(f"{plain(sign)} {text}  " for sign, text in used_footnotes(beside).items()), ""]
 

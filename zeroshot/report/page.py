@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from pretrain.runtime.progress import SILENT, Reporter
 from shards.files.atomic import write_whole
-from zeroshot.report import claims, formatting, id_tables, results
-from zeroshot.report.headline import METRICS, headline_rows
+from zeroshot.report import claims, formatting, id_quality, results
+from zeroshot.report.claims import HEADLINE_METRICS, headline_rows
 from zeroshot.report.markdown import render_markdown
 from zeroshot.report.sections import (
     FOOTNOTE_SIGNS,
@@ -31,7 +31,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(
-    found: dict[str, Any],
+    evaluation: dict[str, Any],
     ranks: pl.DataFrame | pa.Table | None,
     out_folder: str | Path,
     reporter: Reporter = SILENT,
@@ -39,7 +39,7 @@ def write_report(
     """Writes report.html and report.md into `out_folder`, which is made if need be; returns their paths.
 
     Args:
-        found: a results object of this version (`results.VERSION`).
+        evaluation: a results object of this version (`results.VERSION`).
         ranks: the table of ranks.parquet; its column `top_score` feeds the plots of calibration.
         out_folder: where the two files go.
         reporter: hears how many data sets are drawn.
@@ -47,13 +47,13 @@ def write_report(
     Raises:
         ValueError: the results are of another version or lack a part.
     """
-    results.validate(found)
+    results.validate(evaluation)
     frame = pl.DataFrame(pl.from_arrow(ranks)) if isinstance(ranks, pa.Table) else ranks
     folder = Path(out_folder)
     folder.mkdir(parents=True, exist_ok=True)
     html, markdown = folder / "report.html", folder / "report.md"
-    write_whole(html, render_html(found, frame, reporter))
-    write_whole(markdown, render_markdown(found))
+    write_whole(html, render_html(evaluation, frame, reporter))
+    write_whole(markdown, render_markdown(evaluation))
     return html, markdown
 
 
@@ -79,35 +79,35 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def render_html(found: dict[str, Any], ranks: pl.DataFrame | None, reporter: Reporter = SILENT) -> str:
+def render_html(evaluation: dict[str, Any], ranks: pl.DataFrame | None, reporter: Reporter = SILENT) -> str:
     """The page as one string."""
     sections = []
-    for number, name in enumerate(found["tasks"], start=1):
-        reporter.progress("report", number - 1, len(found["tasks"]), "data sets", name)
-        sections.append(task_section(found, ranks, name) | {"number": number})
+    for number, name in enumerate(evaluation["tasks"], start=1):
+        reporter.progress("report", number - 1, len(evaluation["tasks"]), "data sets", name)
+        sections.append(task_section(evaluation, ranks, name) | {"number": number})
     reporter.progress("report", len(sections), len(sections), "data sets")
-    protocols = list(dict.fromkeys(row["protocol"] for row in found["rows"]))
-    tables = [{"protocol": protocol, "rows": headline_rows(found, protocol)} for protocol in protocols]
+    protocols = list(dict.fromkeys(row["protocol"] for row in evaluation["rows"]))
+    tables = [{"protocol": protocol, "rows": headline_rows(evaluation, protocol)} for protocol in protocols]
     headline_paper = [{"cells": cells} for table in tables for row in table["rows"] for cells in row["paper"].values()]
     return (
         environment()
         .get_template("report.html.j2")
         .render(
-            audit=audit_section(found),
-            headline=claims.headline(found),
+            audit=audit_section(evaluation),
+            headline=claims.headline(evaluation),
             headline_tables=[table for table in tables if table["rows"]],
-            headline_metrics=METRICS,
+            headline_metrics=HEADLINE_METRICS,
             headline_footnotes=used_footnotes(headline_paper),
-            claims=claims.claims(found),
+            claims=claims.claims(evaluation),
             sections=sections,
             signs=FOOTNOTE_SIGNS,
-            training=training_figures(found["training"]),
-            ids=id_tables.sections(found["ids"]),
-            paper_shares=id_tables.PAPER_SHARES,
-            users=found["users"],
-            titles=found["titles"],
-            provenance=found["provenance"],
-            tasks=found["tasks"],
+            training=training_figures(evaluation["training"]),
+            ids=id_quality.sections(evaluation["ids"]),
+            paper_shares=id_quality.PAPER_SHARES,
+            users=evaluation["users"],
+            titles=evaluation["titles"],
+            provenance=evaluation["provenance"],
+            tasks=evaluation["tasks"],
             users_words=USERS_WORDS,
             protocol_words=claims.PROTOCOL_WORDS,
             metrics=results.METRICS,

@@ -116,7 +116,7 @@ def uses_user_ids(table: int, model: str) -> bool:
 
 def cells(tables: Iterable[int] = (4, 6, 7)) -> list[Cell]:
     """Every cell of the given tables of the paper, in the printed order, with its protocol and marks."""
-    found: list[Cell] = []
+    printed_cells: list[Cell] = []
     for table in tables:
         for dataset, models in TABLES[table].items():
             for model, printed in models.items():
@@ -136,5 +136,5 @@ def cells(tables: Iterable[int] = (4, 6, 7)) -> list[Cell]:
                         ("by item id", by_id),
                     ]
                     marks = tuple(mark for mark, holds in rules if holds)
-                    found.append(Cell(table, dataset, model, metric, value, protocol, marks))
-    return found
+                    printed_cells.append(Cell(table, dataset, model, metric, value, protocol, marks))
+    return printed_cells

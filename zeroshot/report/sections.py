@@ -20,26 +20,26 @@ USERS_WORDS = {"all": "all judged users", "new_target": "users with a new target
 PLOTTED_BASELINES = 4
 
 
-def task_section(found: dict[str, Any], ranks: pl.DataFrame | None, name: str) -> dict[str, Any]:
+def task_section(evaluation: dict[str, Any], ranks: pl.DataFrame | None, name: str) -> dict[str, Any]:
     """Tables and plots of one task."""
-    protocols = list(dict.fromkeys(row["protocol"] for row in found["rows"] if row["task"] == name))
-    tables = task_tables(found, name)
+    protocols = list(dict.fromkeys(row["protocol"] for row in evaluation["rows"] if row["task"] == name))
+    tables = task_tables(evaluation, name)
     supervised = paper_rows(4, name)
     return {
         "name": name,
-        "counts": found["tasks"][name],
+        "counts": evaluation["tasks"][name],
         "tables": tables,
-        "plots": task_plots(found, ranks, name, protocols, tables),
-        "segments": [table for protocol in protocols for table in segment_tables(found, name, protocol)],
-        "sweeps": sweep_tables(found, name),
+        "plots": task_plots(evaluation, ranks, name, protocols, tables),
+        "segments": [table for protocol in protocols for table in segment_tables(evaluation, name, protocol)],
+        "sweeps": sweep_tables(evaluation, name),
         "supervised": supervised,
         "footnotes": used_footnotes([row for table in tables for row in table["paper"]] + supervised),
     }
 
 
-def task_tables(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def task_tables(evaluation: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """One table per (users, protocol): the recommenders by kind, and the paper's rows where they belong."""
-    rows = [row for row in found["rows"] if row["task"] == name and row["kind"] in KINDS]
+    rows = [row for row in evaluation["rows"] if row["task"] == name and row["kind"] in KINDS]
     tables: list[dict[str, Any]] = []
     for users in USERS:
         for protocol in dict.fromkeys(row["protocol"] for row in rows):
@@ -49,13 +49,17 @@ def task_tables(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
             # The paper ranks every item for every user: its rows stand beside no other table.
             paper = paper_rows(7, name) if (protocol, users) == ("all", "all") else []
             chosen = sorted(chosen, key=lambda row: KINDS.index(row["kind"]))
-            mark = claims.full_lists_mark(found, name, protocol)
+            mark = claims.full_lists_mark(evaluation, name, protocol)
             tables.append({"protocol": protocol, "users": users, "rows": chosen, "paper": paper, "mark": mark})
     return tables
 
 
 def task_plots(
-    found: dict[str, Any], ranks: pl.DataFrame | None, name: str, protocols: list[str], tables: list[dict[str, Any]]
+    evaluation: dict[str, Any],
+    ranks: pl.DataFrame | None,
+    name: str,
+    protocols: list[str],
+    tables: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """Bars of every table, lines over history lengths, calibration of the models."""
     plots: list[dict[str, Any]] = []
@@ -63,9 +67,9 @@ def task_plots(
         figure = figures.figure_name("bars", name, table["protocol"], table["users"])
         title = caption(table["protocol"], table["users"]) + table["mark"]
         plots.append({"title": title, "svg": Markup(figures.bars(figure, table["rows"]))})
-    rows = [row for row in found["rows"] if row["task"] == name]
+    rows = [row for row in evaluation["rows"] if row["task"] == name]
     for protocol in protocols:
-        plots += length_plots(found, name, protocol)
+        plots += length_plots(evaluation, name, protocol)
         plots += calibration_plots(ranks, rows, name, protocol)
     return plots
 
@@ -79,16 +83,18 @@ def same_users(rows: list[dict[str, Any]], row: dict[str, Any]) -> bool:
     )
 
 
-def length_plots(found: dict[str, Any], name: str, protocol: str) -> list[dict[str, Any]]:
+def length_plots(evaluation: dict[str, Any], name: str, protocol: str) -> list[dict[str, Any]]:
     """HR@10 by history length: models, the strongest baselines and the ceiling; none without enough users in a bin."""
-    standing = [row for row in found["rows"] if (row["task"], row["protocol"], row["users"]) == (name, protocol, "all")]
+    standing = [
+        row for row in evaluation["rows"] if (row["task"], row["protocol"], row["users"]) == (name, protocol, "all")
+    ]
     plain = [row for row in standing if row["kind"] in ("control", "baseline")]
     strongest = sorted(plain, key=lambda row: -row["metrics"]["HR@10"])[:PLOTTED_BASELINES]
     chosen = {row["recommender"] for row in standing if row["kind"] in ("model", "blend", "supervised")}
     chosen |= {row["recommender"] for row in strongest}
     rows = [
         row
-        for row in found["segments"]
+        for row in evaluation["segments"]
         if (row["task"], row["protocol"], row["segment"]) == (name, protocol, "history_length")
         and row["recommender"] in chosen
     ]
@@ -122,10 +128,10 @@ def calibration_plots(
     return plots
 
 
-def segment_tables(found: dict[str, Any], name: str, protocol: str) -> list[dict[str, Any]]:
+def segment_tables(evaluation: dict[str, Any], name: str, protocol: str) -> list[dict[str, Any]]:
     """One table per segment: bins as columns with their users, a row of HR@10 and NDCG@10 per recommender."""
     tables: list[dict[str, Any]] = []
-    mine = [row for row in found["segments"] if (row["task"], row["protocol"]) == (name, protocol)]
+    mine = [row for row in evaluation["segments"] if (row["task"], row["protocol"]) == (name, protocol)]
     order = [(segment, label) for segment, label, _ in segments.conditions()]
     for segment in dict.fromkeys(segment for segment, _ in order):
         rows = [row for row in mine if row["segment"] == segment]
@@ -141,9 +147,9 @@ def segment_tables(found: dict[str, Any], name: str, protocol: str) -> list[dict
     return tables
 
 
-def sweep_tables(found: dict[str, Any], name: str) -> list[dict[str, Any]]:
+def sweep_tables(evaluation: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """One table and plot per setting, such as the beam, both protocols in it."""
-    mine = [row for row in found["sweeps"] if row["task"] == name]
+    mine = [row for row in evaluation["sweeps"] if row["task"] == name]
     tables: list[dict[str, Any]] = []
     for setting in dict.fromkeys(row["setting"] for row in mine):
         rows = [row for row in mine if row["setting"] == setting]
@@ -167,9 +173,9 @@ def used_footnotes(paper: list[dict[str, Any]]) -> dict[str, str]:
     return {FOOTNOTE_SIGNS[mark]: text for mark, text in published_tables.FOOTNOTES.items() if mark in marks}
 
 
-def audit_section(found: dict[str, Any]) -> dict[str, Any]:
+def audit_section(evaluation: dict[str, Any]) -> dict[str, Any]:
     """The failed checks, all of them with the worst first, and how many have each verdict."""
-    checks = sorted(found["audit"], key=lambda check: results.VERDICTS.index(check["verdict"]))
+    checks = sorted(evaluation["audit"], key=lambda check: results.VERDICTS.index(check["verdict"]))
     verdicts = [check["verdict"] for check in checks]
     return {
         "failed": [check for check in checks if check["verdict"] == "failed"],

@@ -42,12 +42,12 @@ def fingerprints(
 ) -> Fingerprints:
     """Of raw item ids and texts by row, and of everyone's whole sequences of rows."""
     names = np.array(items, dtype=object)
-    told = sorted(((user, names[rows].tolist()) for user, rows in zip(users, sequences, strict=True)))
+    by_user = sorted(((user, names[rows].tolist()) for user, rows in zip(users, sequences, strict=True)))
     return Fingerprints(
         items=_sha256(items),
         texts=_sha256("\t".join(pair) for pair in sorted(zip(items, texts, strict=True))),
-        sequences=_sha256("\t".join([user, *row]) for user, row in told),
-        interactions=_sha256("\t".join([user, *sorted(row)]) for user, row in told),
+        sequences=_sha256("\t".join([user, *row]) for user, row in by_user),
+        interactions=_sha256("\t".join([user, *sorted(row)]) for user, row in by_user),
     )
 
 
@@ -64,9 +64,9 @@ def counts_match(spec: TaskSpec, users: int, items: int, interactions: int) -> b
     return (users, items, interactions) == (expected.users, expected.items, expected.interactions)
 
 
-def sequences_match(spec: TaskSpec, found: Fingerprints) -> bool | None:
+def sequences_match(spec: TaskSpec, data: Fingerprints) -> bool | None:
     """Whether the sequences are those of this version, to the byte; None where their hash is not known."""
-    return None if spec.sequences_sha256 is None else spec.sequences_sha256 == found.sequences
+    return None if spec.sequences_sha256 is None else spec.sequences_sha256 == data.sequences
 
 
 def _sha256(lines: Iterable[str]) -> str:

@@ -118,11 +118,11 @@ def resolve(names: Iterable[str], manifest: Manifest) -> list[TaskSpec]:
     tests = [member.name for member in manifest.test_members]
     if not tests:
         raise ValueError("the shard folder holds no test set; build it with test folders")
-    found = [_resolve(name, manifest, tests) for name in tuple(names) or tests]
-    twice = {spec.name for spec in found if [other.name for other in found].count(spec.name) > 1}
+    specs = [_resolve(name, manifest, tests) for name in tuple(names) or tests]
+    twice = {spec.name for spec in specs if [other.name for other in specs].count(spec.name) > 1}
     if twice:
         raise ValueError(f"two tasks are called {min(twice)}; name each once")
-    return found
+    return specs
 
 
 def _resolve(name: str, manifest: Manifest, tests: list[str]) -> TaskSpec:

@@ -60,7 +60,7 @@ class Task:
             raise ValueError(f"task {self.name}: a user occurs twice")
 
     @property
-    def what(self) -> TaskSpec:
+    def definition(self) -> TaskSpec:
         """What the task is: data set, version, order and split."""
         return self.spec or TaskSpec(self.name)
 
@@ -162,14 +162,14 @@ def task_from_holdout(
 
 
 def load_task(
-    shards_folder: str | Path, what: str | TaskSpec, max_users: int | None = None, seed: int = 0,
+    shards_folder: str | Path, name_or_spec: str | TaskSpec, max_users: int | None = None, seed: int = 0,
     sample: int | None = None,
 ) -> Task:  # fmt: skip
     """Reads a task (a name = that data set's plain task) from a shard folder.
 
     Args:
         shards_folder: holds the data set.
-        what: the task.
+        name_or_spec: the task.
         max_users: everyone, baselines included, judges at most so many users, drawn by `seed`.
         seed: of that draw.
         sample: models judge so many users, the published sample; baselines judge everyone. None = as the task says.
@@ -178,7 +178,7 @@ def load_task(
         ValueError: the folder holds no such data set, a file is damaged, the tables do not fit each other, or both
             kinds of sample are asked for.
     """
-    spec = TaskSpec(what) if isinstance(what, str) else what
+    spec = TaskSpec(name_or_spec) if isinstance(name_or_spec, str) else name_or_spec
     items, texts, holdout = read_data(shards_folder, spec)
     task = task_from_holdout(spec.name, items, texts, holdout, max_users, seed)
     sample = sample if sample is not None else spec.sample
@@ -221,13 +221,13 @@ def restricted(tasks: list[Task], path: Path) -> list[Task]:
     unknown = wanted.difference(*(task.items for task in tasks))
     if unknown:
         raise ValueError(f"{path} names {len(unknown):,} items that no judged data set has, {min(unknown)} for one")
-    found = []
+    chosen = []
     for task in tasks:
         rows = np.array([row for row, item in enumerate(task.items) if item in wanted], dtype=np.int64)
         if not len(rows):
             raise ValueError(f"{path} names no item of {task.name}; add some, or leave the data set out with --tasks")
-        found.append(replace(task, candidates=rows))
-    return found
+        chosen.append(replace(task, candidates=rows))
+    return chosen
 
 
 def full_lists(task: Task) -> dict[str, float]:
@@ -241,21 +241,17 @@ def full_lists(task: Task) -> dict[str, float]:
     return {"all": float(ranked_I.sum() <= TOP), "new": float((new <= TOP).mean())}
 
 
-def sample_facts(users: list[str]) -> dict[str, Any]:
-    """Number, seed and hash of the users of the published sample."""
-    return {"users": len(users), "seed": SAMPLE_SEED, "users_sha256": users_sha256(users)}
-
-
 def task_facts(task: Task) -> dict[str, Any]:
     """A task as the results have it: what it is, how large, on which bytes."""
-    spec, data = task.what, task.fingerprints
+    spec, data, users = task.definition, task.fingerprints, task.for_models.users
     assert data is not None, "the task was loaded from a shard folder"
     counts = (len(task.training_histories), len(task.items), task.num_interactions)
+    sample = {"users": len(users), "seed": SAMPLE_SEED, "users_sha256": users_sha256(users)}
     facts = {
         "num_users": counts[0], "num_items": counts[1], "num_interactions": counts[2],
-        "users_judged": len(task.for_models.users),
+        "users_judged": len(users),
         "version": spec.version, "dataset": spec.dataset, "order": spec.order, "split": spec.split,
-        "sample": None if task.sampled is None else sample_facts(task.for_models.users),
+        "sample": None if task.sampled is None else sample,
         "data_sha256": data.data, "hashes": asdict(data),
         "published_counts": None if spec.expected is None else asdict(spec.expected),
         "counts_match": counts_match(spec, *counts), "sequences_match": sequences_match(spec, data),
