@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 
+from pretrain.ranking.context import count_context
 from pretrain.runtime.progress import SILENT, Reporter
+from zeroshot.baselines.cooccurrence import Star, TextPopularityCooccurrence
 from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
 from zeroshot.baselines.fit import JUDGED_BY, Epoch
 from zeroshot.baselines.frozen_text import FrozenText
@@ -31,7 +33,8 @@ from zeroshot.tasks.task import Task
 __all__ = [
     "ENCODER", "KNOWN", "SUPERVISED", "TRAINED", "TRAINING_FREE", "BaselineContext", "EncoderDecayed", "EncoderLast",
     "FrozenText", "ItemOrder", "Neighbours", "Popularity", "Random", "Recommender", "Repeat", "Sasrec",
-    "SentenceEncoder", "TextPopularity", "TfidfDecayed", "TfidfLast", "build", "check_names", "item_vectors", "kind",
+    "SentenceEncoder", "Star", "TextPopularity", "TextPopularityCooccurrence", "TfidfDecayed", "TfidfLast", "build",
+    "check_names", "item_vectors", "kind",
 ]  # fmt: skip
 
 
@@ -69,6 +72,7 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         raise ValueError("frozen-text is trained on the Fusion; give the shard folder")
     num_items, seed, told = len(task.items), context.seed, partial(told_epochs, context.reporter, task.name)
     words = lru_cache(lambda: item_vectors(task.texts))
+    counted = lru_cache(lambda: count_context(task.training_histories, num_items))
     encoder = SentenceEncoder(
         context.encoder or "", context.device, context.threads, context.cache,
         lambda done, total: context.reporter.progress(f"{task.name}, encoder", done, total, "texts"),
@@ -82,6 +86,10 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         "tfidf-last": lambda: TfidfLast(words()),
         "tfidf-decayed": lambda: TfidfDecayed(words()),
         "text+popularity": lambda: TextPopularity(words(), task.training_histories),
+        "text+popularity+cooccurrence": lambda: TextPopularityCooccurrence(
+            words(), task.training_histories, counted()
+        ),
+        "star": lambda: Star(words(), counted()),
         "encoder-last": lambda: EncoderLast(encoder, task.texts),
         "encoder-decayed": lambda: EncoderDecayed(encoder, task.texts),
         "frozen-text": lambda: FrozenText(encoder, task.texts, str(context.shards), seed, None, told("frozen-text")),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 TRAINING_FREE = (
     "random", "popularity", "repeat", "neighbours", "item-order", "tfidf-last", "tfidf-decayed", "text+popularity",
+    "text+popularity+cooccurrence", "star",
 )  # fmt: skip
 """Those of every report: nothing is trained and nothing has to be given."""
 ENCODER = ("encoder-last", "encoder-decayed")
