@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.decoding import table
 from benchmarks.sasrec import read_task
-from pretrain.ranking.context import count_context
+from pretrain.ranking.context import Context
 from pretrain.ranking.metrics import hit_ratio
 from zeroshot.baselines import Recommender, Star, TextPopularity, TextPopularityCooccurrence, item_vectors
 from zeroshot.judge.judge import judge
@@ -33,7 +33,7 @@ def settings() -> list[Weights]:
 def hits(task: Task) -> dict[str | Weights, float]:
     """HR@10 under `new` of the two baselines beside which it stands, and of each setting."""
     vectors, trained = item_vectors(task.texts), task.training_histories
-    context = count_context(trained, len(task.items))
+    context = Context(trained, len(task.items))
     others: dict[str | Weights, Recommender] = {
         "text+popularity": TextPopularity(vectors, trained),
         "star": Star(vectors, context),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rings import scores
 
-from pretrain.ranking.context import FLOOR, count_context
+from pretrain.ranking.context import FLOOR, Context
 from zeroshot import baselines
 from zeroshot.audit.leakage import permutation_check
 from zeroshot.baselines.text_popularity import repeat_share
@@ -21,7 +21,7 @@ def cosine(together: int) -> float:
 
 def test_star_by_hand() -> None:
     """Half the words and half the users, of the last three items alone."""
-    vectors, context = baselines.item_vectors(TEXTS), count_context(HISTORIES, 4)
+    vectors, context = baselines.item_vectors(TEXTS), Context(HISTORIES, 4)
     (found,) = scores(baselines.Star(vectors, context), [2, 3, 3, 0])
     weights = np.array([1, 0, 0, 0.7 + 0.49])
     users = np.array([[0, 3, 0, 1], [3, 0, 0, 1], [0, 0, 0, 0], [1, 1, 0, 0]]) / FLOOR
@@ -29,7 +29,7 @@ def test_star_by_hand() -> None:
 
 
 def test_what_was_bought_together_adds_to_words_and_counts() -> None:
-    vectors, context = baselines.item_vectors(TEXTS), count_context(HISTORIES, 4)
+    vectors, context = baselines.item_vectors(TEXTS), Context(HISTORIES, 4)
     (found,) = scores(baselines.TextPopularityCooccurrence(vectors, HISTORIES, context, 3.0, 0.5, 2.0, 40.0), [0])
     words = np.array([0, 0.5, 0, 0.5])
     logits = 3 * words + 0.5 * np.log1p(context.counts_I) + 2 * np.log1p(40 * np.array([0, cosine(3), 0, cosine(1)]))
@@ -41,7 +41,7 @@ def test_what_was_bought_together_adds_to_words_and_counts() -> None:
 def test_identity_follows_the_context() -> None:
     vectors = baselines.item_vectors(TEXTS)
     made = [
-        baselines.TextPopularityCooccurrence(vectors, HISTORIES, count_context(histories, 4))
+        baselines.TextPopularityCooccurrence(vectors, HISTORIES, Context(histories, 4))
         for histories in (HISTORIES, HISTORIES, HISTORIES[::-1], [*HISTORIES[:3], np.array([0, 2])])
     ]
     one, same, other_order, other = (recommender.identity() for recommender in made)

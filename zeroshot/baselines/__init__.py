@@ -14,27 +14,30 @@ from pathlib import Path
 
 import torch
 
-from pretrain.ranking.context import count_context
+from pretrain.ranking.context import Context
+from pretrain.ranking.features import Catalogue
+from pretrain.ranking.text_match import item_vectors
 from pretrain.runtime.progress import SILENT, Reporter
 from zeroshot.baselines.cooccurrence import Star, TextPopularityCooccurrence
 from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
 from zeroshot.baselines.fit import JUDGED_BY, Epoch
 from zeroshot.baselines.frozen_text import FrozenText
+from zeroshot.baselines.in_context import InContextRanker
 from zeroshot.baselines.item_order import ItemOrder
 from zeroshot.baselines.neighbours import Neighbours
 from zeroshot.baselines.sasrec import Sasrec
 from zeroshot.baselines.simple import Popularity, Random, Repeat
 from zeroshot.baselines.text_popularity import TextPopularity
-from zeroshot.baselines.tfidf import TfidfDecayed, TfidfLast, item_vectors
+from zeroshot.baselines.tfidf import TfidfDecayed, TfidfLast
 from zeroshot.protocol.baseline_names import ENCODER, KNOWN, SUPERVISED, TRAINED, TRAINING_FREE, check_names, kind
 from zeroshot.protocol.recommender import Recommender
 from zeroshot.tasks.task import Task
 
 __all__ = [
     "ENCODER", "KNOWN", "SUPERVISED", "TRAINED", "TRAINING_FREE", "BaselineContext", "EncoderDecayed", "EncoderLast",
-    "FrozenText", "ItemOrder", "Neighbours", "Popularity", "Random", "Recommender", "Repeat", "Sasrec",
-    "SentenceEncoder", "Star", "TextPopularity", "TextPopularityCooccurrence", "TfidfDecayed", "TfidfLast", "build",
-    "check_names", "item_vectors", "kind",
+    "FrozenText", "InContextRanker", "ItemOrder", "Neighbours", "Popularity", "Random", "Recommender", "Repeat",
+    "Sasrec", "SentenceEncoder", "Star", "TextPopularity", "TextPopularityCooccurrence", "TfidfDecayed", "TfidfLast",
+    "build", "check_names", "item_vectors", "kind",
 ]  # fmt: skip
 
 
@@ -68,11 +71,12 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         ValueError: a name is unknown, or something that it needs is not given.
     """
     check_names(names, context.encoder)
-    if "frozen-text" in names and context.shards is None:
-        raise ValueError("frozen-text is trained on the Fusion; give the shard folder")
+    for name in names:
+        if name in TRAINED and context.shards is None:
+            raise ValueError(f"{name} is trained on the Fusion; give the shard folder")
     num_items, seed, told = len(task.items), context.seed, partial(told_epochs, context.reporter, task.name)
     words = lru_cache(lambda: item_vectors(task.texts))
-    counted = lru_cache(lambda: count_context(task.training_histories, num_items))
+    counted = lru_cache(lambda: Context(task.training_histories, num_items))
     encoder = SentenceEncoder(
         context.encoder or "", context.device, context.threads, context.cache,
         lambda done, total: context.reporter.progress(f"{task.name}, encoder", done, total, "texts"),
@@ -93,6 +97,9 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         "encoder-last": lambda: EncoderLast(encoder, task.texts),
         "encoder-decayed": lambda: EncoderDecayed(encoder, task.texts),
         "frozen-text": lambda: FrozenText(encoder, task.texts, str(context.shards), seed, None, told("frozen-text")),
+        "ranker": lambda: InContextRanker(
+            Catalogue(counted(), words()), task.training_histories, str(context.shards), seed, None, context.cache
+        ),
         "sasrec": lambda: Sasrec(
             task, seed, None, context.device, context.threads, context.cache, told("sasrec")
         ),

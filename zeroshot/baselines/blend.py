@@ -12,8 +12,8 @@ import hashlib
 import numpy as np
 from scipy import sparse
 
+from pretrain.ranking.text_match import item_vectors
 from zeroshot.baselines.text_popularity import TextPopularity
-from zeroshot.baselines.tfidf import item_vectors
 from zeroshot.protocol.config import TEXT_BLEND
 
 

@@ -14,13 +14,14 @@ import numpy as np
 from scipy import sparse
 
 from pretrain.ranking.context import Context
+from pretrain.ranking.text_match import decayed_profiles, dot_products
 from zeroshot.baselines.text_popularity import TextPopularity
-from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles, dot_products
+from zeroshot.baselines.tfidf import DECAY_LENGTH
 from zeroshot.protocol.recommender import Ranking
 
-TEXT_WEIGHT = 3.0
+TEXT_WEIGHT = 2.0
 """Nats for a cosine of 1 between an item's text and the decayed history."""
-POPULARITY_WEIGHT = 0.35
+POPULARITY_WEIGHT = 0.5
 """Nats for each factor e of the users who have an item (one is added to counts)."""
 COOCCURRENCE_WEIGHT = 2.0
 """Nats for each factor e of 1 + SATURATION times the mean co-occurrence cosine with the decayed history."""

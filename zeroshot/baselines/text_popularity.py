@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles, dot_products
+from pretrain.ranking.text_match import cosines, decayed_profiles
+from zeroshot.baselines.tfidf import DECAY_LENGTH
 from zeroshot.protocol.recommender import Ranking
 
 TEXT_WEIGHT = 7.0
@@ -59,11 +60,8 @@ class TextPopularity:
 
     def logits(self, histories: list[np.ndarray]) -> np.ndarray:
         """What the softmax over items that are new to the user is of, [N, I]."""
-        num_items = self.vectors.shape[0]
-        users: Any = decayed_profiles(histories, num_items, DECAY_LENGTH) @ self.vectors
-        lengths_N = np.sqrt(np.asarray(users.multiply(users).sum(axis=1)).ravel())
-        cosines_NI = dot_products(users, self.vectors) / np.maximum(lengths_N, 1e-12)[:, None]
-        return self.text_weight * cosines_NI + self.popularity_I
+        profiles = decayed_profiles(histories, self.vectors.shape[0], DECAY_LENGTH)
+        return self.text_weight * cosines(profiles, self.vectors) + self.popularity_I
 
     def log_probs(self, histories: list[np.ndarray]) -> np.ndarray:
         """Of each item being the next one after each history, [N, I]."""

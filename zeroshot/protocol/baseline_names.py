@@ -14,9 +14,9 @@ TRAINING_FREE = (
 """Those of every report: nothing is trained and nothing has to be given."""
 ENCODER = ("encoder-last", "encoder-decayed")
 """Training-free too, but a sentence encoder has to be given."""
-TRAINED = ("frozen-text",)
-"""Trained on the Fusion, as the model is, and never on the unseen set; needs a sentence encoder."""
-READS_VECTORS = (*ENCODER, *TRAINED)
+TRAINED = ("frozen-text", "ranker")
+"""Trained on the Fusion, as the model is, and never on the unseen set."""
+READS_VECTORS = (*ENCODER, "frozen-text")
 """Those that need a sentence encoder."""
 SUPERVISED = ("sasrec",)
 """Trained on the unseen set itself: a ceiling, not a peer."""
