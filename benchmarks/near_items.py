@@ -27,7 +27,7 @@ from pretrain.training import checkpoint as checkpoints
 from shards.manifest import TOKENIZER_FOLDER, Manifest
 from shards.tokenizer import EOS_ID, load_tokenizer
 from zeroshot.baselines import TfidfDecayed, item_vectors
-from zeroshot.judge.judge import answer
+from zeroshot.judge.judge import answers
 from zeroshot.judge.significance import paired_difference
 from zeroshot.report.formatting import signed_text
 from zeroshot.tasks.suite import resolve
@@ -57,7 +57,7 @@ def main() -> None:
     prompts = PromptBuilder(tokenizer, prompt)
 
     match = TfidfDecayed(item_vectors(task.texts))
-    scores_NI = answer(match, task.histories, "new", len(task.items)).scores_NK
+    scores_NI = answers(match, task.histories, ("new",), len(task.items))["new"].scores_NK
     near_NK = np.argsort(-scores_NI, axis=1, kind="stable")[:, :NEAREST]
     users = np.flatnonzero((near_NK == task.targets[:, None]).any(axis=1))
 

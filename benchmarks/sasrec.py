@@ -75,7 +75,7 @@ def trained(task: Task, config: SasrecConfig, options: argparse.Namespace) -> tu
         )
 
     recommender = Sasrec(task, options.seed, config, threads=options.threads, cache=options.work, progress=note)
-    recommender.rank(task.histories[:1], exclude_history=False)
+    recommender.rank(task.histories[:1], ("all",))
     kept = [Epoch(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
     return recommender, kept
 

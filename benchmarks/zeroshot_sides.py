@@ -10,6 +10,7 @@ import gzip
 import multiprocessing
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book, canonical
 from pretrain.model.t5 import load_model
 from pretrain.ranking.generate import GenerativeRecommender
-from pretrain.ranking.metrics import Ranking
+from pretrain.ranking.metrics import ProtocolName, Ranking
 from pretrain.runtime.rendezvous import HeldPort
 from pretrain.runtime.world import World, joined_world
 from shards.tokenizer import EOS_ID, load_tokenizer
@@ -60,8 +61,8 @@ class HuggingFace:
         made = zip(histories, self.ours.inputs(histories), strict=True)
         self.prompts |= {history.tobytes(): prompt for history, prompt in made}
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        assert not exclude_history, "a prefix function cannot leave out items of one user"
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
+        assert list(protocols) == ["all"], "a prefix function cannot leave out items of one user"
         beam = self.ours.search.beam
         items_NK = np.full((len(histories), beam), -1, dtype=np.int64)
         scores_NK = np.full(items_NK.shape, -np.inf)

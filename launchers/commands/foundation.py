@@ -19,8 +19,7 @@ from pretrain.config.soft_ids import SoftIdConfig
 from pretrain.decoding.config import SearchConfig
 from shards.bounds import Bounds, Count, Natural, NonNegative, Rate, Share, check
 from shards.config import Mixture
-from zeroshot.protocol.baseline_names import TRAINING_FREE
-from zeroshot.protocol.config import Control, Repeats
+from zeroshot.protocol.config import TRAINING_FREE, Control, Repeats
 
 if TYPE_CHECKING:
     from launchers.commands.foundation_run import Asked

@@ -91,7 +91,6 @@ class Report:
 
     def run(self) -> None:
         from launchers.line.console import Console
-        from zeroshot.compare.join import join
         from zeroshot.judge.ranks import load_ranks, save_ranks
         from zeroshot.report import results
         from zeroshot.report.page import write_report
@@ -102,7 +101,7 @@ class Report:
             ranks, found = load_ranks(folder / "ranks.parquet"), results.load(folder / "results.json")
         else:
             folder = Path(self.out)
-            found, ranks = join(folders)
+            found, ranks = results.join(folders)
             folder.mkdir(parents=True, exist_ok=True)
             results.save(found, folder / "results.json")
             save_ranks(ranks, folder / "ranks.parquet")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launchers.line.mistakes import subcommands
-from zeroshot.report.versions import LIBRARIES, git_state, versions
+from zeroshot.report.provenance import LIBRARIES, git_state, versions
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 DESCRIPTION = "Pretrain and judge the IDGenRec foundation recommender: textual item IDs, zero-shot recommendation."

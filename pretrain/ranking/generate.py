@@ -20,7 +20,7 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from pretrain.config.prompt import PromptConfig
-from pretrain.data.batches import TextBatch, text_batch
+from pretrain.data.batches import text_batch
 from pretrain.data.prompts import PromptBuilder, told_items
 from pretrain.data.user_ids import UserIds
 from pretrain.decoding.config import SearchConfig
@@ -29,7 +29,7 @@ from pretrain.decoding.decoder import T5Decoder
 from pretrain.decoding.prior import catalogue_prior
 from pretrain.decoding.trie import Trie
 from pretrain.model.t5 import content_hash
-from pretrain.ranking.metrics import Ranking
+from pretrain.ranking.metrics import PROTOCOLS, ProtocolName, Ranking
 from pretrain.runtime.watchdog import beat
 from pretrain.runtime.world import World
 from shards.tables import ItemTable
@@ -95,7 +95,6 @@ class GenerativeRecommender:
         self.told = told_items(prompt, token_ids, items)
         self.prompts = PromptBuilder(tokenizer, prompt)
         self.user_ids: UserIds | None = None
-        self.named: tuple[list[np.ndarray], list[np.ndarray]] | None = None
         if prompt.user_id != "none":
             assert generator is not None and items is not None, "users' IDs are written by the generator, from texts"
             self.user_ids = UserIds(generator, tokenizer, items, prompt, batch_size)
@@ -103,9 +102,7 @@ class GenerativeRecommender:
         self.decoder = T5Decoder(model)
         rows = range(len(token_ids)) if candidates is None else candidates.tolist()
         ids = [token_ids[row] for row in rows]
-        self.last: tuple[TextBatch, torch.Tensor] | None = None
         self.never_repeat = never_repeat
-        self.answered: tuple[list[np.ndarray], Ranking] | None = None
         self.worth, weights = worth, None
         if log_prior is None:
             log_prior = prior_of(model, tokenizer, token_ids, prompt, search, template=template)
@@ -115,49 +112,42 @@ class GenerativeRecommender:
 
     def inputs(self, histories: list[np.ndarray]) -> list[np.ndarray]:
         """What the model reads for each history of item rows: the tokens of its prompt."""
-        return [self._prompt(history, user) for history, user in zip(histories, self._users(histories), strict=True)]
+        users = [None] * len(histories) if self.user_ids is None else self.user_ids.write(histories)
+        return [self._prompt(history, user) for history, user in zip(histories, users, strict=True)]
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        """Lists of up to `search.length` items for each history of item rows (oldest first)."""
-        if not self.never_repeat:
-            return self._search(histories, exclude_history)
-        # Both protocols have the same lists then, and one asks right after the other. Kept for one question alone, so
-        # that an audit that asks twice gets two answers.
-        kept, self.answered = self.answered, None
-        if kept is not None and len(kept[0]) == len(histories) and all(map(np.array_equal, kept[0], histories)):
-            return kept[1]
-        ranking = self._search(histories, True)
-        self.answered = [history.copy() for history in histories], ranking
-        return ranking
-
-    def _search(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        items_NK = np.full((len(histories), self.search.length), -1, dtype=np.int64)
-        scores_NK = np.full(items_NK.shape, -np.inf)
+    def rank(
+        self, histories: list[np.ndarray], protocols: Sequence[ProtocolName] = PROTOCOLS
+    ) -> dict[ProtocolName, Ranking]:
+        """For each protocol, lists of up to `search.length` items for each history of item rows (oldest first); under
+        `new` without the items of the history. The model reads each history once, whatever the protocols; one that
+        never repeats has the same lists under both, from one search."""
+        searched: Sequence[ProtocolName] = ("new",) if self.never_repeat else protocols
+        shape = len(histories), self.search.length
+        items_NK = {protocol: np.full(shape, -1, dtype=np.int64) for protocol in searched}
+        scores_NK = {protocol: np.full(shape, -np.inf) for protocol in searched}
         prompts = self.inputs(histories)
         order = sorted(range(len(histories)), key=lambda index: (len(prompts[index]), index))
         device = self.trie.device
         for start in range(0, len(order), self.batch_size):
             chosen = order[start : start + self.batch_size]
+            asked = [histories[index] for index in chosen]
             batch = text_batch([prompts[index] for index in chosen], [[]] * len(chosen), self.prompts.eos).to(device)
-            encoded_BSE = self._encoded(batch)
-            state = self.decoder.start(encoded_BSE, batch.mask_BS)
-            excluded = [histories[index] for index in chosen] if exclude_history else None
+            encoded_BSE = self.decoder.encode(batch.input_ids_BS, batch.mask_BS)
             worth_BI = None
             if self.worth is not None:
-                worth_BI = torch.from_numpy(self.worth([histories[index] for index in chosen])).to(device)
-            lists = beam_search(self.decoder, state, self.trie, self.search, excluded, worth_BI=worth_BI)
-            items_NK[chosen] = lists.items_BK.cpu().numpy()
-            scores_NK[chosen] = lists.scores_BK.cpu().numpy()
+                worth_BI = torch.from_numpy(self.worth(asked)).to(device)
+            for protocol in searched:
+                state = self.decoder.start(encoded_BSE, batch.mask_BS)
+                excluded = asked if protocol == "new" else None
+                lists = beam_search(self.decoder, state, self.trie, self.search, excluded, worth_BI=worth_BI)
+                items_NK[protocol][chosen] = lists.items_BK.cpu().numpy()
+                scores_NK[protocol][chosen] = lists.scores_BK.cpu().numpy()
+                beat(f"{self.name}, {start + len(chosen):,} of {len(order):,} users ranked")
             self.progress(start + len(chosen))
-            beat(f"{self.name}, {start + len(chosen):,} of {len(order):,} users ranked")
-        return Ranking(scores_NK, items_NK)
-
-    def _encoded(self, batch: TextBatch) -> torch.Tensor:
-        """What the encoder makes of a call; kept until the next, because the other protocol asks the same again."""
-        if self.last is None or not torch.equal(self.last[0].input_ids_BS, batch.input_ids_BS):
-            self.last = None  # before the next one is made
-            self.last = batch, self.decoder.encode(batch.input_ids_BS, batch.mask_BS)
-        return self.last[1]
+        source: dict[ProtocolName, ProtocolName] = {protocol: protocol for protocol in protocols}
+        if self.never_repeat:
+            source = dict.fromkeys(protocols, "new")
+        return {protocol: Ranking(scores_NK[one], items_NK[one]) for protocol, one in source.items()}
 
     def input_lengths(self, histories: list[np.ndarray]) -> np.ndarray:
         """Tokens of each history's prompt, a user's ID left out, which would have to be written."""
@@ -184,15 +174,6 @@ class GenerativeRecommender:
         if self.candidates is not None:
             digest.update(b"candidates" + np.asarray(self.candidates, dtype="<i8").tobytes())
         return digest.hexdigest()
-
-    def _users(self, histories: list[np.ndarray]) -> list[np.ndarray] | list[None]:
-        """The IDs that name the users; kept until the next question, because the other protocol asks the same again."""
-        if self.user_ids is None:
-            return [None] * len(histories)
-        kept = self.named
-        if kept is None or len(kept[0]) != len(histories) or not all(map(np.array_equal, kept[0], histories)):
-            kept = self.named = [history.copy() for history in histories], self.user_ids.write(histories)
-        return kept[1]
 
     def _prompt(self, history: np.ndarray, user: np.ndarray | None) -> np.ndarray:
         return self.prompts.build([self.told[row] for row in history], self.template, user).tokens_S

@@ -6,9 +6,13 @@ never an order by row number, which leaks popularity; an item scored -inf is not
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
+ProtocolName = Literal["all", "new"]
+"""all: every item is ranked; new: without the items of the history."""
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
 CUTOFFS = (5, 10)
 MRR_CUTOFF = 10
 

@@ -61,7 +61,7 @@ class Lists:
 
 class Ranker(nn.Module):
     """A linear model and several multi-layer perceptrons over standardised features; their log-probabilities over the
-    list are averaged, the linear model's counting as much as all the others together."""
+    list are averaged (a product of experts), the linear model's counting as much as all the others together."""
 
     mean_F: Tensor
     deviation_F: Tensor
@@ -91,9 +91,9 @@ class Ranker(nn.Module):
         return [F.log_softmax(score_NK.masked_fill(absent_NK, lowest), dim=-1) for score_NK in scores]
 
     def forward(self, features_NKF: Tensor, present_NK: Tensor) -> Tensor:
-        """The averaged log-probabilities [N, K]."""
+        """Log-probabilities [N, K]: those of the models averaged, then normalised again."""
         linear_NK, *others = self.parts(features_NKF, present_NK)
-        return 0.5 * linear_NK + 0.5 * torch.stack(others).mean(0)
+        return F.log_softmax(0.5 * linear_NK + 0.5 * torch.stack(others).mean(0), dim=-1)
 
     @torch.no_grad()
     def rank(self, block: Block) -> tuple[np.ndarray, np.ndarray]:

@@ -56,7 +56,7 @@ def validate(
             member.name, recommender, tokenizer, token_ids, config.prompt, config.search, block, items=items,
             log_prior=prior, generator=writer,
         )  # fmt: skip
-        ranking = model.rank([holdout.histories[user] for user in chosen], exclude_history=False)
+        ranking = model.rank([holdout.histories[user] for user in chosen], ("all",))["all"]
         ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, holdout.valid[chosen], member.num_items)
         mine.append((index, ranks_N.tolist()))
     ranks = [rank for part in world.gather(mine) for _, values in part for rank in values]

@@ -8,7 +8,7 @@ import pytest
 
 from shards.build.build import build
 from shards.config import BuildConfig
-from zeroshot.protocol.baseline_names import TRAINING_FREE
+from zeroshot.protocol.config import TRAINING_FREE
 from zeroshot.report import results
 from zeroshot.tasks.suite import SAMPLE_SEED
 

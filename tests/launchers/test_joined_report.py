@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.zeroshot.made_up import made_up_ranks, made_up_results, provenance
-from zeroshot.compare.join import join
 from zeroshot.judge.ranks import load_ranks, save_ranks
 from zeroshot.report import results
+from zeroshot.report.results import join
 
 TASKS = ("Beauty", "Yelp", "Toys")
 

@@ -179,7 +179,7 @@ def test_the_programs_of_the_cards_run(exported, trained_run, tokenizer, items):
 def assert_listed(printed, ours, book, rows):
     """What a card's program has printed is the list of `ours` for the history of the first three of these rows of the
     book; scores to 0.002, as the program computes rows in another shape."""
-    ranking = ours.rank([np.arange(3)], exclude_history=False)
+    ranking = ours.rank([np.arange(3)], ("all",))["all"]
     lines = [re.fullmatch(r"(next: .*) \((\S+)\)", line) for line in printed.splitlines()]
     assert [line and line[1] for line in lines] == [
         f"next: {book.items[rows[row]]}: {book.texts[rows[row]]}" for row in ranking.items_NK[0, :5]

@@ -123,7 +123,8 @@ def test_a_fit_learns_and_repeats_itself(lists):
             )
 
     fresh = Ranker(CONFIG, 0)
-    fresh.mean_F.copy_(one.mean_F), fresh.deviation_F.copy_(one.deviation_F)
+    fresh.mean_F.copy_(one.mean_F)
+    fresh.deviation_F.copy_(one.deviation_F)
     assert loss(one) < 0.8 * loss(fresh)
 
 

@@ -23,49 +23,50 @@ def recommender(small_model, tokenizer, book_of):
 def test_lists_do_not_depend_on_blocks(recommender):
     draw = np.random.default_rng(0)
     histories = [draw.integers(0, 20, size=size) for size in (1, 9, 2, 5, 3, 12, 1)]
-    one, two = (recommender(size).rank(histories, exclude_history=False) for size in (1, 4))
+    one, two = (recommender(size).rank(histories, ("all",))["all"] for size in (1, 4))
     np.testing.assert_allclose(one.scores_NK, two.scores_NK, atol=1e-4)
     assert np.mean(one.items_NK == two.items_NK) > 0.95
-    backwards = recommender(4).rank(histories[::-1], exclude_history=False)
+    backwards = recommender(4).rank(histories[::-1], ("all",))["all"]
     np.testing.assert_allclose(backwards.scores_NK[::-1], one.scores_NK, atol=1e-4)
     assert len({tuple(row) for row in one.items_NK.tolist()}) > 1, "the lists depend on the history"
 
 
 def test_the_history_can_be_left_out(recommender):
     histories = [np.array([3, 5, 3]), np.array([0]), np.arange(20)]
-    lists = recommender(2, beam=20).rank(histories, exclude_history=True)
+    lists = recommender(2, beam=20).rank(histories, ("new",))["new"]
     for history, items in zip(histories, lists.items_NK, strict=True):
         listed = items[items >= 0]
         assert set(listed) == set(range(20)) - set(history.tolist())
-    whole = recommender(2, beam=20).rank(histories, exclude_history=False)
+    whole = recommender(2, beam=20).rank(histories, ("all",))["all"]
     assert all(set(items) == set(range(20)) for items in whole.items_NK)
 
 
 def test_who_never_repeats_has_the_same_lists_under_both_protocols(recommender):
     histories = [np.array([0, 3]), np.array([5]), np.array([1, 2, 7])]
     asked, never = recommender(2), recommender(2, never_repeat=True)
-    new = asked.rank(histories, exclude_history=True)
-    for exclude in (False, True, True, False):
-        ranking = never.rank(histories, exclude_history=exclude)
+    new, (all_lists, new_lists) = asked.rank(histories)["new"], never.rank(histories).values()
+    for ranking in (all_lists, new_lists, never.rank(histories, ("all",))["all"]):
         assert np.array_equal(ranking.items_NK, new.items_NK) and np.array_equal(ranking.scores_NK, new.scores_NK)
-    other = never.rank(histories[:2], exclude_history=False)
-    assert np.array_equal(other.items_NK, asked.rank(histories[:2], True).items_NK)
     assert never.identity() != asked.identity()
 
 
-def test_lists_are_searched_once_for_both_protocols_and_anew_when_asked_again(recommender):
-    histories, calls = [np.array([0, 3])], []
-    never = recommender(2, never_repeat=True, progress=calls.append)
-    for exclude in (False, True):
-        never.rank(histories, exclude_history=exclude)
-    assert len(calls) == 1
-    never.rank(histories, exclude_history=False)
-    assert len(calls) == 2
+def test_both_protocols_in_one_call_are_each_alone_and_a_history_is_read_once(recommender):
+    histories, read, searched = [np.array([0, 3]), np.array([5]), np.array([1, 2, 7])], [], []
+    both = recommender(2, progress=searched.append)
+    encode = both.decoder.encode
+    both.decoder.encode = lambda ids, mask: read.append(len(ids)) or encode(ids, mask)
+    found = both.rank(histories)
+    assert list(found) == ["all", "new"] and read == [2, 1] and searched == [2, 3]
+    for protocol, ranking in found.items():
+        alone = recommender(2).rank(histories, (protocol,))[protocol]
+        assert np.array_equal(ranking.items_NK, alone.items_NK) and np.array_equal(ranking.scores_NK, alone.scores_NK)
+    both.rank(histories)
+    assert read == [2, 1, 2, 1], "nothing is kept between two questions"
 
 
 def test_a_shorter_list_is_the_beginning_of_a_longer_one(recommender):
     histories = [np.array([3, 5, 3]), np.array([0]), np.arange(20)]
-    longer, shorter = (recommender(2, list_length=length).rank(histories, False) for length in (None, 3))
+    longer, shorter = (recommender(2, list_length=length).rank(histories, ("all",))["all"] for length in (None, 3))
     assert shorter.items_NK.shape == (3, 3)
     np.testing.assert_allclose(shorter.scores_NK, longer.scores_NK[:, :3], atol=1e-5)
 
@@ -95,30 +96,30 @@ def test_a_share_of_the_prior_is_taken_off_and_worth_is_added(small_model, token
     def scores(weight, **more):
         search = SearchConfig(20, prior_weight=weight)
         model = GenerativeRecommender("tiny", small_model(3), tokenizer, ids, PromptConfig(), search, **more)
-        lists = model.rank(histories, exclude_history=False)
+        lists = model.rank(histories, ("all",))["all"]
         return by_item(lists), model.identity()
 
     plain_NI, plain = scores(0.0)
     less_NI, less = scores(0.4)
     prior_I = GenerativeRecommender("tiny", small_model(3), tokenizer, ids, PromptConfig(), SearchConfig(20)).rank(
-        [np.zeros(0, dtype=np.int64)], exclude_history=False
-    )
+        [np.zeros(0, dtype=np.int64)], ("all",)
+    )["all"]
     prior_I = by_item(prior_I)[0]
     np.testing.assert_allclose(less_NI, plain_NI - 0.4 * prior_I, atol=1e-4)
     assert np.ptp(prior_I) > 0.1, "the prior is not the same for all"
     worth_NI, worth = scores(0.4, worth=Favourite())
     np.testing.assert_allclose(worth_NI - less_NI, Favourite()(histories), atol=1e-3)
     assert len({plain, less, worth}) == 3, "each is another recommender to the blocks that are kept"
-    narrow = recommender(2, beam=1, worth=Favourite()).rank([last, last[::-1]], exclude_history=False)
+    narrow = recommender(2, beam=1, worth=Favourite()).rank([last, last[::-1]], ("all",))["all"]
     assert narrow.items_NK[:, 0].tolist() == [19, 18]
 
 
 def test_only_candidates_are_listed_and_they_compete_among_themselves(recommender):
     candidates = np.array([1, 4, 7, 15])
     histories = [np.array([4, 5, 3]), np.array([0])]
-    lists = recommender(2, beam=6, candidates=candidates).rank(histories, exclude_history=False)
+    lists = recommender(2, beam=6, candidates=candidates).rank(histories, ("all",))["all"]
     assert all(set(row[:4]) == set(candidates) and set(row[4:]) == {-1} for row in lists.items_NK.tolist())
-    without = recommender(2, beam=6, candidates=candidates).rank(histories, exclude_history=True)
+    without = recommender(2, beam=6, candidates=candidates).rank(histories, ("new",))["new"]
     assert set(without.items_NK[0]) == {1, 7, 15, -1} and set(without.items_NK[1]) == {1, 4, 7, 15, -1}
 
 
@@ -130,7 +131,7 @@ def test_histories_of_texts_are_ranked_by_texts_and_lists_hold_items(small_model
         search = SearchConfig(len(ids))
         model = GenerativeRecommender("tiny", small_model(3), tokenizer, token_ids, prompt, search, items=table)
         inputs = [model.prompts.build([model.told[row] for row in history], 0).tokens_S for history in histories]
-        lists = model.rank(histories, exclude_history=False)
+        lists = model.rank(histories, ("all",))["all"]
         assert lists.items_NK is not None and (np.sort(lists.items_NK) == np.arange(len(ids))).all()
         return np.take_along_axis(lists.scores_NK, np.argsort(lists.items_NK), 1), inputs
 
@@ -161,9 +162,9 @@ def validate_on_ranks(world, config):
     ranked = []
     rank = validation.GenerativeRecommender.rank
 
-    def listen(self, histories, exclude_history):
+    def listen(self, histories, protocols):
         ranked.extend((self.name, tuple(history.tolist())) for history in histories)
-        return rank(self, histories, exclude_history)
+        return rank(self, histories, protocols)
 
     validation.GenerativeRecommender.rank = listen  # type: ignore[method-assign]
     manifest, tokenizer = Manifest.load(config.shards), load_tokenizer(Path(config.shards) / "tokenizer")

@@ -153,14 +153,13 @@ def test_lists_are_searched_with_users_named_and_the_prior_with_nobody(
         return write(histories)
 
     named.user_ids.write = counted  # type: ignore[method-assign]
-    named.rank(histories[:4], exclude_history=False)
-    named.rank(histories[:4], exclude_history=True)
-    named.rank(histories[:3], exclude_history=True)
+    named.rank(histories[:4])
+    named.rank(histories[:3], ("new",))
     assert calls == [4, 3], "both protocols name the same users"
     plain = make(None, PromptConfig())
     assert named.trie.weight_X is not None and plain.trie.weight_X is not None
     assert torch.equal(named.trie.weight_X, plain.trie.weight_X), "nobody has no ID"
-    lists = [model.rank(histories, exclude_history=False).scores_NK for model in (named, make(small_model(8)), plain)]
+    lists = [model.rank(histories, ("all",))["all"].scores_NK for model in (named, make(small_model(8)), plain)]
     assert not np.allclose(lists[0], lists[1]) and not np.allclose(lists[0], lists[2])
     assert len({named.identity(), make(small_model(8)).identity(), plain.identity()}) == 3
     with pytest.raises(AssertionError, match="written by the generator"):

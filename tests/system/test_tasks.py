@@ -22,7 +22,7 @@ from zeroshot import baselines
 from zeroshot.audit.data_checks import data_checks
 from zeroshot.audit.exposure import exposure_checks, find_pretraining
 from zeroshot.audit.findings import failed
-from zeroshot.audit.leakage import permutation_check
+from zeroshot.audit.leakage import leakage_check
 from zeroshot.report import results
 from zeroshot.tasks.fingerprints import users_sha256
 from zeroshot.tasks.suite import SAMPLE_USERS, SUITE, resolve
@@ -106,7 +106,7 @@ def test_baselines_of_a_real_set_depend_on_no_target(shards: Path) -> None:
     task = task_of(shards, "Instruments")
     context = baselines.BaselineContext()
     for baseline in baselines.build(baselines.TRAINING_FREE, task, context):
-        check = permutation_check(
+        check = leakage_check(
             task, baseline, lambda other, name=baseline.name: baselines.build((name,), other, context)[0]
         )
         assert check.verdict == "passed", check

@@ -16,7 +16,7 @@ from zeroshot import baselines
 from zeroshot.audit.data_checks import data_checks
 from zeroshot.audit.exposure import Pretraining, exposure_checks
 from zeroshot.audit.findings import Check, failed
-from zeroshot.audit.leakage import permutation_check
+from zeroshot.audit.leakage import leakage_check
 from zeroshot.protocol.recommender import Recommender
 from zeroshot.tasks.suite import resolve
 from zeroshot.tasks.task import Task, load_task
@@ -69,7 +69,7 @@ def case(folder: Path, told: dict[str, list[int]] | None = None, cut: Cut = hone
 
 def audited(one: Case) -> list[Check]:
     checks = data_checks(one.task, one.folder, one.manifest, words()) + exposure_checks(one.task, one.known)
-    return checks + [permutation_check(one.task, build(one.task), build) for build in one.builds]
+    return checks + [leakage_check(one.task, build(one.task), build) for build in one.builds]
 
 
 def verdicts(one: Case) -> dict[str, str]:

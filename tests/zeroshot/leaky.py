@@ -1,12 +1,12 @@
 """Recommenders that see what they must not, for the tests of the audit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from made_shards import NUM_ITEMS
 
 from zeroshot import baselines
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking, Rankings
 from zeroshot.tasks.task import Task
 
 
@@ -34,7 +34,7 @@ class Prompted:
         told = [self.ids.get(key(history), "nobody").encode() for history in histories]
         return [np.append(np.frombuffer(one, np.uint8), rows) for one, rows in zip(told, histories, strict=True)]
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         return Ranking(np.tile(np.arange(NUM_ITEMS, 0.0, -1.0), (len(histories), 1)))
 
 
@@ -46,8 +46,8 @@ class Keeper(Prompted):
     def __init__(self, task: Task) -> None:
         self.task, self.ids = task, {}
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        scores_NI = super().rank(histories, exclude_history).scores_NK
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
+        scores_NI = super().rank(histories, protocols).scores_NK
         user_of = {key(history): user for user, history in enumerate(self.task.histories)}
         for row, history in enumerate(histories):
             if key(history) in user_of:
@@ -65,12 +65,15 @@ class Sparing:
         pairs = zip(task.histories, task.targets, strict=True)
         self.target, self.negatives = {key(history): int(target) for history, target in pairs}, negatives
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Rankings:
+        return {protocol: self.lists(histories, protocol) for protocol in protocols}
+
+    def lists(self, histories: list[np.ndarray], protocol: ProtocolName) -> Ranking:
         items_NK = np.full((len(histories), NUM_ITEMS), -1)
         for row, history in enumerate(histories):
             gone = set(history.tolist()) | (set(range(0, NUM_ITEMS, 2)) if self.negatives else set())
             gone -= {self.target.get(key(history))}
-            left = [item for item in range(NUM_ITEMS) if not exclude_history or item not in gone]
+            left = [item for item in range(NUM_ITEMS) if protocol == "all" or item not in gone]
             items_NK[row, : len(left)] = left
         return Ranking(np.tile(np.arange(NUM_ITEMS, 0.0, -1.0), (len(histories), 1)), items_NK)
 
@@ -83,5 +86,5 @@ class Dice:
     def __init__(self) -> None:
         self.draw = np.random.default_rng(0)
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         return Ranking(self.draw.random((len(histories), NUM_ITEMS)))

@@ -6,6 +6,7 @@ from zeroshot import baselines
 from zeroshot.baselines.causal import Shape
 from zeroshot.baselines.fit import FitConfig
 from zeroshot.baselines.sasrec import SasrecConfig
+from zeroshot.protocol.recommender import Ranking
 from zeroshot.tasks.task import Task
 
 RING = 40
@@ -15,9 +16,11 @@ SMALL = SasrecConfig(
 )
 
 
-def scores(recommender: baselines.Recommender, *histories: list[int]) -> list[list[float]]:
+def scores(recommender: baselines.Recommender, *histories: list[int] | np.ndarray) -> list[list[float]]:
     """Dense scores of each history."""
-    return recommender.rank([np.array(history) for history in histories], False).scores_NK.tolist()
+    ranking = recommender.rank([np.array(history) for history in histories], ("all",))
+    assert isinstance(ranking, Ranking) and ranking.items_NK is None
+    return ranking.scores_NK.tolist()
 
 
 def walkers(num_users: int = 150, seed: int = 1) -> Task:

@@ -13,7 +13,7 @@ from zeroshot import baselines
 from zeroshot.audit.data_checks import lists_check
 from zeroshot.audit.exposure import Pretraining, as_trained
 from zeroshot.audit.findings import Check, far_above, heaviest, merged
-from zeroshot.audit.leakage import PARTS, filter_check, permutation_check, permuted
+from zeroshot.audit.leakage import PARTS, filter_check, leakage_check, permuted
 from zeroshot.judge.judge import judge
 from zeroshot.tasks.suite import resolve
 from zeroshot.tasks.task import Task, full_lists, load_task
@@ -112,7 +112,7 @@ def test_the_words_name_the_cause_and_the_task_is_put_back(tmp_path: Path) -> No
     before = (task.targets.copy(), list(task.users), [history.copy() for history in task.histories])
 
     def words(build: Build) -> str:
-        return permutation_check(task, build(task), build).words
+        return leakage_check(task, build(task), build).words
 
     assert "on the task's targets or users' names, which it kept" in words(Keeper)
     assert words(lambda task: Tally([*task.training_histories, task.targets])).endswith(
@@ -123,7 +123,7 @@ def test_the_words_name_the_cause_and_the_task_is_put_back(tmp_path: Path) -> No
         "on the users' names it was made from"
     )
     assert "asked twice" in words(lambda task: Dice())
-    honest = permutation_check(task, baselines.Repeat(NUM_ITEMS))
+    honest = leakage_check(task, baselines.Repeat(NUM_ITEMS))
     assert honest.verdict == "passed" and "was not made again" in honest.words
     assert before[0].tolist() == task.targets.tolist() and before[1] == task.users
     assert all((one == other).all() for one, other in zip(before[2], task.histories, strict=True))
@@ -151,7 +151,7 @@ def test_everything_of_every_user_changes(tmp_path: Path) -> None:
 
 def test_a_catalogue_of_one_item_cannot_be_checked() -> None:
     task = Task("One", ["u"], ["t"], ["i"], [np.array([0])], np.array([0]), [np.array([0])])
-    assert permutation_check(task, baselines.Repeat(1)).verdict == "unknown"
+    assert leakage_check(task, baselines.Repeat(1)).verdict == "unknown"
 
 
 def test_a_target_bought_before_must_be_absent_under_new(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rings import RING, SMALL, scores
 from pretrain.model.vocabulary_loss import IGNORED
 from pretrain.ranking.metrics import summary
 from zeroshot import baselines
-from zeroshot.audit.leakage import permutation_check
+from zeroshot.audit.leakage import leakage_check
 from zeroshot.baselines.cache import kept
 from zeroshot.baselines.causal import CausalTransformer, Shape, training_batches
 from zeroshot.baselines.fit import best_epoch
@@ -79,7 +79,9 @@ def test_names_are_checked_and_kinds_told(ring_task) -> None:
     task, context = ring_task(), baselines.BaselineContext()
     built = baselines.build(baselines.TRAINING_FREE, task, context)
     assert tuple(recommender.name for recommender in built) == baselines.TRAINING_FREE
-    with pytest.raises(ValueError, match=r"called bert4rec; known are random, popularity, .*frozen-text, sasrec"):
+    with pytest.raises(
+        ValueError, match=r"called bert4rec; known are random, .*frozen-text, ranker, sasrec"
+    ):
         baselines.build(["random", "bert4rec"], task, context)
     with pytest.raises(ValueError, match="popularity is named twice"):
         baselines.build(["popularity", "popularity"], task, context)
@@ -89,7 +91,7 @@ def test_names_are_checked_and_kinds_told(ring_task) -> None:
         baselines.build(["frozen-text"], task, replace(context, encoder="somewhere"))
     with pytest.raises(ValueError, match="no validation items"):
         baselines.build(["sasrec"], replace(task, validation=None), context)
-    assert (baselines.kind("sasrec"), baselines.kind("frozen-text")) == ("supervised", "baseline")
+    assert (baselines.baseline_kind("sasrec"), baselines.baseline_kind("frozen-text")) == ("supervised", "baseline")
 
 
 def test_the_transformer_does_not_look_ahead() -> None:
@@ -124,19 +126,19 @@ def test_sasrec_learns_a_planted_pattern_and_is_kept_bit_for_bit(ring_task, tmp_
     told = len(epochs)
     read = Sasrec(task, config=SMALL, cache=tmp_path, progress=epochs.append)
     again = Sasrec(task, config=SMALL)
-    wanted = made.rank(task.histories, False).scores_NK.tobytes()
-    assert read.rank(task.histories, False).scores_NK.tobytes() == wanted
+    wanted = made.rank(task.histories, ("all",)).scores_NK.tobytes()
+    assert read.rank(task.histories, ("all",)).scores_NK.tobytes() == wanted
     assert len(epochs) == told, "what is in the cache is not trained again"
-    assert again.rank(task.histories, False).scores_NK.tobytes() == wanted
+    assert again.rank(task.histories, ("all",)).scores_NK.tobytes() == wanted
     other = Sasrec(task, seed=1, config=SMALL, cache=tmp_path)
-    assert other.rank(task.histories, False).scores_NK.tobytes() != wanted
+    assert other.rank(task.histories, ("all",)).scores_NK.tobytes() != wanted
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_sasrec_sees_no_target_and_no_order_of_users(ring_task) -> None:
     task = ring_task(60)
     config = replace(SMALL, fit=replace(SMALL.fit, max_epochs=2))
-    check = permutation_check(task, Sasrec(task, config=config), rebuild=lambda task: Sasrec(task, config=config))
+    check = leakage_check(task, Sasrec(task, config=config), rebuild=lambda task: Sasrec(task, config=config))
     assert check.verdict == "passed", check.words
     order = np.random.default_rng(0).permutation(60)
     assert task.validation is not None

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from zeroshot.baselines import TextPopularity, TfidfDecayed, item_vectors
-from zeroshot.baselines.blend import Blend, expert_of
-from zeroshot.baselines.text_popularity import LEAST, repeat_share, repeats_itself
+from zeroshot.baselines.text_popularity import LEAST, Blend, expert_of, repeat_share, repeats_itself
 from zeroshot.protocol.config import BLENDS, POPULARITY_BLEND, TEXT_BLEND, EvaluateConfig
 
 TEXTS = ["blue ball rubber", "red ball rubber", "garden hose", "garden rake", "blue hose"]
@@ -26,7 +25,7 @@ def test_it_is_a_probability_of_every_item():
 
 def test_without_popularity_new_items_go_by_their_text():
     log_probs_NI = expert(popularity_weight=0.0).log_probs(HISTORIES)
-    match_NI = TfidfDecayed(item_vectors(TEXTS)).rank(HISTORIES, False).scores_NK
+    match_NI = TfidfDecayed(item_vectors(TEXTS)).rank(HISTORIES, ("all",)).scores_NK
     for log_probs_I, match_I, history in zip(log_probs_NI, match_NI, HISTORIES, strict=True):
         new = np.setdiff1d(np.arange(5), history)
         order = new[np.argsort(-match_I[new], kind="stable")]

@@ -13,8 +13,8 @@ from pretrain.ranking.metrics import summary
 from pretrain.runtime.world import World
 from zeroshot.judge.judge import judge, judge_blocks
 from zeroshot.judge.task_evaluator import judge_shared
-from zeroshot.judge.user_blocks import Blocks, Kept, identity_of
-from zeroshot.protocol.recommender import Resumable
+from zeroshot.judge.user_blocks import Blocks, BlockStore, identity_of
+from zeroshot.protocol.recommender import PROTOCOLS, ProtocolName, Resumable
 from zeroshot.tasks.task import Task
 
 NUM_USERS = 53
@@ -82,7 +82,7 @@ def test_the_number_of_ranks_changes_no_bit(task, model, ranks):
     parts = {}
     for rank in range(ranks):
         mine = range(rank, len(blocks), ranks)
-        own = judge_blocks(task, model(), "all", blocks, mine)
+        own = judge_blocks(task, model(), ("all",), blocks, mine)["all"]
         assert not set(own) & set(parts)
         parts |= own
     assert same(blocks.joined(parts), judge(task, recommender, "all", block=64))
@@ -119,11 +119,11 @@ class Narrow:
     def __init__(self, inner, room, error):
         self.inner, self.room, self.error, self.asked = inner, room, error, []
 
-    def rank(self, histories, exclude_history):
+    def rank(self, histories, protocols):
         if len(histories) > self.room:
             raise self.error
         self.asked += [history.tolist() for history in histories]
-        return self.inner.rank(histories, exclude_history)
+        return self.inner.rank(histories, protocols)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ class Narrow:
 def test_a_block_too_large_for_the_memory_is_asked_in_halves(task, model, error):
     notes, narrow = [], Narrow(model(batch_size=32), 3, error)
     blocks = Blocks.arrange(task, narrow, 16)
-    found = blocks.joined(judge_blocks(task, narrow, "all", blocks, range(len(blocks)), note=notes.append))
+    found = blocks.joined(judge_blocks(task, narrow, ("all",), blocks, range(len(blocks)), note=notes.append)["all"])
     assert sorted(narrow.asked) == sorted(history.tolist() for history in task.histories), "each user once"
     whole = judge(task, narrow.inner, "all", block=16)
     assert np.array_equal(found.ranks_N, whole.ranks_N) and np.array_equal(found.top_NK, whole.top_NK)
@@ -156,20 +156,36 @@ def test_kept_blocks_are_taken_over_and_damaged_ones_are_not(task, model, tmp_pa
     recommender = model()
     assert isinstance(recommender, Resumable)
     blocks = Blocks.arrange(task, recommender, 8)
-    kept = Kept(tmp_path, identity_of(task, recommender.identity(), "all", blocks))
-    first = judge_blocks(task, recommender, "all", blocks, [0, 2, 3], kept=kept)
+    kept = BlockStore(tmp_path, identity_of(task, recommender.identity(), "all", blocks))
+    first = judge_blocks(task, recommender, ("all",), blocks, [0, 2, 3], stores={"all": kept})["all"]
     assert sorted(file.name for file in kept.folder.iterdir()) == [f"block-{number:06d}" for number in (0, 2, 3)]
     damaged = kept.path(2).read_bytes()
     for broken in (damaged[:-1], damaged[:70] + bytes([damaged[70] ^ 1]) + damaged[71:], b""):
         kept.path(2).write_bytes(broken)
         assert kept.read(2) is None
     asked = Narrow(recommender, 64, MemoryError())
-    again = judge_blocks(task, asked, "all", blocks, range(len(blocks)), kept=kept)
+    again = judge_blocks(task, asked, ("all",), blocks, range(len(blocks)), stores={"all": kept})["all"]
     # Blocks 0 and 3 were there; 2 was damaged.
     assert len(asked.asked) == NUM_USERS - 16
     assert all(same(again[number], first[number]) for number in first)
     assert same(blocks.joined(again), judge(task, recommender, "all", block=8))
     assert kept.read(2) is not None and not list(kept.folder.glob(".*"))
+
+
+def test_a_block_that_was_stored_under_one_protocol_is_judged_under_the_other_alone(task, model, tmp_path):
+    recommender, asked = model(), []
+    blocks = Blocks.arrange(task, recommender, 8)
+    stores: dict[ProtocolName, BlockStore] = {
+        protocol: BlockStore(tmp_path, identity_of(task, recommender.identity(), protocol, blocks))
+        for protocol in PROTOCOLS
+    }
+    judge_blocks(task, recommender, ("all",), blocks, [0, 1], stores=stores)
+    rank = recommender.rank
+    recommender.rank = lambda histories, protocols: asked.append(list(protocols)) or rank(histories, protocols)
+    found = judge_blocks(task, recommender, ("all", "new"), blocks, range(len(blocks)), stores=stores)
+    assert asked == [["all", "new"]] * (len(blocks) - 2) + [["new"]] * 2
+    for protocol in ("all", "new"):
+        assert same(blocks.joined(found[protocol]), judge(task, model(), protocol, block=8))
 
 
 def test_whatever_changes_has_another_identity(task, model, items, book_of):

@@ -8,7 +8,7 @@ from rings import scores
 
 from pretrain.ranking.context import FLOOR, Context
 from zeroshot import baselines
-from zeroshot.audit.leakage import permutation_check
+from zeroshot.audit.leakage import leakage_check
 from zeroshot.baselines.text_popularity import repeat_share
 
 TEXTS = ["red shoe", "red hat", "blue hat", "blue shoe"]
@@ -62,7 +62,7 @@ def test_a_count_of_what_is_held_out_is_found(ring_task, name: str) -> None:
         wholes = [np.append(history, target) for history, target in zip(other.histories, other.targets, strict=True)]
         return honest(replace(other, training_histories=wholes))
 
-    assert permutation_check(task, honest(task), honest).verdict == "passed"
+    assert leakage_check(task, honest(task), honest).verdict == "passed"
     for leaky, part in ((of_histories, "validation items"), (of_whole_sequences, "targets")):
-        check = permutation_check(task, leaky(task), leaky)
+        check = leakage_check(task, leaky(task), leaky)
         assert check.verdict == "failed" and part in check.words

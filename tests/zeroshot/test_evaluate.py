@@ -16,8 +16,7 @@ from pretrain.runtime.progress import SILENT
 from pretrain.runtime.world import World
 from pretrain.training import checkpoint
 from shards.tables import load_items
-from zeroshot.harness import load_checkpoint
-from zeroshot.judge.task_evaluator import Checkpoint, generative, task_book
+from zeroshot.judge.checkpoint import Checkpoint, generative, load_checkpoint, task_book
 from zeroshot.protocol.config import EvaluateConfig
 
 
@@ -50,7 +49,7 @@ def test_the_judge_tells_histories_as_the_run_did(run_ranks, train_config, manif
     expected = [items.tokens(row)[:6] if prompt.history == "texts" else ids[row] for row in history]
     told = [model.told[row].tolist() for row in history]
     assert told == [tokens.tolist() for tokens in expected]
-    ranking = model.rank([history], exclude_history=True)
+    ranking = model.rank([history], ("new",))["new"]
     assert ranking.items_NK is not None and not set(ranking.items_NK[0].tolist()) & {4, 9, 2}
 
     low = load_checkpoint(
@@ -61,7 +60,7 @@ def test_the_judge_tells_histories_as_the_run_did(run_ranks, train_config, manif
     whole = SearchConfig(beam=len(items), prior_weight=0.4)
     exact, rounded = (generative(one, "idgenrec", book, items, whole) for one in (judged, low))
     assert exact.identity() != rounded.identity()
-    rankings = [one.rank([history], exclude_history=False) for one in (exact, rounded)]
+    rankings = [one.rank([history], ("all",))["all"] for one in (exact, rounded)]
     scores = [
         dict(zip(r.items_NK[0].tolist(), r.scores_NK[0].tolist(), strict=True))
         for r in rankings
@@ -74,7 +73,8 @@ def test_the_judge_tells_histories_as_the_run_did(run_ranks, train_config, manif
 def test_the_untrained_generator_makes_a_book_of_its_own(small_model, tokenizer, manifest, shard_folder, tmp_path):
     """The control "untrained-ids": the trained recommender over IDs that nobody trained for."""
     ids = IdConfig(groups=3, penalty_max=0.2, tier_tokens=4, max_tiers=2, item_text_tokens=32)
-    judged = Checkpoint(small_model(1), small_model(2), None, small_model(3), tokenizer, ids, PromptConfig())
+    models = {"recommender": small_model(1), "generator": small_model(2), "untrained_generator": small_model(3)}
+    judged = Checkpoint(**models, tokenizer=tokenizer, ids=ids, prompt=PromptConfig(), search=SearchConfig())
     items = load_items(shard_folder, manifest, "Gifts")
     world = World(0, 1, torch.device("cpu"))
     trained = task_book(judged, items, "Gifts", tmp_path, world, SILENT)

@@ -10,7 +10,7 @@ import torch
 
 from pretrain.export.hugging_face import export
 from pretrain.runtime.progress import SILENT
-from zeroshot.baselines.blend import expert_of
+from zeroshot.baselines.text_popularity import expert_of
 from zeroshot.own_catalogue import item_table, read_histories, read_items
 from zeroshot.protocol.config import POPULARITY_BLEND
 from zeroshot.recommend import book_of, load_models, recommend

@@ -10,12 +10,11 @@ import polars as pl
 import pytest
 
 from zeroshot.judge.calibration import calibration, calibration_error, first_right
-from zeroshot.judge.coverage import coverage, coverage_of_groups, novelty
 from zeroshot.judge.ranks import load_ranks, save_ranks, user_facts
-from zeroshot.judge.rows import comparisons_from_ranks, rows_from_ranks
+from zeroshot.judge.rows import comparisons_from_ranks, coverage, coverage_of_groups, novelty, rows_from_ranks
 from zeroshot.judge.segments import conditions, segments_from_ranks
 from zeroshot.report import results
-from zeroshot.report.item_words import title, titles
+from zeroshot.report.shown_users import title, titles
 from zeroshot.tasks.task import Task
 
 

@@ -24,28 +24,28 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
     from typing import Any
 
     import zeroshot.harness as harness
-    import zeroshot.judge.task_evaluator as evaluate_module
     from pretrain.decoding.config import SearchConfig
     from pretrain.decoding.decoder import T5Decoder
     from pretrain.ids import book_cache
     from pretrain.ids.book import Book
     from pretrain.runtime.progress import Silent
-    from zeroshot.judge import judge
-    from zeroshot.judge.user_blocks import Kept
+    from zeroshot.judge import checkpoint, judge
+    from zeroshot.judge.user_blocks import BlockStore
     from zeroshot.protocol.config import EvaluateConfig
 
     folder = Path(folder)
-    module: Any = evaluate_module
-    module.BLOCK = {"cpu": 2}
+    modules: Any = (checkpoint, judge)
+    for module in modules:
+        module.BLOCK = {"cpu": 2}
     trace = folder.with_name(f"{folder.name}.trace")
     halves: Any = judge.in_halves
 
-    def traced(task, recommender, protocol, users, note):
-        judged = halves(task, recommender, protocol, users, note)
+    def traced(task, recommender, protocols, users, note):
+        judged = halves(task, recommender, protocols, users, note)
         if recommender.name in ("idgenrec", "untrained"):
             with trace.open("a") as file:
                 names = " ".join(sorted(task.users[user] for user in users))
-                file.write(f"{recommender.name} {protocol} {names}\n")
+                file.writelines(f"{recommender.name} {protocol} {names}\n" for protocol in protocols)
         return judged
 
     make_book: Any = book_cache.make_book
@@ -60,7 +60,7 @@ def evaluate(world, folder, run, kill=None, max_users=None, sweep_users=0):
     judge_module: Any = judge
     judge_module.in_halves = traced
     places: Any = {
-        "block": (judge_module, "in_halves"), "kept": (Kept, "write"), "book": (Book, "save"),
+        "block": (judge_module, "in_halves"), "kept": (BlockStore, "write"), "book": (Book, "save"),
         "report": (harness, "write_report"), "token": (T5Decoder, "extend"),
     }  # fmt: skip
     if kill is not None and kill[0] == world.rank:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from zeroshot.baselines.sasrec import Sasrec
 from zeroshot.harness import check_encoder
 from zeroshot.judge.judge import judge
 from zeroshot.protocol.config import EvaluateConfig
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 
 @pytest.fixture(scope="session")
@@ -142,11 +143,11 @@ def test_frozen_text_from_shards(ring_task, encoder_folder: Path, shard_folder: 
     task = ring_task(20)
     context = baselines.BaselineContext(str(shard_folder), encoder=str(encoder_folder), cache=tmp_path)
     names = ("frozen-text", "encoder-last")
-    found = [recommender.rank(task.histories, False) for recommender in baselines.build(names, task, context)]
-    assert all(ranking.scores_NK.shape == (20, RING) and np.isfinite(ranking.scores_NK).all() for ranking in found)
+    found = [np.array(scores(one, *task.histories)) for one in baselines.build(names, task, context)]
+    assert all(scores_NI.shape == (20, RING) and np.isfinite(scores_NI).all() for scores_NI in found)
     assert len(list(tmp_path.glob("frozen-text-*"))) == 1
-    again = baselines.build(names, task, context)[0].rank(task.histories, False)
-    assert again.scores_NK.tobytes() == found[0].scores_NK.tobytes()
+    again = np.array(scores(baselines.build(names, task, context)[0], *task.histories))
+    assert again.tobytes() == found[0].tobytes()
 
 
 def test_blocks_of_users_change_no_rank(ring_task, encoder_folder: Path, shard_folder: Path, tmp_path: Path) -> None:
@@ -166,7 +167,8 @@ class Shuffled:
     def __init__(self, asked: baselines.Recommender) -> None:
         self.asked, self.name = asked, asked.name
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         order = np.random.default_rng(0).permutation(len(histories))
-        answers = self.asked.rank([histories[user] for user in order], exclude_history).scores_NK
-        return Ranking(answers[np.argsort(order)])
+        answers = self.asked.rank([histories[user] for user in order], protocols)
+        assert isinstance(answers, Ranking)
+        return Ranking(answers.scores_NK[np.argsort(order)])

@@ -16,7 +16,7 @@ import numpy as np
 
 from shards import counters
 from zeroshot.audit.findings import Check
-from zeroshot.protocol.recommender import Ranking, Recommender
+from zeroshot.protocol.recommender import PROTOCOLS, Ranking, Recommender
 from zeroshot.tasks.task import Task
 
 PARTS = ("targets", "users' names", "validation items")
@@ -32,7 +32,7 @@ class Reads(Protocol):
         ...
 
 
-def permutation_check(
+def leakage_check(
     task: Task,
     recommender: Recommender,
     rebuild: Callable[[Task], Recommender] | None = None,
@@ -61,7 +61,8 @@ def permutation_check(
     def observed(asked: Recommender) -> list[bytes]:
         inputs = asked.inputs(histories) if isinstance(asked, Reads) else []
         # As the recommender gives them: what the judge then takes out could hide that a filter has seen the target.
-        rankings = [asked.rank(histories, exclude_history=exclude) for exclude in (False, True)]
+        rankings = asked.rank(histories, PROTOCOLS)
+        rankings = [rankings] if isinstance(rankings, Ranking) else [rankings[protocol] for protocol in PROTOCOLS]
         return [np.asarray(one).tobytes() for one in inputs] + [snapshot(ranking) for ranking in rankings]
 
     honest = observed(recommender)

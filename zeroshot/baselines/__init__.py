@@ -22,14 +22,12 @@ from zeroshot.baselines.cooccurrence import Star, TextPopularityCooccurrence
 from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
 from zeroshot.baselines.fit import JUDGED_BY, Epoch
 from zeroshot.baselines.frozen_text import FrozenText
+from zeroshot.baselines.heuristics import ItemOrder, Neighbours, Popularity, Random, Repeat
 from zeroshot.baselines.in_context import InContextRanker
-from zeroshot.baselines.item_order import ItemOrder
-from zeroshot.baselines.neighbours import Neighbours
 from zeroshot.baselines.sasrec import Sasrec
-from zeroshot.baselines.simple import Popularity, Random, Repeat
 from zeroshot.baselines.text_popularity import TextPopularity
 from zeroshot.baselines.tfidf import TfidfDecayed, TfidfLast
-from zeroshot.protocol.baseline_names import ENCODER, KNOWN, SUPERVISED, TRAINED, TRAINING_FREE, check_names, kind
+from zeroshot.protocol.config import ENCODER, KNOWN, SUPERVISED, TRAINED, TRAINING_FREE, baseline_kind, check_names
 from zeroshot.protocol.recommender import Recommender
 from zeroshot.tasks.task import Task
 
@@ -37,7 +35,7 @@ __all__ = [
     "ENCODER", "KNOWN", "SUPERVISED", "TRAINED", "TRAINING_FREE", "BaselineContext", "EncoderDecayed", "EncoderLast",
     "FrozenText", "InContextRanker", "ItemOrder", "Neighbours", "Popularity", "Random", "Recommender", "Repeat",
     "Sasrec", "SentenceEncoder", "Star", "TextPopularity", "TextPopularityCooccurrence", "TfidfDecayed", "TfidfLast",
-    "build", "check_names", "item_vectors", "kind",
+    "baseline_kind", "build", "check_names", "item_vectors",
 ]  # fmt: skip
 
 

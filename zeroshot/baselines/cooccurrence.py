@@ -8,6 +8,7 @@ comes from `pretrain.ranking.context`; the weights were chosen on pretraining ca
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from pretrain.ranking.context import Context
 from pretrain.ranking.text_match import decayed_profiles, dot_products
 from zeroshot.baselines.text_popularity import TextPopularity
 from zeroshot.baselines.tfidf import DECAY_LENGTH
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 TEXT_WEIGHT = 2.0
 """Nats for a cosine of 1 between an item's text and the decayed history."""
@@ -75,7 +76,7 @@ class Star:
         self.vectors: Any = vectors
         self.context = context
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores."""
         profiles: Any = decayed_profiles(histories, self.vectors.shape[0], STAR_LENGTH)
         texts_NI = dot_products(profiles @ self.vectors, self.vectors)

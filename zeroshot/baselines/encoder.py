@@ -7,7 +7,7 @@ list gives the same bits; nothing is fetched where a folder is given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from pretrain.model.weights import load_whole
 from pretrain.ranking.text_match import decayed_profiles
 from zeroshot.baselines.cache import hash_of, kept
 from zeroshot.baselines.tfidf import DECAY_LENGTH
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 BLOCK_TOKENS = 4096
 """Tokens of a block of texts, padding included."""
@@ -141,7 +141,7 @@ class EncoderDecayed:
         """Unit vectors [I, E] of the items, made when they are first needed."""
         return self.encoder.vectors(self.texts).numpy().astype(np.float64)
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores, not normalised by the length of the user's vector: that would not change an order.
 
         In double precision and rounded, because the last bits of a product depend on how many users are asked at once.

@@ -12,7 +12,7 @@ whole Fusion.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -30,7 +30,7 @@ from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, pad
 from zeroshot.baselines.encoder import DECIMALS, SentenceEncoder
 from zeroshot.baselines.fit import Epoch, FitConfig, fit
 from zeroshot.baselines.fusion import FusionData, HeldOut, load_fusion
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 BLOCK = 128
 NO_VARIANCE = 1e-6
@@ -185,6 +185,6 @@ class FrozenText:
         with torch.no_grad():
             return self.model.items(self.encoder.vectors(self.texts).to(self.encoder.device, torch.float64))
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores of the next item, rounded, because the last bits depend on how many users are asked at once."""
         return Ranking(np.round(self.model.scores(self.items_ID, histories), DECIMALS))

@@ -7,6 +7,7 @@ lists. What must hold: no gradient step is taken on the unseen set; how often us
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -15,12 +16,12 @@ import torch
 
 from pretrain.ranking.features import Block, Catalogue, feature_names
 from pretrain.ranking.ranker import Lists, Ranker, RankerConfig, fit_ranker, training_lists
-from pretrain.ranking.text_match import decayed_profiles
+from pretrain.ranking.text_match import DECAY
 from shards.manifest import Manifest
 from shards.tables import load_holdout, load_items
 from zeroshot.baselines.cache import Arrays, kept
 from zeroshot.baselines.text_popularity import repeat_share
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking, Rankings
 
 
 class InContextRanker:
@@ -53,22 +54,24 @@ class InContextRanker:
         lists = fusion_lists(self.shards, manifest, self.config, self.seed)
         return dict(fit_ranker(lists, self.config, self.seed).state_dict())
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        """Lists of candidates with log-probabilities; without the history they are those of the ranker alone."""
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Rankings:
+        """Lists of candidates with log-probabilities; those of `new` are the ranker's alone."""
         items_NK, scores_NK = self.ranker.rank(Block(self.catalogue, histories))
-        if exclude_history:
-            return Ranking(scores_NK, items_NK)
-        before = decayed_profiles(histories, self.catalogue.context.num_items, max(map(len, histories), default=1))
+        rankings: dict[ProtocolName, Ranking] = {"new": Ranking(scores_NK, items_NK)}
+        if "all" in protocols:
+            rankings["all"] = self._with_repeats(histories, items_NK, scores_NK)
+        return {protocol: rankings[protocol] for protocol in protocols}
+
+    def _with_repeats(self, histories: list[np.ndarray], items_NK: np.ndarray, scores_NK: np.ndarray) -> Ranking:
+        """The lists with the items of the history at their places."""
         lists = []
-        for user, (items_K, scores_K) in enumerate(zip(items_NK, scores_NK, strict=True)):
-            places = slice(before.indptr[user], before.indptr[user + 1])
-            own, place = np.unique(before.indices[places], return_inverse=True)
-            weights = np.bincount(place, before.data[places])
+        for history, items_K, scores_K in zip(histories, items_NK, scores_NK, strict=True):
+            own, place = np.unique(history, return_inverse=True)
+            weights = np.bincount(place, DECAY ** np.arange(len(history))[::-1], len(own))
+            repeats = np.log(self.repeats * weights / max(weights.sum(), 1e-12))
             present = items_K >= 0
-            items = np.concatenate([own, items_K[present]])
-            scores = np.concatenate(
-                [np.log(self.repeats * weights / weights.sum()), np.log1p(-self.repeats) + scores_K[present]]
-            )
+            items = np.concatenate([own, items_K[present]]).astype(np.int64)
+            scores = np.concatenate([repeats, np.log1p(-self.repeats) + scores_K[present]])
             order = np.lexsort((items, -scores))
             lists.append((items[order], scores[order]))
         longest = max((len(items) for items, _ in lists), default=0)

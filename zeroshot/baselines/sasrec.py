@@ -8,7 +8,7 @@ epoch with the best NDCG@10 of the validation items among all items; the order o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from shards import counters
 from zeroshot.baselines.cache import Arrays, hash_of, kept
 from zeroshot.baselines.causal import CausalTransformer, Shape, last_states, padded, training_batches
 from zeroshot.baselines.fit import Epoch, FitConfig, best_epoch, fit
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 from zeroshot.tasks.task import Task
 
 BLOCK = 128
@@ -157,7 +157,7 @@ class Sasrec:
         )  # fmt: skip
         return dict(trained.state_dict())
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores of the next item.
 
         In double precision and rounded, because the last bits depend on how many users are asked at once.

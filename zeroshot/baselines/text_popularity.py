@@ -1,21 +1,25 @@
 """Likeness of words, popularity and the habit of repeating, as one probability of the next item. Nothing is trained.
 
-Enters: item texts and the users' training histories (sequence[:-2]). Leaves: log-probabilities. What must hold: every
-item has one; its constants were chosen on pretraining categories held out (benchmarks/text_popularity.py), none on a
-test set.
+Enters: item texts and the users' training histories (sequence[:-2]). Leaves: log-probabilities, as a baseline of its
+own and as the item bonus that a blend adds to the model's scores, whose own search finds the items
+(`pretrain/decoding/lookahead.py`). What must hold: every item has one; a blend is named so in every table, beside the
+pure model; the constants were chosen on pretraining categories held out (benchmarks/text_popularity.py), none on a test
+set.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from pretrain.ranking.text_match import cosines, decayed_profiles
+from pretrain.ranking.text_match import cosines, decayed_profiles, item_vectors
 from zeroshot.baselines.tfidf import DECAY_LENGTH
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.config import TEXT_BLEND
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 TEXT_WEIGHT = 7.0
 """Nats for a cosine of 1."""
@@ -54,7 +58,7 @@ class TextPopularity:
         self.popularity_I = popularity_weight * np.log1p(counts_I)
         self.text_weight, self.repeats = text_weight, repeat_share(training_histories)
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense log-probabilities."""
         return Ranking(self.log_probs(histories))
 
@@ -80,3 +84,32 @@ class TextPopularity:
         for part in (self.vectors.data, self.vectors.indices, self.vectors.indptr, self.popularity_I):
             digest.update(np.ascontiguousarray(part).tobytes())
         return digest.hexdigest()
+
+
+def expert_of(name: str, texts: list[str], training_histories: list[np.ndarray]) -> TextPopularity:
+    """Whom a blend adds: the baseline `text+popularity`, or the set's own prior, which reads no text: an item of the
+    history with the share of repeats, else any by its count plus one."""
+    if name == TEXT_BLEND:
+        return TextPopularity(item_vectors(texts), training_histories)
+    no_words = sparse.csr_matrix((len(texts), 1))
+    return TextPopularity(no_words, training_histories, text_weight=0.0, popularity_weight=1.0)
+
+
+class Blend:
+    """`weight` times the log-probability of an item by the expert: a product of two experts (Hinton 2002)."""
+
+    def __init__(self, expert: TextPopularity, weight: float) -> None:
+        self.expert, self.weight = expert, weight
+
+    def __call__(self, histories: list[np.ndarray]) -> np.ndarray:
+        """Worth of all items after each history, [N, I], float32."""
+        return (self.weight * self.expert.log_probs(histories)).astype(np.float32)
+
+    def identity(self) -> str:
+        """A hash of all that it depends on."""
+        return hashlib.sha256(repr((self.weight, self.expert.identity())).encode()).hexdigest()
+
+
+def blend(name: str, weight: float, texts: list[str], training_histories: list[np.ndarray]) -> Blend:
+    """The blend of that name over a catalogue and its training histories."""
+    return Blend(expert_of(name, texts, training_histories), weight)

@@ -4,13 +4,14 @@ Enters: item texts. Leaves: dense scores. What must hold: the numbers measured f
 fourth digit (tests/system/test_anchors.py).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from pretrain.ranking.text_match import decayed_profiles, dot_products
-from zeroshot.protocol.recommender import Ranking
+from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 DECAY_LENGTH = 20
 
@@ -24,7 +25,7 @@ class TfidfDecayed:
     def __init__(self, vectors: sparse.csr_matrix) -> None:
         self.vectors: Any = vectors
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Ranking:
         """Dense scores, not normalised by the length of the user's vector: that would not change an order."""
         profiles: Any = decayed_profiles(histories, self.vectors.shape[0], self.length)
         return Ranking(dot_products(profiles @ self.vectors, self.vectors))

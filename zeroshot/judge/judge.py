@@ -1,31 +1,35 @@
-"""The judge: histories in, one rank and the best ten items per user out.
+"""The judge: histories in, one rank and the best ten items per user out, on one rank or on many.
 
-Enters: a task and a recommender. Leaves: a `Judged`, in the order of the task's users. What must hold: each user is
-judged exactly once; nothing that comes from a target reaches the recommender or decides what is excluded; the target
-is used for one thing, the final look-up of its rank; every list holds real items, none twice, by falling score.
+Enters: a task and a recommender; the World where ranks share the users. Leaves: a `Judged` for each protocol, in the
+order of the task's users. What must hold: each user is judged exactly once; nothing that comes from a target reaches
+the recommender or decides what is excluded; the target is used for one thing, the final look-up of its rank; an
+evaluation that is killed and given again goes on where it was, on any number of ranks, and ends with the same bytes.
 """
 
 import time
-from collections.abc import Callable, Iterable
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-import torch
 
 from pretrain.ranking.metrics import mid_ranks
 from pretrain.runtime.watchdog import beat
-from zeroshot.judge.user_blocks import Blocks, Kept
-from zeroshot.protocol.recommender import TOP, Judged, Ranking, Recommender
+from pretrain.runtime.world import World
+from zeroshot.judge.rankings import answers, top_items
+from zeroshot.judge.user_blocks import Blocks, BlockStore, identity_of
+from zeroshot.protocol.recommender import PROTOCOLS, Judged, ProtocolName, Recommender, Resumable
 from zeroshot.tasks.task import Task
 
-Scope = Literal["all", "new"]
-PROTOCOLS: tuple[Scope, ...] = get_args(Scope)
+ByProtocol = dict[ProtocolName, Judged]
+BLOCK = {"cpu": 32, "cuda": 64}
+"""Users per block by the kind of device: one call of the model. A GPU waits for launches where they are few."""
 
 
 def judge(
     task: Task,
     recommender: Recommender,
-    protocol: Scope,
+    protocol: ProtocolName,
     block: int = 256,
     progress: Callable[[int, int], None] | None = None,
 ) -> Judged:
@@ -42,96 +46,91 @@ def judge(
         ValueError: unknown protocol, the recommender's answer is malformed, or one user is too much for the memory.
     """
     blocks = Blocks.arrange(task, recommender, block)
-    return blocks.joined(judge_blocks(task, recommender, protocol, blocks, range(len(blocks)), progress))
+    return blocks.joined(judge_blocks(task, recommender, (protocol,), blocks, range(len(blocks)), progress)[protocol])
 
 
-def judge_protocols(task: Task, recommender: Recommender, block: int = 256) -> dict[Scope, Judged]:
-    """Under every protocol what `judge` says. Who answers in dense scores is asked once, as the judge takes the history
-    out of those itself."""
-    blocks, once = Blocks.arrange(task, recommender, block), OneAnswer(recommender)
-    found: dict[Scope, dict[int, Judged]] = {protocol: {} for protocol in PROTOCOLS}
-    for number in reversed(range(len(blocks))):
-        for protocol in PROTOCOLS:
-            found[protocol] |= judge_blocks(task, once, protocol, blocks, [number])
-    return {protocol: blocks.joined(judged) for protocol, judged in found.items()}
-
-
-class OneAnswer:
-    """A recommender whose dense answer to a question under `all` is kept for the same question under `new`."""
-
-    def __init__(self, recommender: Recommender) -> None:
-        self.name, self.recommender = recommender.name, recommender
-        self.kept: tuple[list[np.ndarray], Ranking] | None = None
-
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        kept, self.kept = self.kept, None
-        if exclude_history and kept is not None:
-            asked, ranking = kept
-            if len(asked) == len(histories) and all(map(np.array_equal, asked, histories)):
-                return ranking
-        ranking = self.recommender.rank(histories, exclude_history)
-        if not exclude_history and ranking.items_NK is None:
-            self.kept = [history.copy() for history in histories], ranking
-        return ranking
+def judge_protocols(task: Task, recommender: Recommender, block: int = 256) -> dict[ProtocolName, Judged]:
+    """What `judge` says under every protocol, from one question per block of users."""
+    blocks = Blocks.arrange(task, recommender, block)
+    parts = judge_blocks(task, recommender, PROTOCOLS, blocks, range(len(blocks)))
+    return {protocol: blocks.joined(judged) for protocol, judged in parts.items()}
 
 
 def judge_blocks(
     task: Task,
     recommender: Recommender,
-    protocol: Scope,
+    protocols: Sequence[ProtocolName],
     blocks: Blocks,
     numbers: Iterable[int],
     progress: Callable[[int, int], None] | None = None,
-    kept: Kept | None = None,
+    stores: Mapping[ProtocolName, BlockStore] = {},
     note: Callable[[str], None] = lambda line: None,
-) -> dict[int, Judged]:
-    """Some blocks of a task by their number; those that are `kept` are not judged again, others are kept when done.
+) -> dict[ProtocolName, dict[int, Judged]]:
+    """Some blocks of a task by their number, under each protocol. A block that its protocol's store holds is not judged
+    again; one that is judged is stored.
 
-    `note` hears of blocks that were too large for the memory. Raises what `judge` raises.
+    `progress` is called with lists done and lists in all, `note` with blocks that were too large for the memory. Raises
+    what `judge` raises.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
-    found: dict[int, Judged] = {}
+    for protocol in protocols:
+        if protocol not in PROTOCOLS:
+            raise ValueError(f"protocol {protocol!r} is none of {', '.join(PROTOCOLS)}")
+    parts: dict[ProtocolName, dict[int, Judged]] = {protocol: {} for protocol in protocols}
     numbers, done = list(numbers), 0
-    total = sum(len(blocks.users(number)) for number in numbers)
+    total = len(protocols) * sum(len(blocks.users(number)) for number in numbers)
     for number in reversed(numbers):  # the longest inputs first: what is too much for the memory is seen at once
-        judged = kept.read(number) if kept is not None else None
-        if judged is None:
+        stored = {protocol: store.read(number) for protocol, store in stores.items()}
+        judged = {protocol: block for protocol, block in stored.items() if block is not None}
+        missing: list[ProtocolName] = [protocol for protocol in protocols if protocol not in judged]
+        if missing:
             beat(f"{task.name}, {recommender.name}")
-            judged = in_halves(task, recommender, protocol, blocks.users(number), note)
-            if kept is not None:
-                kept.write(number, judged)
-        found[number] = judged
-        done += len(judged)
+            judged |= in_halves(task, recommender, missing, blocks.users(number), note)
+        for protocol in protocols:
+            if protocol in missing and protocol in stores:
+                stores[protocol].write(number, judged[protocol])
+            parts[protocol][number] = judged[protocol]
+            done += len(judged[protocol])
         if progress is not None:
             progress(done, total)
-    return found
+    return parts
 
 
 def in_halves(
-    task: Task, recommender: Recommender, protocol: Scope, users: np.ndarray, note: Callable[[str], None]
-) -> Judged:
+    task: Task, recommender: Recommender, protocols: Sequence[ProtocolName], users: np.ndarray,
+    note: Callable[[str], None],
+) -> dict[ProtocolName, Judged]:  # fmt: skip
     """The users of one block; where they are too many for the memory, each half alone, down to one user."""
     started = time.monotonic()
     try:
         histories = [task.histories[user] for user in users]
-        ranking = answer(recommender, histories, protocol, len(task.items), task.candidates)
-        ranks_N = mid_ranks(ranking.scores_NK, ranking.items_NK, task.targets[users], len(task.items))
-        return Judged(ranks_N, *top_items(ranking), time.monotonic() - started)
+        rankings = answers(recommender, histories, protocols, len(task.items), task.candidates)
+        judged: dict[ProtocolName, Judged] = {
+            protocol: Judged(
+                mid_ranks(ranking.scores_NK, ranking.items_NK, task.targets[users], len(task.items)),
+                *top_items(ranking),
+            )
+            for protocol, ranking in rankings.items()
+        }
+        seconds = (time.monotonic() - started) / len(protocols)
+        return {protocol: replace(block, seconds=seconds) for protocol, block in judged.items()}
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     # Outside the handler: the traceback would hold on to the memory of the call that failed.
     if len(users) == 1:
         raise ValueError(
             f"{task.name}: {recommender.name} runs out of memory for user {task.users[users[0]]} alone, with "
-            f"{len(task.histories[users[0]])} items of history ({said}); make search.beam smaller, start fewer "
+            f"{len(task.histories[users[0]])} items of history ({reason}); make search.beam smaller, start fewer "
             "processes, or give more memory"
         )
     note(f"{task.name}: {recommender.name} runs out of memory for {len(users)} users at once; each half is tried alone")
     half = len(users) // 2
-    return Judged.joined([in_halves(task, recommender, protocol, part, note) for part in (users[:half], users[half:])])
+    halves = [in_halves(task, recommender, protocols, part, note) for part in (users[:half], users[half:])]
+    joined: dict[ProtocolName, Judged] = {}
+    for protocol in protocols:
+        joined[protocol] = Judged.joined([part[protocol] for part in halves])
+    return joined
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -140,91 +139,32 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(part in str(error).lower() for part in words)
 
 
-def top_items(ranking: Ranking) -> tuple[np.ndarray, np.ndarray]:
-    """The best ten items of each user and their scores, [N, 10]; of equal dense scores the lower row first."""
-    items_NK, scores_NK = ranking.items_NK, ranking.scores_NK
-    if items_NK is None:
-        items_NK = best_rows(scores_NK, min(TOP, scores_NK.shape[1]))
-        scores_NK = np.take_along_axis(scores_NK, items_NK, axis=1)
-    items_NK, scores_NK = items_NK[:, :TOP], scores_NK[:, :TOP]
-    present_NK = (items_NK >= 0) & (scores_NK > -np.inf)
-    top_NK = np.full((len(items_NK), TOP), -1, dtype=np.int32)
-    best_NK = np.full(top_NK.shape, -np.inf, dtype=np.float32)
-    top_NK[:, : items_NK.shape[1]] = np.where(present_NK, items_NK, -1)
-    best_NK[:, : items_NK.shape[1]] = np.where(present_NK, scores_NK, -np.inf)
-    return top_NK, best_NK
+def judge_shared(
+    task: Task, recommender: Recommender, world: World, progress: Callable[[int, int], None],
+    folder: Path | None = None, note: Callable[[str], None] = lambda line: None,
+    protocols: tuple[ProtocolName, ...] = PROTOCOLS,
+) -> ByProtocol:  # fmt: skip
+    """All users under every protocol, their blocks shared out over the ranks. Collective.
+
+    `folder`: where finished blocks of a resumable recommender are kept (None: nowhere).
+    """
+    blocks = Blocks.arrange(task, recommender, BLOCK[world.device.type])
+    stores: dict[ProtocolName, BlockStore] = {}
+    if folder is not None and isinstance(recommender, Resumable):
+        own = recommender.identity()
+        stores = {protocol: BlockStore(folder, identity_of(task, own, protocol, blocks)) for protocol in protocols}
+    mine = judge_blocks(task, recommender, protocols, blocks, world.blocks(len(blocks), 1), progress, stores, note)
+    gathered = world.gather(mine)
+    assert sum(len(part[protocols[0]]) for part in gathered) == len(blocks), "a block was judged twice"
+    return {
+        protocol: blocks.joined({number: judged for part in gathered for number, judged in part[protocol].items()})
+        for protocol in protocols
+    }
 
 
-def best_rows(scores_NI: np.ndarray, count: int) -> np.ndarray:
-    """Columns of the `count` largest scores of each row, [N, count], the largest first, of equal ones the lower column;
-    any columns for places without a score (-inf)."""
-    # torch's is 4 to 60 times faster here than NumPy's partition, which is at its worst where most scores are equal.
-    best_NK, chosen = torch.topk(torch.from_numpy(np.ascontiguousarray(scores_NI)), count)
-    chosen_NK, limit_N1 = np.sort(chosen.numpy(), axis=1), best_NK.numpy()[:, -1:]
-    # Which of the scores equal to the last one were taken is chance; where there are more of them, take the first.
-    unsure_N = ((scores_NI >= limit_N1).sum(axis=1) > count) & (limit_N1[:, 0] > -np.inf)
-    for row in np.flatnonzero(unsure_N):
-        above = np.flatnonzero(scores_NI[row] > limit_N1[row])
-        level = np.flatnonzero(scores_NI[row] == limit_N1[row])[: count - len(above)]
-        chosen_NK[row] = np.sort(np.concatenate([above, level]))
-    order_NK = np.argsort(-np.take_along_axis(scores_NI, chosen_NK, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(chosen_NK, order_NK, axis=1)
-
-
-def answer(
-    recommender: Recommender, histories: list[np.ndarray], protocol: Scope, num_items: int,
-    candidates: np.ndarray | None = None,
-) -> Ranking:  # fmt: skip
-    """A recommender's checked ranking of the candidates (None: all items), for `new` without the items of each history;
-    sees no target."""
-    ranking = recommender.rank(histories, exclude_history=protocol == "new")
-    check_ranking(recommender.name, ranking, len(histories), num_items)
-    if candidates is not None:
-        ranking = among_candidates(recommender.name, ranking, candidates)
-    if protocol == "all":
-        return ranking
-    if ranking.items_NK is None:
-        scores_NI = np.array(ranking.scores_NK, dtype=np.float64)
-        for row, history in enumerate(histories):
-            scores_NI[row, history] = -np.inf
-        return Ranking(scores_NI)
-    for items_K, history in zip(ranking.items_NK, histories, strict=True):
-        if np.isin(items_K, history).any():
-            raise ValueError(f"{recommender.name} lists an item of the history although the protocol is `new`")
-    return ranking
-
-
-def among_candidates(name: str, ranking: Ranking, candidates: np.ndarray) -> Ranking:
-    """Dense scores with all other items absent; ValueError for a list that holds another."""
-    if ranking.items_NK is None:
-        scores_NI = np.full(ranking.scores_NK.shape, -np.inf)
-        scores_NI[:, candidates] = ranking.scores_NK[:, candidates]
-        return Ranking(scores_NI)
-    if not np.isin(ranking.items_NK[ranking.items_NK >= 0], candidates).all():
-        raise ValueError(f"{name} lists an item that is no candidate")
-    return ranking
-
-
-def check_ranking(name: str, ranking: Ranking, num_users: int, num_items: int) -> None:
-    """ValueError unless there is one row per user and each list holds real items, none twice, by falling score."""
-    scores_NK, items_NK = ranking.scores_NK, ranking.items_NK
-    if scores_NK.ndim != 2 or scores_NK.shape[0] != num_users:
-        raise ValueError(f"{name} answers {num_users} histories with scores of shape {scores_NK.shape}")
-    if np.isnan(scores_NK).any():
-        raise ValueError(f"{name} gives a score that is not a number")
-    if items_NK is None:
-        if scores_NK.shape[1] != num_items:
-            raise ValueError(f"{name} scores {scores_NK.shape[1]} items of a catalogue of {num_items}")
-        return
-    if items_NK.shape != scores_NK.shape:
-        raise ValueError(f"{name} gives items of shape {items_NK.shape} with scores of shape {scores_NK.shape}")
-    if items_NK.size and not (items_NK.min() >= -1 and items_NK.max() < num_items):
-        raise ValueError(f"{name} lists an item that is not in the catalogue")
-    present_NK = items_NK >= 0
-    if (present_NK[:, 1:] & ~present_NK[:, :-1]).any():
-        raise ValueError(f"{name} has a gap (-1) inside a list; -1 may only fill the end")
-    sorted_NK = np.sort(items_NK, axis=1)
-    if ((sorted_NK[:, 1:] == sorted_NK[:, :-1]) & (sorted_NK[:, 1:] >= 0)).any():
-        raise ValueError(f"{name} lists an item twice for one user")
-    if (present_NK[:, 1:] & (scores_NK[:, 1:] > scores_NK[:, :-1])).any():
-        raise ValueError(f"{name} gives a list that is not sorted by falling score")
+def judge_baselines(task: Task, baselines: list[Recommender], world: World) -> dict[str, ByProtocol]:
+    """The baselines, each judged on one rank. Collective."""
+    mine: dict[str, ByProtocol] = {
+        baseline.name: judge_protocols(task, baseline) for baseline in baselines[world.rank :: world.size]
+    }
+    return {name: judged for part in world.gather(mine) for name, judged in part.items()}

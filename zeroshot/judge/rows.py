@@ -1,8 +1,10 @@
-"""From ranks to the rows and comparisons of results.json.
+"""From lists and ranks to the rows and comparisons of results.json.
 
-Enters: the table of `ranks.parquet`, the kind of each recommender, coverages. Leaves: metrics with 95% intervals,
-paired comparisons with p values. What must hold: all of it can be made again from the stored ranks; users are paired by
-name; a supervised baseline is compared with but never counted as free of training.
+Enters: lists of ten, the table of `ranks.parquet`, the kind of each recommender. Leaves: coverage and novelty of the
+lists; metrics with 95% intervals; paired comparisons with p values. What must hold: all but the coverage can be made
+again from the stored ranks; users are paired by name; coverage and novelty look at no target and count an item's
+popularity in the training histories (sequence[:-2]) alone; a supervised baseline is compared with but never counted as
+free of training.
 """
 
 from collections.abc import Iterable, Iterator
@@ -140,3 +142,32 @@ def kind_of(kinds: dict[str, str], recommender: str) -> str:
     if kinds.get(recommender) not in KINDS:
         raise ValueError(f"recommender {recommender} needs a kind, one of {', '.join(KINDS)}")
     return kinds[recommender]
+
+
+def coverage(top_NK: np.ndarray, num_candidates: int) -> float:
+    """Distinct listed items as a share of those that could be listed; ValueError without candidates."""
+    if num_candidates < 1:
+        raise ValueError("coverage needs at least one candidate")
+    return len(np.unique(top_NK[top_NK >= 0])) / num_candidates
+
+
+def coverage_of_groups(top_NK: np.ndarray, target_is_new_N: np.ndarray, num_candidates: int) -> dict[str, float]:
+    """Coverage by the lists of all users, and by those of the users with a new target."""
+    return {
+        "all": coverage(top_NK, num_candidates),
+        "new_target": coverage(top_NK[np.asarray(target_is_new_N, dtype=bool)], num_candidates),
+    }
+
+
+def novelty(top_NK: np.ndarray, counts_I: np.ndarray) -> np.ndarray:
+    """Mean surprise of each user's listed items in bits, -log2((count + 1) / (total + items)); NaN for an empty list.
+
+    Args:
+        top_NK: item rows, -1 where a list is short.
+        counts_I: how often each item of the catalogue occurs in the training histories.
+    """
+    surprise_I = -np.log2((counts_I + 1) / (counts_I.sum() + len(counts_I)))
+    present_NK = top_NK >= 0
+    sums_N = np.where(present_NK, surprise_I[np.maximum(top_NK, 0)], 0.0).sum(axis=1)
+    lengths_N = present_NK.sum(axis=1)
+    return np.where(lengths_N > 0, sums_N / np.maximum(lengths_N, 1), np.nan)

@@ -16,8 +16,8 @@ import numpy as np
 from pretrain.data.templates import TEMPLATES
 from pretrain.runtime.world import World
 from shards import counters
+from zeroshot.judge.judge import judge_shared
 from zeroshot.judge.rows import measured
-from zeroshot.judge.task_evaluator import judge_shared
 from zeroshot.protocol.recommender import Recommender
 from zeroshot.tasks.task import Task
 
@@ -58,10 +58,10 @@ def sweep(
     rows: list[dict[str, Any]] = []
     for setting, values in SETTINGS:
         for value in values:
-            what = f"{setting} {value}"
+            label = f"{setting} {value}"
 
-            def advance(done: int, total: int, what: str = what) -> None:
-                progress(what, done, total)
+            def advance(done: int, total: int, label: str = label) -> None:
+                progress(label, done, total)
 
             judged = judge_shared(few, make(setting, value), world, advance, folder, note, ("all",))["all"]
             where = {"task": task.name, "protocol": "all", "setting": setting, "value": value}

@@ -1,169 +1,176 @@
-"""One checkpoint on one unseen task: a new ID book by its own generator, a new trie, ranks of every user.
+"""One task, everyone who is judged on it: the model, its controls, the baselines, and the audit of each.
 
-Enters: models, a task, the World. Leaves: the book and, on every rank, what is judged of all users in the task's order.
-Must hold: the users are shared out over the ranks, each judged on exactly one; IDs are always made by the given
-generator, so no stale file can win; an evaluation that is killed and given again goes on where it was, on any number of
-ranks, and ends with the same bytes.
+Enters: a task, the models, the World. Leaves: a `TaskResult`. Must hold: all are judged under the same protocols; the
+model and its controls on the task's sample, baselines on everyone; each is audited before it is judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
+import polars as pl
 
-from pretrain.config.ids import IdConfig
-from pretrain.config.prompt import PromptConfig
-from pretrain.data.user_ids import UserIds
-from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book
-from pretrain.ids.book_cache import shelved_book
-from pretrain.ids.journal import discard
-from pretrain.ranking.generate import EVALUATION_TEMPLATE, GenerativeRecommender, Worth
+from pretrain.ranking.generate import GenerativeRecommender, prior_of
 from pretrain.runtime.progress import Reporter
 from pretrain.runtime.world import World
 from shards.tables import ItemTable
-from zeroshot.judge.judge import PROTOCOLS, Scope, judge_blocks, judge_protocols
-from zeroshot.judge.user_blocks import FOLDER, Blocks, Kept, identity_of
-from zeroshot.protocol.recommender import Judged, Recommender, Resumable
+from zeroshot.audit.findings import Check, merged
+from zeroshot.audit.leakage import filter_check, leakage_check
+from zeroshot.baselines import BaselineContext, build
+from zeroshot.baselines.text_popularity import blend, repeats_itself
+from zeroshot.judge.checkpoint import Checkpoint, generative, model_of, task_book
+from zeroshot.judge.judge import ByProtocol, judge_baselines, judge_shared
+from zeroshot.judge.ranks import ranks_table, training_counts, user_facts
+from zeroshot.judge.rows import coverage_of_groups, novelty
+from zeroshot.judge.sweeps import Setting, sweep
+from zeroshot.judge.user_blocks import FOLDER
+from zeroshot.protocol.config import AUDITED_ANEW, BLENDS, EvaluateConfig, baseline_kind
+from zeroshot.protocol.recommender import PROTOCOLS, Judged, Recommender
 from zeroshot.tasks.task import Task
 
-ByProtocol = dict[Scope, Judged]
-BLOCK = {"cpu": 32, "cuda": 64}
-"""Users per block by the kind of device: one call of the model. A GPU waits for launches where they are few."""
+AUDITED_USERS = 16
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What is judged: both models, the tokenizer, and how the run made IDs and prompts."""
+@dataclass
+class TaskResult:
+    """Rows of ranks.parquet, coverage by (task, recommender, protocol, users), the kind of each recommender, what the
+    audit found, rows of sweeps, and the model's lists under the protocol `all`."""
 
-    recommender: T5ForConditionalGeneration
-    generator: T5ForConditionalGeneration
-    untrained: T5ForConditionalGeneration | None
-    untrained_generator: T5ForConditionalGeneration | None
-    tokenizer: Any
-    ids: IdConfig
-    prompt: PromptConfig
-
-
-def task_book(
-    checkpoint: Checkpoint, items: ItemTable, dataset: str, out: Path, world: World, reporter: Reporter,
-    untrained: bool = False, books: Path | None = None,
-) -> Book:  # fmt: skip
-    """The ID book of an unseen catalogue, saved in the folder `out`: by the trained generator or, for the control
-    "untrained-ids", by the generator before training. Collective.
-
-    It is taken from the shelf `books`, by default that of an evaluation that was killed, where it was made by the same
-    generator, with the same options and of the same texts.
-    """
-    generator = checkpoint.untrained_generator if untrained else checkpoint.generator
-    assert generator is not None
-    name = f"{dataset}-untrained" if untrained else dataset
-    path, progress = out / f"book-{name}.arrow", out / f".book-{name}.progress"
-    book, report = shelved_book(
-        books or out / FOLDER, generator, checkpoint.tokenizer, items, checkpoint.ids, world, reporter,
-        what=f"{name}, IDs", journal=progress,
-    )  # fmt: skip
-    reporter.line(f"  {book.describe()}{'' if report else ': made before'}")
-    if world.is_main:
-        book.save(path)
-        discard(progress)
-    return book
+    tables: list[pl.DataFrame] = field(default_factory=list)
+    coverages: dict[tuple[str, str, str, str], float] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    checks: list[Check] = field(default_factory=list)
+    sweeps: list[dict[str, Any]] = field(default_factory=list)
+    shown: Judged | None = None
 
 
-def generative(
-    checkpoint: Checkpoint, name: str, book: Book, items: ItemTable, search: SearchConfig,
-    candidates: np.ndarray | None = None, template: int = EVALUATION_TEMPLATE,
-    log_prior: Sequence[np.ndarray] | None = None, worth: Worth | None = None, never_repeat: bool = False,
-) -> GenerativeRecommender:  # fmt: skip
-    """The same model before training where the name is "untrained", else the trained one ("idgenrec"; "untrained-ids"
-    over a book of the untrained generator), over a book and the texts of its items, which histories consist of where
-    the run's did. Users' IDs are those of the generator that wrote the book."""
-    model = model_of(checkpoint, name)
-    return GenerativeRecommender(
-        name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search, BLOCK[model.device.type],
-        candidates=candidates, items=items, template=template, log_prior=log_prior, worth=worth,
-        never_repeat=never_repeat,
-        generator=checkpoint.untrained_generator if name == "untrained-ids" else checkpoint.generator,
-    )  # fmt: skip
+class TaskEvaluator:
+    """Judges the recommenders of one evaluation, task by task. All methods are collective."""
 
+    def __init__(self, checkpoint: Checkpoint, config: EvaluateConfig, world: World, reporter: Reporter) -> None:
+        self.checkpoint, self.config, self.world, self.reporter = checkpoint, config, world, reporter
+        self.out = Path(config.out)
+        self._books: dict[tuple[str, bool], Book] = {}
+        self._priors: dict[tuple[str, str], list[np.ndarray] | None] = {}
 
-def model_of(checkpoint: Checkpoint, name: str) -> T5ForConditionalGeneration:
-    """The recommender that a name stands for."""
-    model = checkpoint.untrained if name == "untrained" else checkpoint.recommender
-    assert model is not None
-    return model
+    def book(self, dataset: str, items: ItemTable, untrained: bool = False) -> Book:
+        """The ID book of a catalogue, made once: other orders of the same data set have the same IDs."""
+        key = dataset, untrained
+        if key not in self._books:
+            books = Path(self.config.books) if self.config.books else None
+            self._books[key] = task_book(
+                self.checkpoint, items, dataset, self.out, self.world, self.reporter, untrained, books
+            )
+        return self._books[key]
 
+    def judge(self, task: Task, items: ItemTable) -> TaskResult:
+        """Everyone on one task."""
+        result, book = TaskResult(), self.book(task.what.dataset, items)
+        sampled = task.for_models
+        names = ("idgenrec", *self.config.blends, *self.config.controls)
+        models = {name: self._judge_model(name, sampled, items, result) for name in names}
+        baselines = self._judge_baselines(task, result)
+        for who, users, judgements in (("models", sampled, models), ("baselines", task, baselines)):
+            ranks = {name: judged["new"].ranks_N for name, judged in judgements.items()}
+            result.checks.append(filter_check(users, who, ranks))
+            self._tabulate(users, judgements, book, result)
+        result.shown = models["idgenrec"]["all"]
+        if self.config.sweep_users:
+            result.sweeps = self._sweep(sampled, book, items)
+        # Each rank has audited its own baselines.
+        result.checks = merged([check for part in self.world.gather(result.checks) for check in part])
+        return result
 
-def user_ids_of(checkpoint: Checkpoint, items: ItemTable, histories: list[np.ndarray]) -> list[str] | None:
-    """The IDs that prompts name these users by, as text; None where they name nobody."""
-    if checkpoint.prompt.user_id == "none":
-        return None
-    written = UserIds(checkpoint.generator, checkpoint.tokenizer, items, checkpoint.prompt).write(histories)
-    return checkpoint.tokenizer.batch_decode(written)
+    def _judge_model(self, name: str, task: Task, items: ItemTable, result: TaskResult) -> ByProtocol:
+        book = self.book(task.what.dataset, items, untrained=name == "untrained-ids")
+        prior = self._log_prior(name, task.what.dataset, book)
 
-
-def judge_shared(
-    task: Task, recommender: Recommender, world: World, progress: Callable[[int, int], None],
-    folder: Path | None = None, note: Callable[[str], None] = lambda line: None,
-    protocols: tuple[Scope, ...] = PROTOCOLS,
-) -> ByProtocol:  # fmt: skip
-    """All users under every protocol, their blocks shared out over the ranks. Collective.
-
-    `folder`: where finished blocks of a resumable recommender are kept (None: nowhere).
-    """
-    blocks = Blocks.arrange(task, recommender, BLOCK[world.device.type])
-    mine = world.blocks(len(blocks), 1)[::-1]  # the longest inputs first: too much for the memory is seen at once
-    kept: dict[Scope, Kept | None] = dict.fromkeys(protocols)
-    if folder is not None and isinstance(recommender, Resumable):
-        own = recommender.identity()
-        kept |= {protocol: Kept(folder, identity_of(task, own, protocol, blocks)) for protocol in protocols}
-    found: dict[Scope, dict[int, Judged]] = {protocol: {} for protocol in protocols}
-    done, total = 0, len(protocols) * sum(len(blocks.users(number)) for number in mine)
-    for number in mine:
-        for protocol in protocols:  # in turn, so that a model reads its input once
-            found[protocol] |= judge_blocks(
-                task, recommender, protocol, blocks, [number], kept=kept[protocol], note=note
+        def make(other: Task) -> Recommender:
+            bonus = None
+            if name in BLENDS:
+                bonus = blend(name, self.config.blends[name], other.texts, other.training_histories)
+            return generative(
+                self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, worth=bonus,
+                never_repeat=self._never_repeat(other),
             )  # fmt: skip
-            done += len(blocks.users(number))
-            progress(done, total)
-    gathered = world.gather(found)
-    assert sum(len(part[protocols[0]]) for part in gathered) == len(blocks), "a block was judged twice"
-    return {
-        protocol: blocks.joined({number: judged for part in gathered for number, judged in part[protocol].items()})
-        for protocol in protocols
-    }
 
+        model = make(task)
+        result.checks.append(leakage_check(task, model, make, AUDITED_USERS))
+        result.kinds[name] = "model" if name == "idgenrec" else "blend" if name in BLENDS else "control"
+        return judge_shared(
+            task, model, self.world,
+            lambda done, total: self.reporter.progress(f"{task.name}, {name}", done, total, "lists per rank"),
+            self.out / FOLDER, self.reporter.line,
+        )  # fmt: skip
 
-def judge_baselines(task: Task, baselines: list[Recommender], world: World) -> dict[str, ByProtocol]:
-    """The baselines, each judged on one rank. Collective."""
-    mine: dict[str, ByProtocol] = {
-        baseline.name: judge_protocols(task, baseline) for baseline in baselines[world.rank :: world.size]
-    }
-    return {name: judged for part in world.gather(mine) for name, judged in part.items()}
+    def _never_repeat(self, task: Task) -> bool:
+        return self.config.repeats == "observed" and not repeats_itself(task.training_histories)
 
+    def _log_prior(self, name: str, dataset: str, book: Book) -> list[np.ndarray] | None:
+        """Of a recommender over a book, computed once; a blend has the model's."""
+        key = ("idgenrec" if name in BLENDS else name), dataset
+        if key not in self._priors:
+            model, checkpoint = model_of(self.checkpoint, name), self.checkpoint
+            self._priors[key] = prior_of(
+                model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, self.config.search, self.world
+            )
+        return self._priors[key]
 
-def browsable_users(
-    task: Task, book: Book, judged: Judged, count: int, user_ids: list[str] | None = None
-) -> list[dict[str, Any]]:
-    """The first `count` users with history, top ten, target and rank, as IDs, for the report (protocol `all`), and with
-    their own IDs where they have some."""
-    return [
-        {
-            "user": user,
-            **({} if user_ids is None else {"user_id": user_ids[index]}),
-            "history": [book.texts[row] for row in task.histories[index]],
-            "target": book.texts[task.targets[index]],
-            "list": [
-                [book.texts[row], float(score)]
-                for row, score in zip(judged.top_NK[index], judged.scores_NK[index], strict=True)
-                if row >= 0
-            ],
-            "rank": float(judged.ranks_N[index]),
-        }
-        for index, user in enumerate(task.users[:count])
-    ]
+    def _judge_baselines(self, task: Task, result: TaskResult) -> dict[str, ByProtocol]:
+        config, world = self.config, self.world
+        context = BaselineContext(
+            config.pretraining_shards or config.shards, config.seed, world.device, config.threads, config.encoder,
+            self.out / "cache", self.reporter,
+        )  # fmt: skip
+        baselines = build(config.baselines, task, context)
+        # What is trained is trained when it is first asked, for as long as that takes: the others wait at a gather.
+        for baseline in baselines[world.rank :: world.size]:
+            name = baseline.name
+
+            def again(other: Task, name: str = name) -> Recommender:
+                return build((name,), other, context)[0]
+
+            # To train a baseline a second time for the audit would double its cost.
+            rebuild = again if name in AUDITED_ANEW else None
+            result.checks.append(leakage_check(task, baseline, rebuild))
+        result.kinds |= {baseline.name: baseline_kind(baseline.name) for baseline in baselines}
+        judged = judge_baselines(task, baselines, world)
+        return {baseline.name: judged[baseline.name] for baseline in baselines}  # in one order on any number of ranks
+
+    def _tabulate(self, task: Task, judged_by_name: dict[str, ByProtocol], book: Book, result: TaskResult) -> None:
+        facts = user_facts(task, np.array([len(ids) for ids in book.token_ids]))
+        counts_I = training_counts(task)
+        candidates = len(task.items) if task.candidates is None else len(task.candidates)
+        for name, judgements in judged_by_name.items():
+            scored = result.kinds[name] in ("model", "control") and self.config.search.is_probability
+            for protocol in PROTOCOLS:
+                judged = judgements[protocol]
+                scores_N = judged.scores_NK[:, 0] if scored else None
+                surprise_N = novelty(judged.top_NK, counts_I)
+                result.tables.append(
+                    ranks_table(task.name, name, protocol, facts, judged.ranks_N, surprise_N, scores_N)
+                )
+                coverages = coverage_of_groups(judged.top_NK, facts.target_is_new_N, candidates)
+                result.coverages |= {(task.name, name, protocol, users): share for users, share in coverages.items()}
+
+    def _sweep(self, task: Task, book: Book, items: ItemTable) -> list[dict[str, Any]]:
+        search = self.config.search
+
+        def make(setting: Setting, value: int) -> GenerativeRecommender:
+            asked = replace(search, beam=value, list_length=None) if setting == "beam" else search
+            template = value - 1 if setting == "template" else 0
+            prior = self._log_prior("idgenrec", task.what.dataset, book) if template == 0 else None
+            return generative(
+                self.checkpoint, "idgenrec", book, items, asked, task.candidates, template=template, log_prior=prior,
+                never_repeat=self._never_repeat(task),
+            )  # fmt: skip
+
+        return sweep(
+            task, make, self.config.sweep_users, self.config.seed, self.world,
+            lambda label, done, total: self.reporter.progress(f"{task.name}, {label}", done, total, "lists per rank"),
+            self.out / FOLDER, self.reporter.line,
+        )  # fmt: skip

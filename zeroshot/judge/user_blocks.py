@@ -61,7 +61,7 @@ class Blocks:
         return Judged.joined([parts[number] for number in sorted(parts)]).take(np.argsort(self.order_N))
 
 
-class Kept:
+class BlockStore:
     """The finished blocks of one (task, recommender, protocol), in a folder that all ranks see."""
 
     def __init__(self, folder: Path, identity: str) -> None:

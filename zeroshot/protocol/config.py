@@ -1,7 +1,11 @@
-"""The configuration of an evaluation, and how one ends whose audit failed."""
+"""The configuration of an evaluation, the names of its baselines and blends, and how one ends whose audit failed.
+
+Nothing heavy is imported: a command line refuses a wrong name at once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,7 +13,6 @@ from pretrain.config.run import Precision
 from pretrain.config.tracking_uri import check_uri
 from pretrain.decoding.config import SearchConfig
 from shards.bounds import Count, Natural, NonNegative, check
-from zeroshot.protocol.baseline_names import TRAINING_FREE, check_names
 
 AUDIT_FAILED = 3
 """Exit status: the results are written, but a check of the audit says that they cannot be believed."""
@@ -18,6 +21,43 @@ Control = Literal["untrained", "untrained-ids"]
 POPULARITY_BLEND, TEXT_BLEND = "idgenrec+popularity", "idgenrec+text+popularity"
 """The model together with what is known of the unseen set, by their names in tables."""
 BLENDS = (POPULARITY_BLEND, TEXT_BLEND)
+
+
+TRAINING_FREE = (
+    "random", "popularity", "repeat", "neighbours", "item-order", "tfidf-last", "tfidf-decayed", "text+popularity",
+    "text+popularity+cooccurrence", "star",
+)  # fmt: skip
+"""Those of every report: nothing is trained and nothing has to be given."""
+ENCODER = ("encoder-last", "encoder-decayed")
+"""Training-free too, but a sentence encoder has to be given."""
+TRAINED = ("frozen-text", "ranker")
+"""Trained on the Fusion, as the model is, and never on the unseen set."""
+READS_VECTORS = (*ENCODER, "frozen-text")
+"""Those that need a sentence encoder."""
+AUDITED_ANEW = (*TRAINING_FREE, "ranker")
+"""Made again from changed data by the audit: what is counted on the unseen set shows itself there, and training is not
+done twice (the ranker's weights do not depend on that set)."""
+SUPERVISED = ("sasrec",)
+"""Trained on the unseen set itself: a ceiling, not a peer."""
+KNOWN = (*TRAINING_FREE, *ENCODER, *TRAINED, *SUPERVISED)
+
+
+def check_names(names: Sequence[str], encoder: str | None) -> None:
+    """ValueError for a name that is not known, one that comes twice, or one that needs an encoder without one."""
+    unknown = [name for name in names if name not in KNOWN]
+    if unknown:
+        raise ValueError(f"no baseline is called {', '.join(unknown)}; known are {', '.join(KNOWN)}")
+    twice = sorted({name for name in names if list(names).count(name) > 1})
+    if twice:
+        raise ValueError(f"baseline {', '.join(twice)} is named twice")
+    wanting = [name for name in names if name in READS_VECTORS]
+    if wanting and encoder is None:
+        raise ValueError(f"{', '.join(wanting)}: a sentence encoder is needed; give its name or folder with --encoder")
+
+
+def baseline_kind(name: str) -> str:
+    """The kind of a baseline in results: "supervised" or "baseline"."""
+    return "supervised" if name in SUPERVISED else "baseline"
 
 
 @dataclass(frozen=True)
@@ -57,8 +97,9 @@ class EvaluateConfig:
     set) is added to the model's scores; 0 = no such blend."""
     baselines: tuple[str, ...] = TRAINING_FREE
     """Whom the model is judged beside: random, popularity, repeat, neighbours, item-order, tfidf-last, tfidf-decayed,
-    text+popularity; by request encoder-last, encoder-decayed, frozen-text (with --encoder) and sasrec (trained on the
-    unseen set)."""
+    text+popularity, text+popularity+cooccurrence, star; by request encoder-last, encoder-decayed, frozen-text (with
+    --encoder), ranker (trained on the Fusion, reads counts of the unseen set) and sasrec (trained on the unseen
+    set)."""
     encoder: str | None = None
     """Hugging Face name or folder of a sentence encoder for the baselines that need one; a T5 serves too."""
     pretraining_shards: str | None = None

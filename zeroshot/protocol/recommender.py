@@ -7,15 +7,18 @@ target is never passed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from pretrain.ranking.metrics import Ranking
+from pretrain.ranking.metrics import PROTOCOLS, ProtocolName, Ranking
 
-__all__ = ["TOP", "Judged", "Ranking", "Recommender", "Resumable"]
+__all__ = ["PROTOCOLS", "TOP", "Judged", "ProtocolName", "Ranking", "Rankings", "Recommender", "Resumable"]
+
+Rankings = Ranking | Mapping[ProtocolName, Ranking]
+"""One ranking that serves every protocol, or one for each protocol that was asked for."""
 
 TOP = 10
 """Items of a list that are kept for coverage, novelty and the report."""
@@ -26,8 +29,12 @@ class Recommender(Protocol):
 
     name: str
 
-    def rank(self, histories: list[np.ndarray], exclude_history: bool) -> Ranking:
-        """Ranks the items for each history (item rows, oldest first); may leave the history out of its lists."""
+    def rank(self, histories: list[np.ndarray], protocols: Sequence[ProtocolName]) -> Rankings:
+        """Ranks the items for each history (item rows, oldest first), for all the protocols in one call.
+
+        Dense scores serve every protocol: the judge takes the history out. Lists are one `Ranking` for each protocol,
+        those of `new` without the items of the history.
+        """
         ...
 
 
@@ -52,7 +59,7 @@ class Judged:
         ranks_N: float64, 1-based, mid-rank for ties, inf for an absent target.
         top_NK: int32 [N, 10], item rows of the best ten, -1 where the list is short; ties of dense scores by row.
         scores_NK: float32 [N, 10], their scores, -inf where the list is short.
-        seconds: that the answers took, all ranks together.
+        seconds: that the answers took, all ranks together; protocols that are asked for together share them evenly.
     """
 
     ranks_N: np.ndarray

@@ -1,13 +1,18 @@
-"""What a report may say in words, computed from the results.
+"""What a report may claim, computed from the results.
 
-Enters: a results object. Leaves: one claim per (model, task, protocol, users) and the headline sentences. What must
-hold: a model is called better than a baseline only when the 95% interval of the paired difference lies above zero and
-the paired test holds after Holm's correction, worse only when it lies below, on the same users; the wording is the same
-whichever way it falls; a baseline trained on the unseen set, or a control, is never counted as training-free.
+Enters: a results object. Leaves: one claim per (model, task, protocol, users), the headline sentences, and the headline
+table: a row per unseen set and model with the best training-free baseline, the paired difference, the paper's Table 7
+and the ceiling beside the number. What must hold: a model is called better than a baseline only when the 95% interval
+of the paired difference lies above zero and the paired test holds after Holm's correction, worse only when it lies
+below, on the same users; the wording is the same whichever way it falls; a baseline trained on the unseen set (the
+ceiling), or a control, is never counted as training-free; all of a row is under one protocol and about one group of
+users; the paper stands beside `all` alone, the protocol it ranks under.
 """
 
 from dataclasses import dataclass
 from typing import Any
+
+from zeroshot.report import published_tables
 
 METRIC = "HR@10"
 LEVEL = 0.05
@@ -18,6 +23,10 @@ PROTOCOL_WORDS = {
 }
 TEXT_MATCH = "tfidf"
 """Baselines whose name starts so match texts; the strongest of them on a task is the one compared with."""
+
+
+HEADLINE_METRICS = ("HR@10", "NDCG@10")
+PAPER_MODELS = ("UniSRec", "IDGenRec")
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ def full_lists_mark(results: dict[str, Any], task: str, protocol: str) -> str:
 
 def claims(results: dict[str, Any], users: str = "all") -> list[Claim]:
     """The claims about every model, by task and protocol in the order of the rows, for one group of users."""
-    found: list[Claim] = []
+    made: list[Claim] = []
     chosen = [row for row in results["rows"] if row["users"] == users]
     for row in (row for row in chosen if row["kind"] == "model"):
         against = differences(results, row, METRIC)
@@ -73,7 +82,7 @@ def claims(results: dict[str, Any], users: str = "all") -> list[Claim]:
         texts = [name for name in by_strength if name.startswith(TEXT_MATCH)]
         value = row["metrics"][METRIC]
         low, high = row["intervals"].get(METRIC, (value, value))
-        found.append(
+        made.append(
             Claim(
                 model=row["recommender"],
                 task=row["task"],
@@ -88,7 +97,7 @@ def claims(results: dict[str, Any], users: str = "all") -> list[Claim]:
                 strongest=against[by_strength[0]] if by_strength else None,
             )
         )
-    return found
+    return made
 
 
 def differences(
@@ -123,9 +132,11 @@ def headline(results: dict[str, Any]) -> list[str]:
             tally("popularity", [claim.popularity for claim in group]),
             tally("a text match without training (TF-IDF)", [claim.text_match for claim in group]),
         ]
-        said = " and ".join(part for part in counts if part) or "has no baseline beside it, so nothing can be claimed"
+        verdicts = (
+            " and ".join(part for part in counts if part) or "has no baseline beside it, so nothing can be claimed"
+        )
         words = PROTOCOL_WORDS.get(protocol, protocol)
-        sentences.append(f"By {METRIC}, {words}, {model} {said}.")
+        sentences.append(f"By {METRIC}, {words}, {model} {verdicts}.")
     return sentences
 
 
@@ -150,3 +161,46 @@ def sentence(claim: Claim) -> str:
             relation = {"above": "above", "below": "below"}.get(against.verdict, "not clearly different from")
             parts.append(f"{relation} {against.baseline}: {size}")
     return f"{claim.task}, {claim.protocol}: {'; '.join(parts)}."
+
+
+def headline_rows(results: dict[str, Any], protocol: str, users: str = "all") -> list[dict[str, Any]]:
+    """One row per (task, model) judged under the protocol, in the order of the results."""
+    return [
+        {
+            "task": row["task"],
+            "model": row["recommender"],
+            "num_users": row["num_users"],
+            "mark": full_lists_mark(results, row["task"], protocol),
+            "values": {metric: (row["metrics"][metric], *row["intervals"][metric]) for metric in HEADLINE_METRICS},
+            "best": {metric: best(results, row, metric) for metric in HEADLINE_METRICS},
+            "ceiling": {metric: ceiling(results, row, metric) for metric in HEADLINE_METRICS},
+            "paper": {model: paper_cells(row["task"], model) for model in PAPER_MODELS} if protocol == "all" else {},
+        }
+        for row in results["rows"]
+        if (row["kind"], row["protocol"], row["users"]) == ("model", protocol, users)
+    ]
+
+
+def best(results: dict[str, Any], row: dict[str, Any], metric: str) -> tuple[float, Against] | None:
+    """The strongest training-free baseline on the row's users: (its value there, the difference to it), if any."""
+    against = differences(results, row, metric).values()
+    if not against:
+        return None
+    strongest = min(against, key=lambda one: one.difference)
+    return row["metrics"][metric] - strongest.difference, strongest
+
+
+def ceiling(results: dict[str, Any], row: dict[str, Any], metric: str) -> tuple[str, float] | None:
+    """The best recommender trained on the set itself: (name, value), if one was judged."""
+    where = {key: row[key] for key in ("task", "protocol", "users")} | {"kind": "supervised"}
+    values = {peer["recommender"]: peer["metrics"][metric] for peer in results["rows"] if where.items() <= peer.items()}
+    return max(values.items(), key=lambda pair: pair[1]) if values else None
+
+
+def paper_cells(dataset: str, model: str) -> dict[str, published_tables.Cell]:
+    """Metric -> the printed cell of Table 7; empty where the paper does not have the data set."""
+    return {
+        cell.metric: cell
+        for cell in published_tables.cells([7])
+        if (cell.dataset, cell.model) == (dataset, model) and cell.metric in HEADLINE_METRICS
+    }

@@ -8,8 +8,8 @@ formula.
 from typing import Any
 
 from zeroshot.report import claims, results
+from zeroshot.report.claims import HEADLINE_METRICS, PAPER_MODELS, headline_rows
 from zeroshot.report.formatting import metric_text, p_text, plain, signed_text
-from zeroshot.report.headline import METRICS, PAPER_MODELS, headline_rows
 from zeroshot.report.sections import FOOTNOTE_SIGNS, audit_section, caption, task_tables, used_footnotes
 
 
@@ -52,12 +52,12 @@ def headline_table(found: dict[str, Any], protocol: str) -> list[str]:
     heads += [f"{model}, paper's Table 7" for model in paper] + ["trained on the set itself"]
     lines = [f"**{caption(protocol, 'all')}**", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in rows:
-        best = [row["best"][metric] for metric in METRICS if row["best"][metric] is not None]
-        ceiling = [row["ceiling"][metric] for metric in METRICS if row["ceiling"][metric] is not None]
+        best = [row["best"][metric] for metric in HEADLINE_METRICS if row["best"][metric] is not None]
+        ceiling = [row["ceiling"][metric] for metric in HEADLINE_METRICS if row["ceiling"][metric] is not None]
         cells = [
             plain(row["task"]) + row["mark"],
             plain(row["model"]),
-            " / ".join(f"**{metric_text(row['values'][metric][0])}**" for metric in METRICS),
+            " / ".join(f"**{metric_text(row['values'][metric][0])}**" for metric in HEADLINE_METRICS),
             " / ".join(f"{metric_text(low)} to {metric_text(high)}" for _, low, high in row["values"].values()),
             " / ".join(f"{plain(one.baseline)} {metric_text(value)}" for value, one in best),
             " / ".join(signed_text(one.difference) for _, one in best),

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from pretrain.runtime.progress import SILENT, Reporter
 from shards.files.atomic import write_whole
-from zeroshot.report import claims, formatting, id_tables, results
-from zeroshot.report.headline import METRICS, headline_rows
+from zeroshot.report import claims, formatting, id_quality, results
+from zeroshot.report.claims import HEADLINE_METRICS, headline_rows
 from zeroshot.report.markdown import render_markdown
 from zeroshot.report.sections import (
     FOOTNOTE_SIGNS,
@@ -96,14 +96,14 @@ def render_html(found: dict[str, Any], ranks: pl.DataFrame | None, reporter: Rep
             audit=audit_section(found),
             headline=claims.headline(found),
             headline_tables=[table for table in tables if table["rows"]],
-            headline_metrics=METRICS,
+            headline_metrics=HEADLINE_METRICS,
             headline_footnotes=used_footnotes(headline_paper),
             claims=claims.claims(found),
             sections=sections,
             signs=FOOTNOTE_SIGNS,
             training=training_figures(found["training"]),
-            ids=id_tables.sections(found["ids"]),
-            paper_shares=id_tables.PAPER_SHARES,
+            ids=id_quality.sections(found["ids"]),
+            paper_shares=id_quality.PAPER_SHARES,
             users=found["users"],
             titles=found["titles"],
             provenance=found["provenance"],

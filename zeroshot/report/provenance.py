@@ -1,24 +1,26 @@
 """Where a result comes from: code, data, versions, machine, time.
 
 Enters: checkpoint, its state and the manifest. Leaves: the provenance object of `results.json`, hashes of data. Must
-hold: no user name, host name or environment variable is in it; two seeds of one recipe have the same `recipe_sha256`.
+hold: no user name, host name or environment variable is in it; two seeds of one recipe have the same `recipe_sha256`;
+torch is imported by who asks for the hardware alone, because the command line shows versions at once.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import platform
+import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from shards.cores import cores
 from zeroshot.protocol.config import EvaluateConfig
-from zeroshot.report.versions import git_state, versions
+
+LIBRARIES = ("torch", "deepspeed", "transformers", "webdataset", "sentencepiece", "mlflow", "numpy")
 
 
 def provenance(
@@ -26,6 +28,8 @@ def provenance(
     world_size: int,
 ) -> dict[str, Any]:  # fmt: skip
     """The provenance of a result made now, by this code."""
+    import torch
+
     commit, dirty = git_state(Path(__file__).parent)
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -64,3 +68,25 @@ def recipe(config: dict[str, Any], manifest_sha256: str) -> dict[str, Any]:
 def json_sha256(value: Any) -> str:
     """The hash of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def versions(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
+    """Python's version and those of the libraries, as installed."""
+    return {"python": platform.python_version()} | {
+        library: importlib.metadata.version(library) for library in libraries
+    }
+
+
+def git_state(folder: Path) -> tuple[str, bool]:
+    """Commit of the code and whether the work tree differs from it; ("unknown", False) outside a checkout."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+
+    try:
+        head = git("rev-parse", "HEAD")
+    except FileNotFoundError:
+        return "unknown", False
+    if head.returncode:
+        return "unknown", False
+    return head.stdout.strip(), bool(git("status", "--porcelain").stdout.strip())

@@ -7,11 +7,15 @@ or with a missing part is refused with one line.
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from shards.files.atomic import write_whole
-from zeroshot.judge.rows import COMPARISON_KEYS, KINDS, ROW_KEYS, SWEEP_KEYS, USERS
+from zeroshot.judge.ranks import load_ranks
+from zeroshot.judge.rows import COMPARISON_KEYS, KINDS, ROW_KEYS, SWEEP_KEYS, USERS, comparisons_from_ranks
 from zeroshot.judge.segments import SEGMENT_KEYS
 
 VERSION = 3
@@ -40,6 +44,8 @@ ID_KEYS = ("num_items", "second_attempt_share", "longer_share", "suffixed_share"
 USER_KEYS = ("user", "history", "target", "list", "rank")
 AUDIT_KEYS = ("task", "check", "verdict", "words")
 VERDICTS = ("failed", "unknown", "note", "passed")
+SAME = ("checkpoint", "manifest_sha256", "config_sha256", "scoring", "seed")
+"""Of the provenance: what reports of one evaluation agree in."""
 
 
 def build(
@@ -159,3 +165,39 @@ def load(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path} is no JSON: {error}") from None
     validate(results)
     return results
+
+
+def join(folders: list[Path]) -> tuple[dict[str, Any], pl.DataFrame]:
+    """The results object and the ranks of reports on different data sets, in the order of the folders: the report that
+    one job would have written, with comparisons corrected over all data sets again.
+
+    Raises ValueError for a data set that two reports have, and for reports of different evaluations.
+    """
+    parts = [load(folder / "results.json") for folder in folders]
+    for folder, other in zip(folders[1:], parts[1:], strict=True):
+        for key in SAME:
+            if other["provenance"][key] != parts[0]["provenance"][key]:
+                raise ValueError(
+                    f"{folders[0]} and {folder} differ in {key}: they are no parts of one evaluation; "
+                    "`idgenrec compare` puts runs side by side"
+                )
+    times = Counter(task for part in parts for task in part["tasks"])
+    twice = [task for task, count in times.items() if count > 1]
+    if twice:
+        raise ValueError(f"{', '.join(twice)}: judged in more than one of these folders; leave all but one out")
+    ranks = pl.concat([load_ranks(folder / "ranks.parquet") for folder in folders])
+    rows = [row for part in parts for row in part["rows"]]
+    provenance = parts[0]["provenance"] | {
+        "dirty": any(part["provenance"]["dirty"] for part in parts),
+        "wall_seconds": round(sum(part["provenance"]["wall_seconds"] for part in parts), 1),
+    }
+    whole: Any = {key: [entry for part in parts for entry in part[key]] for key in ("segments", "sweeps", "audit")}
+    whole |= {key: {n: v for part in parts for n, v in part[key].items()} for key in ("ids", "users", "titles")}
+    return build(
+        provenance,
+        {name: facts for part in parts for name, facts in part["tasks"].items()},
+        rows,
+        comparisons_from_ranks(ranks, {row["recommender"]: row["kind"] for row in rows}, provenance["seed"]),
+        training=parts[0]["training"],
+        **whole,
+    ), ranks
