@@ -1,8 +1,8 @@
-# `make demo` and `make test` do all of their own set-up. Nothing is installed outside .venv.
+# `make demo` and `make test` install all they need. Nothing is installed outside .venv.
 
 PYTHON ?= python3
 ARGS ?=
-# Test files run at the same time; most tests keep one core busy.
+# Test files run in parallel; most tests use one core.
 WORKERS ?= 2
 SLOWEST := --durations=20 --durations-min=1
 VENV := .venv
@@ -12,7 +12,7 @@ PEERS_STAMP := $(PEERS)/.installed
 
 export PIP_ROOT_USER_ACTION = ignore
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
-# What is imported is compiled then; compiling all that is installed takes half of the installation's time.
+# Modules are compiled on import; compiling all installed packages takes half of the installation time.
 export PIP_NO_COMPILE = 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 
@@ -21,25 +21,25 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS = 1
 .PHONY: help demo test unit docs test-system test-peers test-claims soak check clean
 
 help:
-	@echo "make demo         the whole system on generated data, on this machine (more arguments: ARGS='--seed 1')"
-	@echo "make test         the tests; they need nothing beside this folder (ARGS go to pytest)"
-	@echo "make unit         those of one process, the quick ones (no ranks are started)"
-	@echo "make test-system  the tests on real data: in ../shared, or where IDGENREC_SHARED says"
-	@echo "make test-peers   comparisons with an older Hugging Face, in an environment of its own (.venv-peers)"
-	@echo "make test-claims  what is claimed of the demo over seeds, and without what can transfer: four demos, a quarter of an hour"
-	@echo "make soak         lost nodes, cut links, time limits, random ends: by hand, as root, takes hours (docs/soak.md)"
-	@echo "make check        ruff, pyright and the order of imports"
-	@echo "make docs         the documentation as HTML, in build/docs; any warning is an error"
-	@echo "make clean        remove .venv and all caches; runs/ stays"
+	@echo "make demo         run the whole system on generated data (options: ARGS='--seed 1')"
+	@echo "make test         run the tests; they need only this folder (ARGS are pytest arguments)"
+	@echo "make unit         run the quick tests, in one process"
+	@echo "make test-system  run the tests on real data, in ../shared or in IDGENREC_SHARED"
+	@echo "make test-peers   compare with an older Hugging Face, in a separate environment (.venv-peers)"
+	@echo "make test-claims  test the claims about the demo: four demos, a quarter of an hour"
+	@echo "make soak         test lost nodes, cut links, time limits, random kills: by hand, as root, takes hours (docs/soak.md)"
+	@echo "make check        run ruff, pyright and the import order test"
+	@echo "make docs         build the documentation as HTML, in build/docs; a warning is an error"
+	@echo "make clean        remove .venv and all caches; keep runs/"
 	@echo "Another Python (3.11 or newer): make demo PYTHON=python3.12"
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(PYTHON) is Python %d.%d; idgenrec needs 3.11 or newer: give PYTHON=..." % sys.version_info[:2])'
 	@if ! $(VENV)/bin/python -m pip --version >/dev/null 2>&1; then \
-		echo "making $(VENV)"; \
+		echo "creating $(VENV)"; \
 		$(PYTHON) -m venv --clear $(VENV); \
 	fi
-	@echo "installing idgenrec and what it needs (about 2 GB, a few minutes; only the first time)"
+	@echo "installing idgenrec and its dependencies (about 2 GB, a few minutes; only the first time)"
 	@$(VENV)/bin/python -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $(STAMP)
 
@@ -54,7 +54,7 @@ test: $(STAMP)
 
 unit: export OMP_NUM_THREADS = 1
 unit: $(STAMP)
-	@echo "running the tests of one process"
+	@echo "running the quick tests"
 	@$(VENV)/bin/python -m pytest tests --ignore=tests/system --ignore=tests/peers --ignore=tests/claims --ignore=tests/soak -m 'not processes and not slow' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 docs: $(STAMP)
@@ -63,7 +63,7 @@ docs: $(STAMP)
 	@$(VENV)/bin/python -m sphinx -q -W --keep-going -c docs . build/docs
 
 test-system: export OMP_NUM_THREADS = 1
-# One more than cores: the tests of SLURM wait most of their time.
+# One more than cores: the SLURM tests mostly wait.
 test-system: WORKERS := $(if $(filter default file,$(origin WORKERS)),3,$(WORKERS))
 test-system: $(STAMP)
 	@echo "running the tests on real data"
@@ -71,7 +71,7 @@ test-system: $(STAMP)
 
 $(PEERS_STAMP): tests/peers/requirements.txt
 	@$(PYTHON) -m venv --clear $(PEERS)
-	@echo "installing an older transformers beside, in $(PEERS) (about 1 GB)"
+	@echo "installing an older transformers in $(PEERS) (about 1 GB)"
 	@$(PEERS)/bin/python -m pip install -qq --requirement tests/peers/requirements.txt
 	@touch $(PEERS_STAMP)
 

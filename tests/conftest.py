@@ -5,6 +5,7 @@ Everything here is lazy: a test that asks for nothing pays nothing. The tests co
 
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from multiprocessing.connection import wait
@@ -30,6 +31,8 @@ def seed_torch(seed):
 # DeepSpeed registers a seeder, for which every process of pytest would import DeepSpeed: four seconds.
 pytest_randomly.entrypoint_reseeds = [seed_torch]
 
+# A shell that starts the tests in the background ignores Ctrl-C for them, and with them for all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # two gloo ranks cannot share one GPU under NCCL
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("POLARS_MAX_THREADS", "2")
