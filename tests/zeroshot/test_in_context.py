@@ -70,12 +70,15 @@ def test_probabilities_of_repeats_and_of_the_rest(built, ring_task) -> None:
     assert all(both[item] == pytest.approx((1 - share) * probability) for item, probability in new.items())
 
 
-def test_blocks_of_users_change_no_rank(built, ring_task) -> None:
+def test_blocks_and_order_of_users_change_no_rank(built, ring_task) -> None:
     task, recommender = ring_task(), built(ring_task())
     one, other = (judge_protocols(task, recommender, block) for block in (7, 64))
     for protocol in PROTOCOLS:
         assert np.array_equal(one[protocol].ranks_N, other[protocol].ranks_N)
         assert np.array_equal(one[protocol].top_NK, other[protocol].top_NK)
+    order = np.random.default_rng(0).permutation(len(task.users))
+    shuffled = judge_protocols(task.of(order), recommender)
+    assert np.array_equal(shuffled["new"].ranks_N, one["new"].ranks_N[order])
 
 
 def test_counts_of_what_is_held_out_are_found(built, ring_task) -> None:
