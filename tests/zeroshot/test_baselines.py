@@ -79,7 +79,7 @@ def test_names_are_checked_and_kinds_told(ring_task) -> None:
     task, context = ring_task(), baselines.BaselineContext()
     built = baselines.build(baselines.TRAINING_FREE, task, context)
     assert tuple(recommender.name for recommender in built) == baselines.TRAINING_FREE
-    with pytest.raises(ValueError, match=r"called bert4rec; known are random, popularity, .*frozen-text, sasrec"):
+    with pytest.raises(ValueError, match=r"called bert4rec; known are random, .*frozen-text, ranker, sasrec"):
         baselines.build(["random", "bert4rec"], task, context)
     with pytest.raises(ValueError, match="popularity is named twice"):
         baselines.build(["popularity", "popularity"], task, context)

@@ -14,23 +14,28 @@ from pathlib import Path
 
 import torch
 
+from pretrain.ranking.context import Context
+from pretrain.ranking.features import Catalogue
+from pretrain.ranking.text_match import item_vectors
 from pretrain.runtime.progress import SILENT, Reporter
+from zeroshot.baselines.cooccurrence import Star, TextPopularityCooccurrence
 from zeroshot.baselines.encoder import EncoderDecayed, EncoderLast, SentenceEncoder
 from zeroshot.baselines.fit import JUDGED_BY, Epoch
 from zeroshot.baselines.frozen_text import FrozenText
 from zeroshot.baselines.heuristics import ItemOrder, Neighbours, Popularity, Random, Repeat
+from zeroshot.baselines.in_context import InContextRanker
 from zeroshot.baselines.sasrec import Sasrec
 from zeroshot.baselines.text_popularity import TextPopularity
-from zeroshot.baselines.tfidf import TfidfDecayed, TfidfLast, item_vectors
+from zeroshot.baselines.tfidf import TfidfDecayed, TfidfLast
 from zeroshot.protocol.config import ENCODER, KNOWN, SUPERVISED, TRAINED, TRAINING_FREE, baseline_kind, check_names
 from zeroshot.protocol.recommender import Recommender
 from zeroshot.tasks.task import Task
 
 __all__ = [
     "ENCODER", "KNOWN", "SUPERVISED", "TRAINED", "TRAINING_FREE", "BaselineContext", "EncoderDecayed", "EncoderLast",
-    "FrozenText", "ItemOrder", "Neighbours", "Popularity", "Random", "Recommender", "Repeat", "Sasrec",
-    "SentenceEncoder", "TextPopularity", "TfidfDecayed", "TfidfLast", "baseline_kind", "build", "check_names",
-    "item_vectors",
+    "FrozenText", "InContextRanker", "ItemOrder", "Neighbours", "Popularity", "Random", "Recommender", "Repeat",
+    "Sasrec", "SentenceEncoder", "Star", "TextPopularity", "TextPopularityCooccurrence", "TfidfDecayed", "TfidfLast",
+    "baseline_kind", "build", "check_names", "item_vectors",
 ]  # fmt: skip
 
 
@@ -64,10 +69,12 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         ValueError: a name is unknown, or something that it needs is not given.
     """
     check_names(names, context.encoder)
-    if "frozen-text" in names and context.shards is None:
-        raise ValueError("frozen-text is trained on the Fusion; give the shard folder")
+    for name in names:
+        if name in TRAINED and context.shards is None:
+            raise ValueError(f"{name} is trained on the Fusion; give the shard folder")
     num_items, seed, hear = len(task.items), context.seed, partial(epoch_reporter, context.reporter, task.name)
     words = lru_cache(lambda: item_vectors(task.texts))
+    counted = lru_cache(lambda: Context(task.training_histories, num_items))
     encoder = SentenceEncoder(
         context.encoder or "", context.device, context.threads, context.cache,
         lambda done, total: context.reporter.progress(f"{task.name}, encoder", done, total, "texts"),
@@ -81,9 +88,16 @@ def build(names: tuple[str, ...] | list[str], task: Task, context: BaselineConte
         "tfidf-last": lambda: TfidfLast(words()),
         "tfidf-decayed": lambda: TfidfDecayed(words()),
         "text+popularity": lambda: TextPopularity(words(), task.training_histories),
+        "text+popularity+cooccurrence": lambda: TextPopularityCooccurrence(
+            words(), task.training_histories, counted()
+        ),
+        "star": lambda: Star(words(), counted()),
         "encoder-last": lambda: EncoderLast(encoder, task.texts),
         "encoder-decayed": lambda: EncoderDecayed(encoder, task.texts),
         "frozen-text": lambda: FrozenText(encoder, task.texts, str(context.shards), seed, None, hear("frozen-text")),
+        "ranker": lambda: InContextRanker(
+            Catalogue(counted(), words()), task.training_histories, str(context.shards), seed, None, context.cache
+        ),
         "sasrec": lambda: Sasrec(
             task, seed, None, context.device, context.threads, context.cache, hear("sasrec")
         ),

@@ -21,8 +21,9 @@ from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from pretrain.model.t5 import content_hash
 from pretrain.model.weights import load_whole
+from pretrain.ranking.text_match import decayed_profiles
 from zeroshot.baselines.cache import cached, hash_of
-from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles
+from zeroshot.baselines.tfidf import DECAY_LENGTH
 from zeroshot.protocol.recommender import ProtocolName, Ranking
 
 BLOCK_TOKENS = 4096

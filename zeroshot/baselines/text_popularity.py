@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from zeroshot.baselines.tfidf import DECAY_LENGTH, decayed_profiles, dot_products, item_vectors
+from pretrain.ranking.text_match import cosines, decayed_profiles, item_vectors
+from zeroshot.baselines.tfidf import DECAY_LENGTH
 from zeroshot.protocol.config import TEXT_BLEND
 from zeroshot.protocol.recommender import ProtocolName, Ranking
 
@@ -61,13 +62,14 @@ class TextPopularity:
         """Dense log-probabilities."""
         return Ranking(self.log_probs(histories))
 
+    def logits(self, histories: list[np.ndarray]) -> np.ndarray:
+        """What the softmax over items that are new to the user is of, [N, I]."""
+        profiles = decayed_profiles(histories, self.vectors.shape[0], DECAY_LENGTH)
+        return self.text_weight * cosines(profiles, self.vectors) + self.popularity_I
+
     def log_probs(self, histories: list[np.ndarray]) -> np.ndarray:
         """Of each item being the next one after each history, [N, I]."""
-        num_items = self.vectors.shape[0]
-        users: Any = decayed_profiles(histories, num_items, DECAY_LENGTH) @ self.vectors
-        lengths_N = np.sqrt(np.asarray(users.multiply(users).sum(axis=1)).ravel())
-        cosines_NI = dot_products(users, self.vectors) / np.maximum(lengths_N, 1e-12)[:, None]
-        logits_NI = self.text_weight * cosines_NI + self.popularity_I
+        num_items, logits_NI = self.vectors.shape[0], self.logits(histories)
         before: Any = decayed_profiles(histories, num_items, max(map(len, histories), default=1)).tocoo()
         logits_NI[before.row, before.col] = -np.inf
         probs_NI = np.exp(logits_NI - np.max(logits_NI, axis=1, keepdims=True, initial=0.0))

@@ -28,7 +28,7 @@ from zeroshot.judge.ranks import ranks_table, training_counts, user_facts
 from zeroshot.judge.rows import coverage_of_groups, novelty
 from zeroshot.judge.sweeps import Setting, sweep
 from zeroshot.judge.user_blocks import FOLDER
-from zeroshot.protocol.config import BLENDS, TRAINING_FREE, EvaluateConfig, baseline_kind
+from zeroshot.protocol.config import AUDITED_ANEW, BLENDS, EvaluateConfig, baseline_kind
 from zeroshot.protocol.recommender import PROTOCOLS, Judged, Recommender
 from zeroshot.tasks.task import Task
 
@@ -135,7 +135,7 @@ class TaskEvaluator:
                 return build((name,), other, context)[0]
 
             # To train a baseline a second time for the audit would double its cost.
-            rebuild = again if name in TRAINING_FREE else None
+            rebuild = again if name in AUDITED_ANEW else None
             result.checks.append(leakage_check(task, baseline, rebuild))
         result.kinds |= {baseline.name: baseline_kind(baseline.name) for baseline in baselines}
         judged = judge_baselines(task, baselines, world)

@@ -25,14 +25,18 @@ BLENDS = (POPULARITY_BLEND, TEXT_BLEND)
 
 TRAINING_FREE = (
     "random", "popularity", "repeat", "neighbours", "item-order", "tfidf-last", "tfidf-decayed", "text+popularity",
+    "text+popularity+cooccurrence", "star",
 )  # fmt: skip
 """Those of every report: nothing is trained and nothing has to be given."""
 ENCODER = ("encoder-last", "encoder-decayed")
 """Training-free too, but a sentence encoder has to be given."""
-TRAINED = ("frozen-text",)
-"""Trained on the Fusion, as the model is, and never on the unseen set; needs a sentence encoder."""
-READS_VECTORS = (*ENCODER, *TRAINED)
+TRAINED = ("frozen-text", "ranker")
+"""Trained on the Fusion, as the model is, and never on the unseen set."""
+READS_VECTORS = (*ENCODER, "frozen-text")
 """Those that need a sentence encoder."""
+AUDITED_ANEW = (*TRAINING_FREE, "ranker")
+"""Made again from changed data by the audit: what is counted on the unseen set shows itself there, and training is not
+done twice (the ranker's weights do not depend on that set)."""
 SUPERVISED = ("sasrec",)
 """Trained on the unseen set itself: a ceiling, not a peer."""
 KNOWN = (*TRAINING_FREE, *ENCODER, *TRAINED, *SUPERVISED)
@@ -93,8 +97,9 @@ class EvaluateConfig:
     set) is added to the model's scores; 0 = no such blend."""
     baselines: tuple[str, ...] = TRAINING_FREE
     """Whom the model is judged beside: random, popularity, repeat, neighbours, item-order, tfidf-last, tfidf-decayed,
-    text+popularity; by request encoder-last, encoder-decayed, frozen-text (with --encoder) and sasrec (trained on the
-    unseen set)."""
+    text+popularity, text+popularity+cooccurrence, star; by request encoder-last, encoder-decayed, frozen-text (with
+    --encoder), ranker (trained on the Fusion, reads counts of the unseen set) and sasrec (trained on the unseen
+    set)."""
     encoder: str | None = None
     """Hugging Face name or folder of a sentence encoder for the baselines that need one; a T5 serves too."""
     pretraining_shards: str | None = None
