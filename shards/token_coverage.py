@@ -1,8 +1,8 @@
 """What a model can read of item texts: which items say nothing to it, and how many tokens it does not know.
 
-Enter texts, their token ids and the tokenizer; leaves a `Legible`. It must hold that the build, the data card, the
-audit and `recommend` count alike, and that a script outside the vocabulary, of which only `<unk>` is left, counts as no
-text.
+Enter texts, their token ids and the tokenizer; leaves a `TokenCoverage`. It must hold that the build, the data card,
+the audit and `recommend` count alike, and that a script outside the vocabulary, of which only `<unk>` is left, counts
+as no text.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ MIN_SHARE_WITH_TEXT = 0.1
 
 
 @dataclass(frozen=True)
-class Legible:
+class TokenCoverage:
     """bare: of each item whether it has no text that can be read. tokens, unknown: of all texts, `<unk>` among them."""
 
     bare: list[bool]
@@ -29,7 +29,9 @@ class Legible:
     unknown: int
 
 
-def legible(tokenizer: "T5TokenizerFast", texts: Sequence[str], token_ids: Sequence[Sequence[int]]) -> Legible:
+def token_coverage(
+    tokenizer: "T5TokenizerFast", texts: Sequence[str], token_ids: Sequence[Sequence[int]]
+) -> TokenCoverage:
     """Counts of these texts, whose token ids are given."""
     bare: list[bool] = []
     suspects: list[int] = []
@@ -42,7 +44,7 @@ def legible(tokenizer: "T5TokenizerFast", texts: Sequence[str], token_ids: Seque
     for row, ids in zip(suspects, left, strict=True):
         pieces = (tokenizer.convert_ids_to_tokens(token) for token in ids if token != UNK_ID)
         bare[row] = is_missing("".join(map(str, pieces)))
-    return Legible(bare, sum(map(len, token_ids)), sum(list(ids).count(UNK_ID) for ids in token_ids))
+    return TokenCoverage(bare, sum(map(len, token_ids)), sum(list(ids).count(UNK_ID) for ids in token_ids))
 
 
 def values(text: str) -> list[str]:

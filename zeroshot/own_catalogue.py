@@ -20,7 +20,7 @@ from shards.readers.json_lines import parse_object
 from shards.readers.lines import TOO_LONG, read_batches
 from shards.tables import ItemTable
 from shards.text import MISSING, item_text
-from shards.token_coverage import legible, share
+from shards.token_coverage import share, token_coverage
 from shards.tokenizer import encode_texts
 
 LONGEST_SHOWN = 60
@@ -80,7 +80,7 @@ def item_table(
 ) -> ItemTable:
     """The catalogue as the ID job wants it. `hear` is told how much of the texts the model knows."""
     tokens = encode_texts(tokenizer, texts)
-    read = legible(tokenizer, texts, tokens)
+    read = token_coverage(tokenizer, texts, tokens)
     if any(read.bare):
         item = items[read.bare.index(True)]
         raise ValueError(

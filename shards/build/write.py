@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from shards import tars, tokenizer
 from shards.build.catalogue import CATALOGUE, CHOSEN, ROWS, parts_of
 from shards.build.clean import EVENTS, USERS
-from shards.token_coverage import legible, refuse_few_texts, share
+from shards.token_coverage import token_coverage, refuse_few_texts, share
 from shards.manifest import Tar
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA, record_key
 from shards.build.sequences import HISTORY, TEST, VALID, Sequences, read_sequences
@@ -70,7 +70,7 @@ def write_items(path: Path, name: str, catalogue: Path, tokenizer_folder: Path) 
             items, texts = batch.column("item").to_pylist(), batch.column("text").to_pylist()
             token_ids = tokenizer.encode_texts(tokens, texts)
             writer.write_table(pa.table([[f"{name}/{item}" for item in items], texts, token_ids], schema=ITEM_SCHEMA))
-            read = legible(tokens, texts, token_ids)
+            read = token_coverage(tokens, texts, token_ids)
             for fact, count in zip(facts, (len(items), sum(read.bare), read.tokens, read.unknown), strict=True):
                 facts[fact] += count
     why = f"{share(facts['unknown_tokens'], facts['tokens'])} of their tokens are unknown to the tokenizer; use another"

@@ -11,7 +11,7 @@ from shards.build.build import build
 from shards.build.card import data_card
 from shards.config import BuildConfig
 from shards.tables import load_items
-from shards.token_coverage import legible
+from shards.token_coverage import token_coverage
 from shards.tokenizer import encode_texts, load_tokenizer
 from zeroshot.audit.data_checks import texts_check
 from zeroshot.tasks.suite import resolve
@@ -119,7 +119,7 @@ def test_what_counts_as_no_text(built, tmp_path):
         "12:30": False,
     }
     token_ids = encode_texts(tokenizer, list(texts))
-    found = legible(tokenizer, list(texts), token_ids)
+    found = token_coverage(tokenizer, list(texts), token_ids)
     assert dict(zip(texts, found.bare, strict=True)) == texts
     assert found.tokens == sum(map(len, token_ids)) and found.unknown == sum(ids.count(2) for ids in token_ids) > 0
 

@@ -20,7 +20,7 @@ from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
 from shards.build.sequences import ascending
 from shards.manifest import Manifest
-from shards.token_coverage import legible, share
+from shards.token_coverage import share, token_coverage
 from shards.tokenizer import encode_texts
 from zeroshot.audit.findings import LEVEL, Check, far_above
 from zeroshot.protocol.recommender import TOP
@@ -219,7 +219,7 @@ def texts_check(task: Task, tokenizer: T5Tokenizer) -> Check:
     token_ids = encode_texts(tokenizer, list(task.texts))
     counts = Counter(map(tuple, token_ids))
     same = sum(count for count in counts.values() if count > 1)
-    read = legible(tokenizer, task.texts, token_ids)
+    read = token_coverage(tokenizer, task.texts, token_ids)
     words = (
         f"{same:,} of {len(task.texts):,} items share their text with another, {sum(read.bare):,} have none; "
         f"unknown tokens: {share(read.unknown, read.tokens)}"
