@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import kept
-from benchmarks import results as tables
+from benchmarks.results import kept
+from benchmarks.results import pages as tables
 from pretrain.ranking.metrics import hit_ratio
 from zeroshot.judge.ranks import load_ranks, save_ranks
 from zeroshot.report import results

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.kept import hits_of
-from benchmarks.results_curve import curve, exponent, exponent_interval
+from benchmarks.results.curve import curve, exponent, exponent_interval
+from benchmarks.results.kept import hits_of
 from zeroshot.judge.ranks import UserFacts, load_ranks, ranks_table, save_ranks
 
 USERS_K = np.array([75, 150, 300, 600])

@@ -1,8 +1,8 @@
 """Likeness of words, popularity and the habit of repeating, as one probability of the next item. Nothing is trained.
 
 Enters: item texts and the users' training histories (sequence[:-2]). Leaves: log-probabilities. What must hold: every
-item has one; its constants were chosen on pretraining categories held out (benchmarks/text_popularity.py), none on a
-test set.
+item has one; its constants were chosen on pretraining categories held out (benchmarks/zeroshot/text_popularity.py),
+none on a test set.
 """
 
 from __future__ import annotations
