@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.results.kept import KEPT, hits_of, runs_of, step_of
+from benchmarks.results.kept import KEPT, hits_of, kept_ranks, runs_of, step_of
 from benchmarks.tables import table
 from pretrain.ranking.metrics import per_user
-from zeroshot.judge.ranks import load_ranks
 from zeroshot.judge.rows import COMPARED
 from zeroshot.judge.significance import holm, paired_difference, paired_test
 from zeroshot.protocol.config import POPULARITY_BLEND, TEXT_BLEND
@@ -62,7 +61,7 @@ def ablations(folders: dict[str, Path], reference: str, metric: str = "HR@10") -
     """A line for each kept run and control: the step of the checkpoint that was judged, HR@10 / NDCG@10, and the paired
     difference of the metric from `reference` with its interval and the p value after Holm's correction within a
     protocol."""
-    runs = {name: load_ranks(folder / "ranks.parquet") for name, folder in folders.items()}
+    runs = {name: kept_ranks(folder) for name, folder in folders.items()}
     compared = reference, "idgenrec"
     [task] = set.union(*(set(ranks["task"]) for ranks in runs.values()))
     shown = [

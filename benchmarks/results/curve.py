@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results.kept import hits_of, step_of
+from benchmarks.results.kept import hits_of, kept_ranks, step_of
 from benchmarks.tables import table
-from zeroshot.judge.ranks import load_ranks
 from zeroshot.judge.significance import DRAWS, LEVEL, bootstrap_interval
 from zeroshot.report.formatting import signed_text
 
@@ -36,7 +35,7 @@ def exponent_interval(users_K: np.ndarray, hits_KN: np.ndarray, seed: int = 0) -
 def curve(folder: Path, protocols: tuple[str, ...] = ("all", "new")) -> list[str]:
     """A line for each number of users, with the step of the checkpoint that was judged, and the exponent under both
     protocols. ValueError for runs that judged other users."""
-    runs = {int(path.parent.name): load_ranks(path) for path in folder.glob("*/ranks.parquet")}
+    runs = {int(path.parent.name): kept_ranks(path.parent) for path in folder.glob("*/ranks.parquet")}
     [task] = set(next(iter(runs.values()))["task"])
     users_K = np.array(sorted(runs))
     rows, last = [[f"{users:,}", step_of(folder / str(users))] for users in users_K], ["exponent", ""]
