@@ -1,4 +1,4 @@
-"""How much more users to learn from are worth on a category held out, for docs/results.md.
+"""How much more users to learn from are worth on a category held out, for docs/results-appendix.md.
 
 Enters: kept runs by number of pretraining users, `docs/results/curve/USERS`, one epoch each. Leaves: a table, and the
 exponent of HR@10 in the number of users. Must hold: all runs judged the same users; the exponent's interval is over

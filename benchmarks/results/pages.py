@@ -1,7 +1,7 @@
 """The tables that the documentation makes of judged runs on real data.
 
-Enters: what is kept of them (`kept.py`). Leaves: tables between the marks of README.md and docs/results.md. Must hold:
-every figure of a table is computed from kept ranks.
+Enters: what is kept of them (`kept.py`). Leaves: tables between the marks of README.md, docs/results.md and its
+appendix. Must hold: every figure of a table is computed from kept ranks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from zeroshot.report import published_tables
 from zeroshot.report.formatting import p_text, signed_text
 
 ROOT = Path(__file__).parents[2]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "results.md", ROOT / "docs" / "results-appendix.md")
 SHOWN = ("untrained", "random", "popularity", "repeat", "tfidf-last", "tfidf-decayed", "text+popularity")
 """Whom the released recipe's table names, beside the model and its blend."""
 STAND_IN = ("Sports", "Instruments")
@@ -148,7 +148,8 @@ def written(text: str, name: str, lines: list[str]) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """README.md and docs/results.md with the tables of what is kept; ValueError for a table that has no place there."""
+    """README.md and the two pages of results with the tables of what is kept; ValueError for a table without
+    marks."""
     runs, earlier = runs_of(KEPT / "released"), runs_of(KEPT / "earlier")
     alone, alternation = (runs_of(KEPT / "alternation" / name) for name in ("recommender", "alternation"))
     texts, read = runs_of(KEPT / "texts"), ("released: reads IDs", "reads texts, one seed")
