@@ -146,8 +146,8 @@ def main() -> None:
         f"{cores()} cores ({platform.machine()}, load {load:.1f} when it began), Python "
         f"{platform.python_version()}.",
         "",
-        f"Seconds, medians of {options.repeats}. *imports*: as many processes that import what a rank imports. *to "
-        "train*: from the first process (SLURM: the batch script) until all ranks have met and are in `train`. "
+        f"Seconds, medians of {options.repeats}. *imports*: the same number of processes import what a rank imports. "
+        "*to train*: from the first process (SLURM: the batch script) until all ranks have joined and entered `train`. "
         "*added*: the median of the differences.",
         "",
         *table(["", "imports", "to train", "added"], rows),

@@ -51,8 +51,9 @@ def main() -> None:
     lines = [
         "# Prefixes of a history kept together", "",
         f"`python -m benchmarks.training.prefix_runs --shards SHARDS` on {members}, {manifest.num_samples:,} samples "
-        f"in {manifest.lanes} lanes, all of an epoch. An optimiser step of a generator phase over {options.batch} "
-        "samples: items that its prompts name, and items that are encoded, each once on every rank that needs it.", "",
+        f"in {manifest.lanes} lanes, a whole epoch. Counts are per optimiser step of a generator phase over "
+        f"{options.batch} samples: the items that its prompts name, and the items that are encoded. Every rank "
+        "encodes an item that it needs once.", "",
         *table(["ranks", "`prefix_run`", "items named", "items encoded", "share"], rows),
     ]  # fmt: skip
     print("\n".join(lines))

@@ -126,13 +126,13 @@ def main() -> None:
         "# Soft IDs from the k largest logits", "",
         f"`python -m benchmarks.training.soft_ids --shards SHARDS --model T5 --batch {options.batch}` on {cores} "
         f"({platform.machine()}, load {load:.1f} when it began), torch {torch.__version__}.", "",
-        f"One batch of {options.batch} samples: {tokens} ID tokens of {items} distinct items. All is relative to the "
-        "softmax over the whole vocabulary at the same temperature. Distances and cosines are medians over the tokens; "
-        '"of all together" is the sum of the lengths of the differences over the sum of the lengths, which the few '
-        "tokens with large gradients decide. How rough the loss itself is shows the row where every soft token is "
-        f"moved by {MOVED:.0%} of its length at random. The gradient is that of the recommender's loss at what the "
-        "generator's head reads. The soft path is `softmax(h W^T) E`, forward and backward with the head's gradient, "
-        "best of 2.", "",
+        f"One batch of {options.batch} samples: {tokens} ID tokens of {items} distinct items. Every figure is "
+        "relative to the softmax over the whole vocabulary at the same temperature. Distances and cosines are medians "
+        'over the tokens. "of all together" divides the summed lengths of the differences by the summed lengths; the '
+        "few tokens with large gradients dominate it. In one row every soft token moves at random by "
+        f"{MOVED:.0%} of its length, which shows how rough the loss itself is. The gradient is that of the "
+        "recommender's loss with respect to the input of the generator's head. The soft path is `softmax(h W^T) E`, "
+        "forward and backward with the head's gradient, best of 2.", "",
         *table(columns, rows),
     ]  # fmt: skip
     print("\n".join(lines))

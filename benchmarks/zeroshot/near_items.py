@@ -89,10 +89,10 @@ def main() -> None:
     lines = [
         f"# The {NEAREST} nearest items, ranked by the model", "",
         f"`python -m benchmarks.zeroshot.near_items --run RUN --shards SHARDS --book BOOK --users {options.users}`", "",
-        f"{task.name}, unseen, {len(task.users):,} users, bf16. The text match's {NEAREST} nearest items hold the "
-        f"target of {len(users):,} of them; for these the model ranks the {NEAREST} by log p(ID | history) less a "
-        "share of log p(ID). HR@10 is over all users; the difference from the text match's own order is paired, "
-        "with a 95% interval.", "",
+        f"{len(task.users):,} users of {task.name}, an unseen set, in bf16. The text match's {NEAREST} nearest items "
+        f"contain the target of {len(users):,} users. For these users the model ranks the {NEAREST} items by "
+        "log p(ID | history) minus a share of log p(ID). HR@10 is over all users. The last column is the paired "
+        "difference from the text match's own order, with a 95% interval.", "",
         *table(["ranked by", "share of the prior", "HR@10", "minus tfidf-decayed"], rows),
     ]  # fmt: skip
     options.out.write_text("\n".join(lines), encoding="utf-8")

@@ -70,8 +70,9 @@ def main() -> None:
     lines = [
         "# Text and popularity without training", "",
         f"`python -m benchmarks.zeroshot.text_popularity --data {' '.join(data)}`", "",
-        f"{METRIC} under the protocol `new`; behind it the paired difference from `tfidf-decayed` with a 95% interval. "
-        "The last rows are `text+popularity` with so many nats for a cosine of 1 and for each factor e of the count.",
+        f"{METRIC} under the protocol `new`, followed by the paired difference from `tfidf-decayed` with a 95% "
+        "interval. The last rows vary the weights of `text+popularity`: nats for a cosine of 1, and nats for each "
+        "factor e of the count.",
         "",
         *table(["", *found], rows),
     ]  # fmt: skip
