@@ -74,6 +74,11 @@ def test_a_circle_is_found(planted):
     assert set(imports.circle(imports.arrows(imports.modules(root), root))) == {"shards.a", "shards.b"}
 
 
+def test_no_circle_in_benchmarks():
+    graph = imports.arrows(imports.modules(rooms=("benchmarks",)))
+    assert len(graph) > 30 and imports.circle(graph) == []
+
+
 @pytest.mark.parametrize(
     ("library", "doors"),
     [

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.kept import hits_of
-from benchmarks.results_curve import curve, exponent, exponent_interval
-from zeroshot.judge.ranks import UserFacts, load_ranks, ranks_table, save_ranks
+from benchmarks.results.curve import curve, exponent, exponent_interval
+from benchmarks.results.kept import hits_of, kept_ranks, save_ranks
+from zeroshot.judge.ranks import UserFacts, ranks_table
 
 USERS_K = np.array([75, 150, 300, 600])
 
@@ -42,13 +42,13 @@ def test_the_table_has_a_line_for_each_run_in_the_order_of_their_users(tmp_path)
         (tmp_path / str(users)).mkdir()
         save_ranks(pl.concat(ranks).sample(fraction=1.0, shuffle=True, seed=2), tmp_path / str(users) / "ranks.parquet")
         checkpoint = {"provenance": {"checkpoint": f"step-{users:07}"}}
-        (tmp_path / str(users) / "results.json").write_text(json.dumps(checkpoint))
+        (tmp_path / str(users) / "facts.json").write_text(json.dumps(checkpoint))
     lines = curve(tmp_path)
     assert [line.split("|")[2].strip() for line in lines[2:5]] == ["75", "150", ""]
     assert [line.split("|")[1].strip() for line in lines[2:5]] == ["75", "150", "exponent"]
-    hits_N = hits_of([(load_ranks(tmp_path / "75" / "ranks.parquet"), "idgenrec")], "T", "new")[0]
+    hits_N = hits_of([(kept_ranks(tmp_path / "75"), "idgenrec")], "T", "new")[0]
     assert f"| {hits_N.mean():.4f} (" in lines[2] and "40 users judged" in lines[0]
-    other = load_ranks(tmp_path / "75" / "ranks.parquet").with_columns(user=pl.lit("x") + pl.col("user"))
+    other = kept_ranks(tmp_path / "75").with_columns(user=pl.lit("1") + pl.col("user"))
     save_ranks(other, tmp_path / "75" / "ranks.parquet")
     with pytest.raises(ValueError, match="not the same users of T; keep one sample of it"):
         curve(tmp_path)

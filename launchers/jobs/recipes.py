@@ -29,7 +29,7 @@ SMALL_SHAPE = ModelConfig(d_model=512, d_ff=1024, num_layers=8, num_heads=8)
 """Of width and depth a T5 v1.1 small, with eight heads for its six."""
 FOUNDATION_LR, GENERATOR_LR = 5e-4, 1e-5
 """Peak learning rates in `foundation_small`; the recommender's is above 2e-4 and 1e-3 on Office, held out, by
-figures within noise (docs/results.md)."""
+figures within noise (docs/results-appendix.md)."""
 
 DEMO_SHAPE = ModelConfig(d_model=64, d_ff=128, num_layers=1, num_heads=4)
 

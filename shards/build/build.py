@@ -18,17 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from shards.build import card, catalogue, data_set, members
-from shards.config import AddConfig, BuildConfig
-from shards.workers import cores
-from shards.files.database import Resources
-from shards.build.ingest import REJECTS
-from shards.files.atomic import locked
-from shards.manifest import TOKENIZER_FOLDER, Manifest, TokenizerInfo
 from shards.build.data_set import DataSet
+from shards.build.ingest import REJECTS
 from shards.build.overlap import Ids, Overlap
 from shards.build.stages import RESULT, Advance, Stage, Stages, no_advance
-from shards.files.atomic import write_whole
 from shards.build.write import deal
+from shards.config import AddConfig, BuildConfig
+from shards.files.atomic import locked, write_whole
+from shards.files.database import Resources
+from shards.manifest import TOKENIZER_FOLDER, Manifest, TokenizerInfo
+from shards.workers import cores
 
 Progress = Callable[[str], None]
 PLAN = "plan.json"

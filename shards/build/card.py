@@ -7,9 +7,9 @@ was removed or could not be checked is said as plainly as what is there.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shards.token_coverage import share
 from shards.manifest import Manifest, Member
 from shards.registry import terms_for
+from shards.token_coverage import share
 
 FILE = "README.md"
 FORMATS = {

@@ -7,11 +7,7 @@ all others; and that drawing users takes no item out of a test set's catalogue: 
 the data, not by who is asked.
 """
 
-
-from collections.abc import Mapping
-
-
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +17,10 @@ import polars as pl
 
 from shards.build import sequences
 from shards.build.clean import EVENTS, ITEMS, TEXTS
+from shards.build.sequences import Sequences, read_sequences
 from shards.counters import generator
 from shards.files.database import read_parquet, scan_parquet
 from shards.token_coverage import refuse_few_texts, values
-from shards.build.sequences import Sequences, read_sequences
 
 CATALOGUE, ROWS, CHOSEN, LENGTHS = "catalogue.parquet", "rows.npy", "chosen.npy", "lengths.npy"
 NO_TEXT = "na"
@@ -120,7 +116,11 @@ def _refuse_ids_that_do_not_meet(name: str, catalogue: pl.DataFrame, raw: Path) 
 
 def parts_of(batch: Sequences, moment: int | None) -> np.ndarray:
     """The part of each interaction: leave-one-out, or the split at `moment` (milliseconds since 1970)."""
-    return sequences.leave_one_out(batch.offsets) if moment is None else sequences.split_at(batch.offsets, batch.times, moment)
+    return (
+        sequences.leave_one_out(batch.offsets)
+        if moment is None
+        else sequences.split_at(batch.offsets, batch.times, moment)
+    )
 
 
 def _ascending(batch: Sequences, ranks: np.ndarray, ties_drawn: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -161,8 +161,6 @@ def _rows(
     known = table.drop_nulls("code")
     rows[known["code"].to_numpy()] = known["row"].to_numpy()
     return table.select("item", "text"), rows
-
-
 
 
 def allocate(

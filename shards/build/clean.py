@@ -18,9 +18,9 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from shards.files.database import Resources, connect, parquet, quoted
 from shards.build.k_core import Core, k_core
 from shards.build.sequences import MIN_LENGTH, follow_ids
+from shards.files.database import Resources, connect, parquet, quoted
 
 # Buckets of the sieve: one or two for each interaction, 64 million at most (half a GB to count them).
 MAX_SIEVE_BITS = 26

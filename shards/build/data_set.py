@@ -14,17 +14,17 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from shards.build import catalogue, ingest, overlap, write
 from shards import tokenizer
+from shards.build import catalogue, ingest, overlap, write
 from shards.build.clean import EVENTS, ITEMS, TEXTS, USERS, Rules, clean
-from shards.config import BuildConfig, moment
-from shards.files.database import Resources, read_parquet
-from shards.token_coverage import share
-from shards.manifest import TOKENIZER_FOLDER, Manifest, file_sha256
 from shards.build.overlap import Ids, Overlap
 from shards.build.sequences import check_not_sorted_by_id
 from shards.build.stages import Stage, Stages
+from shards.config import BuildConfig, moment
+from shards.files.database import Resources, read_parquet
+from shards.manifest import TOKENIZER_FOLDER, Manifest, file_sha256
 from shards.tables import holdout_file, items_file, load_holdout, load_items
+from shards.token_coverage import share
 
 # The paper's Yelp, compared as text with the dates of the reviews: of December 31 only midnight itself is inside.
 YELP_YEAR = ("2019-01-01 00:00:00", "2019-12-31 00:00:00")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from shards.build import ingest
+from shards.build.data_set import DataSet
 from shards.config import BuildConfig
 from shards.manifest import Manifest, Member, Tar, file_sha256
-from shards.build.data_set import DataSet
 
 NOT_RULES = (
     *("train", "test", "out", "tokenizer", "lanes", "shuffle_tars", "seed", "tokenizer_text", "workers", "memory_gb"),

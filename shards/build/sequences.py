@@ -58,7 +58,6 @@ def _sequences(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> Seque
     )
 
 
-
 HISTORY, VALID, TEST, UNUSED = 0, 1, 2, 3
 MIN_LENGTH = 3
 MAX_SHARE_SORTED = 0.95

@@ -19,10 +19,10 @@ import pyarrow.parquet as pq
 from shards import tars, tokenizer
 from shards.build.catalogue import CATALOGUE, CHOSEN, ROWS, parts_of
 from shards.build.clean import EVENTS, USERS
-from shards.token_coverage import token_coverage, refuse_few_texts, share
+from shards.build.sequences import HISTORY, TEST, VALID, Sequences, read_sequences
 from shards.manifest import Tar
 from shards.records import HOLDOUT_SCHEMA, ITEM_SCHEMA, record_key
-from shards.build.sequences import HISTORY, TEST, VALID, Sequences, read_sequences
+from shards.token_coverage import refuse_few_texts, share, token_coverage
 
 ITEM_BATCH = 1 << 16
 

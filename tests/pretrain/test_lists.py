@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ties
+from benchmarks.ids import ties
 from pretrain.config.ids import IdConfig
 from pretrain.ids.blocks import Block, deal, lay_out, next_blocks, rows_of_call
 from pretrain.ids.writer import Writer

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ties
+from benchmarks.ids import ties
 from pretrain.config.ids import IdConfig
 from pretrain.ids.assign import candidate_of, tokens_of
 from pretrain.ids.job import make_book

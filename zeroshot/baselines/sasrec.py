@@ -34,7 +34,8 @@ DECIMALS = 9
 
 @dataclass(frozen=True)
 class SasrecConfig:
-    """Size and training of the model: first values tried; `python -m benchmarks.sasrec` chooses by validation."""
+    """Size and training of the model: first values tried; `python -m benchmarks.zeroshot.sasrec` chooses by
+    validation."""
 
     shape: Shape = field(default_factory=Shape)
     fit: FitConfig = field(default_factory=FitConfig)

@@ -3,8 +3,8 @@
 Enters: item texts and the users' training histories (sequence[:-2]). Leaves: log-probabilities, as a baseline of its
 own and as the item bonus that a blend adds to the model's scores, whose own search finds the items
 (`pretrain/decoding/lookahead.py`). What must hold: every item has one; a blend is named so in every table, beside the
-pure model; the constants were chosen on pretraining categories held out (benchmarks/text_popularity.py), none on a test
-set.
+pure model; the constants were chosen on pretraining categories held out
+(benchmarks/zeroshot/text_popularity.py), none on a test set.
 """
 
 from __future__ import annotations
