@@ -110,12 +110,12 @@ def recommend(
     list is shorter than `top` where nothing else may be listed. `popularity_weight`: that of what the histories
     themselves show of popularity and repeats, added to the score."""
     search = replace(models.search, beam=max(models.search.beam, top), list_length=top)
-    bonus = None
+    worth = None
     if popularity_weight:
-        bonus = Blend(expert_of(POPULARITY_BLEND, items.texts, histories.rows), popularity_weight)
+        worth = Blend(expert_of(POPULARITY_BLEND, items.texts, histories.rows), popularity_weight)
     model = GenerativeRecommender(
         "recommend", models.recommender, models.tokenizer, book.token_ids, models.prompt, search, CALL, items=items,
-        bonus=bonus, generator=models.generator,
+        worth=worth, generator=models.generator,
     )  # fmt: skip
     for first in range(0, len(histories.users), CALL):
         users = histories.users[first : first + CALL]

@@ -38,7 +38,7 @@ from shards.tokenizer import EOS_ID
 EVALUATION_TEMPLATE = 0
 
 
-class ItemBonus(Protocol):
+class Worth(Protocol):
     """What each item is worth beside the model: added to its score."""
 
     def __call__(self, histories: list[np.ndarray]) -> np.ndarray:
@@ -80,14 +80,14 @@ class GenerativeRecommender:
         items: ItemTable | None = None,
         template: int = EVALUATION_TEMPLATE,
         log_prior: Sequence[np.ndarray] | None = None,
-        bonus: ItemBonus | None = None,
+        worth: Worth | None = None,
         never_repeat: bool = False,
         generator: T5ForConditionalGeneration | None = None,
     ) -> None:
         """`token_ids`: the IDs of the whole catalogue, by row; `candidates`: the rows that may be listed, ascending
         (None: all); `items`: the catalogue's texts, needed where `prompt.history` is "texts" or a user's ID is asked
         for (`prompt.user_id`), which `generator` writes then; `template`: which of the ten asks; `log_prior`: what
-        `prior_of` says of these IDs, where it is known; `bonus`: what is added to the scores; `never_repeat`: no list
+        `prior_of` says of these IDs, where it is known; `worth`: what is added to the scores; `never_repeat`: no list
         holds an item of its history, asked for or not."""
         self.name, self.search, self.batch_size, self.progress = name, search, batch_size, progress
         self.template, self.token_ids, self.candidates = template, token_ids, candidates
@@ -106,7 +106,7 @@ class GenerativeRecommender:
         self.last: tuple[TextBatch, torch.Tensor] | None = None
         self.never_repeat = never_repeat
         self.answered: tuple[list[np.ndarray], Ranking] | None = None
-        self.bonus, weights = bonus, None
+        self.worth, weights = worth, None
         if log_prior is None:
             log_prior = prior_of(model, tokenizer, token_ids, prompt, search, template=template)
         if log_prior is not None:
@@ -142,10 +142,10 @@ class GenerativeRecommender:
             encoded_BSE = self._encoded(batch)
             state = self.decoder.start(encoded_BSE, batch.mask_BS)
             excluded = [histories[index] for index in chosen] if exclude_history else None
-            bonus_BI = None
-            if self.bonus is not None:
-                bonus_BI = torch.from_numpy(self.bonus([histories[index] for index in chosen])).to(device)
-            lists = beam_search(self.decoder, state, self.trie, self.search, excluded, bonus_BI=bonus_BI)
+            worth_BI = None
+            if self.worth is not None:
+                worth_BI = torch.from_numpy(self.worth([histories[index] for index in chosen])).to(device)
+            lists = beam_search(self.decoder, state, self.trie, self.search, excluded, bonus_BI=worth_BI)
             items_NK[chosen] = lists.items_BK.cpu().numpy()
             scores_NK[chosen] = lists.scores_BK.cpu().numpy()
             self.progress(start + len(chosen))
@@ -179,8 +179,8 @@ class GenerativeRecommender:
         # Where histories are texts, `told` are the texts, and the trie still is of IDs.
         for ids in (*self.token_ids, *(self.told if self.told is not self.token_ids else ())):
             digest.update(len(ids).to_bytes(4, "little") + np.asarray(ids, dtype="<i4").tobytes())
-        if self.bonus is not None:
-            digest.update(b"worth" + self.bonus.identity().encode())
+        if self.worth is not None:
+            digest.update(b"worth" + self.worth.identity().encode())
         if self.candidates is not None:
             digest.update(b"candidates" + np.asarray(self.candidates, dtype="<i8").tobytes())
         return digest.hexdigest()

@@ -106,10 +106,10 @@ def test_a_share_of_the_prior_is_taken_off_and_worth_is_added(small_model, token
     prior_I = by_item(prior_I)[0]
     np.testing.assert_allclose(less_NI, plain_NI - 0.4 * prior_I, atol=1e-4)
     assert np.ptp(prior_I) > 0.1, "the prior is not the same for all"
-    worth_NI, worth = scores(0.4, bonus=Favourite())
+    worth_NI, worth = scores(0.4, worth=Favourite())
     np.testing.assert_allclose(worth_NI - less_NI, Favourite()(histories), atol=1e-3)
     assert len({plain, less, worth}) == 3, "each is another recommender to the blocks that are kept"
-    narrow = recommender(2, beam=1, bonus=Favourite()).rank([last, last[::-1]], exclude_history=False)
+    narrow = recommender(2, beam=1, worth=Favourite()).rank([last, last[::-1]], exclude_history=False)
     assert narrow.items_NK[:, 0].tolist() == [19, 18]
 
 

@@ -23,7 +23,7 @@ from pretrain.decoding.config import SearchConfig
 from pretrain.ids.book import Book
 from pretrain.ids.book_cache import cached_book
 from pretrain.ids.journal import discard
-from pretrain.ranking.generate import EVALUATION_TEMPLATE, GenerativeRecommender, ItemBonus
+from pretrain.ranking.generate import EVALUATION_TEMPLATE, GenerativeRecommender, Worth
 from pretrain.runtime.progress import Reporter
 from pretrain.runtime.world import World
 from shards.tables import ItemTable
@@ -78,7 +78,7 @@ def task_book(
 def generative(
     checkpoint: Checkpoint, name: str, book: Book, items: ItemTable, search: SearchConfig,
     candidates: np.ndarray | None = None, template: int = EVALUATION_TEMPLATE,
-    log_prior: Sequence[np.ndarray] | None = None, bonus: ItemBonus | None = None, never_repeat: bool = False,
+    log_prior: Sequence[np.ndarray] | None = None, worth: Worth | None = None, never_repeat: bool = False,
 ) -> GenerativeRecommender:  # fmt: skip
     """The same model before training where the name is "untrained", else the trained one ("idgenrec"; "untrained-ids"
     over a book of the untrained generator), over a book and the texts of its items, which histories consist of where
@@ -86,7 +86,7 @@ def generative(
     model = model_of(checkpoint, name)
     return GenerativeRecommender(
         name, model, checkpoint.tokenizer, book.token_ids, checkpoint.prompt, search, BLOCK[model.device.type],
-        candidates=candidates, items=items, template=template, log_prior=log_prior, bonus=bonus,
+        candidates=candidates, items=items, template=template, log_prior=log_prior, worth=worth,
         never_repeat=never_repeat,
         generator=checkpoint.untrained_generator if name == "untrained-ids" else checkpoint.generator,
     )  # fmt: skip

@@ -106,12 +106,12 @@ class Bench:
         prior = self._log_prior(name, task.what.dataset, book)
 
         def make(other: Task) -> Recommender:
-            bonus = None
+            worth = None
             if name in BLENDS:
                 expert = expert_of(name, other.texts, other.training_histories)
-                bonus = Blend(expert, self.config.blends[name])
+                worth = Blend(expert, self.config.blends[name])
             return generative(
-                self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, bonus=bonus,
+                self.checkpoint, name, book, items, self.config.search, other.candidates, log_prior=prior, worth=worth,
                 never_repeat=self._never_repeat(other),
             )  # fmt: skip
 
