@@ -188,7 +188,7 @@ def run_ranks():
 @pytest.fixture(scope="session")
 def shard_folder(tmp_path_factory):
     """Two train categories and one unseen set of 24 items each, a few dozen samples, a tokenizer of their words."""
-    from pretrain.data.templates import tokenizer_lines
+    from pretrain.config.prompt import tokenizer_lines
     from shards.build.build import build
     from shards.config import BuildConfig
     from shards.readers.marketplace import MarketplaceSizes, write_marketplace

@@ -91,7 +91,7 @@ FAULTS = (
     ),
     Fault(
         "11 a template that names a data set",
-        "pretrain/data/templates.py",
+        "pretrain/config/prompt.py",
         '("history :", "next item :")',
         '("beauty history :", "next item :")',
         ("pretrain/test_prompts.py::test_ten_templates_and_none_names_a_data_set",),

@@ -20,10 +20,9 @@ import torch
 from benchmarks.tables import table
 from launchers.jobs import recipes
 from pretrain.config.ids import IdConfig
-from pretrain.config.prompt import PromptConfig
+from pretrain.config.prompt import PromptConfig, tokenizer_lines
 from pretrain.config.run import PretrainConfig, ScheduleConfig
 from pretrain.data.batches import BatchMaker, TextBatch
-from pretrain.data.templates import tokenizer_lines
 from pretrain.ids.book import Book
 from pretrain.ids.job import make_book
 from pretrain.model.t5 import frozen_copy

@@ -150,10 +150,11 @@ def headline_lines(path: Path) -> list[str]:
     rows = [row for row in results["rows"] if row["protocol"] == "all" and row["users"] == "all"]
     names = list(dict.fromkeys(row["recommender"] for row in rows))
     value = {(row["recommender"], row["task"]): row["metrics"]["HR@10"] for row in rows}
-    lines = ["", f"{'HR@10, all items':<18}" + "".join(f"{task:>14}" for task in tasks)]
+    width = max(map(len, ["HR@10, all items", *names])) + 2
+    lines = ["", f"{'HR@10, all items':<{width}}" + "".join(f"{task:>14}" for task in tasks)]
     for name in names:
         cells = "".join(f"{value[name, task]:>14.4f}" if (name, task) in value else f"{'-':>14}" for task in tasks)
-        lines.append(f"{name:<18}{cells}")
+        lines.append(f"{name:<{width}}{cells}")
     lines.append("")
     for row in results["comparisons"]:
         wanted = (row["recommender"], row["baseline"], row["metric"]) == ("idgenrec", "popularity", "HR@10")

@@ -84,7 +84,7 @@ def perform(task: str, values: dict[str, Any]) -> str:
 
 def build_shards(config: BuildConfig, console: Console) -> None:
     """Build a shard folder. A tokenizer that is trained on the way learns the words of the prompts too."""
-    from pretrain.data.templates import tokenizer_lines
+    from pretrain.config.prompt import tokenizer_lines
     from shards.build.build import build
 
     if config.tokenizer is None and not config.tokenizer_text:

@@ -1,6 +1,8 @@
-"""Options of a prompt: how much of a history stands in it, in what words, and whether the user has an ID.
+"""The ten prompt templates, and the options of a prompt: how much of a history stands in it, and whether the user has
+an ID.
 
-Must hold: the defaults are the paper's, with item IDs alone.
+Must hold: no template names the data set, and evaluation uses the first; the defaults are the paper's, with item IDs
+alone.
 """
 
 from __future__ import annotations
@@ -11,6 +13,22 @@ from typing import Literal
 from shards.bounds import Count, check
 
 UserId = Literal["none", "with-items", "alone"]
+SEPARATOR = ";"
+USER = ("user", ":")
+"""Before and after a user's ID, which comes first in any template."""
+# (before the history, after it); worded by us in the manner of P5's sequential prompts.
+TEMPLATES = (
+    ("a customer has bought", "what will the customer buy next ?"),
+    ("given the purchases", "predict the next item ."),
+    ("history :", "next item :"),
+    ("these items were chosen one after the other :", "which one follows ?"),
+    ("someone who picked", "is likely to pick next"),
+    ("purchase record , oldest first :", "continue the record with one item ."),
+    ("after", "the following choice would be"),
+    ("the shopper's list so far is", "name the item that comes after it ."),
+    ("recommend an item to a person who has had", "recommendation :"),
+    ("considering the sequence", "guess the item that comes next ."),
+)
 
 
 @dataclass(frozen=True)
@@ -33,3 +51,8 @@ class PromptConfig:
 
     def __post_init__(self) -> None:
         check(self, lambda name: f"prompt.{name}")
+
+
+def tokenizer_lines() -> tuple[str, ...]:
+    """The templates as lines of text, for a tokenizer that is trained together with the shards."""
+    return tuple(f"{before} {SEPARATOR} {SEPARATOR} {after}" for before, after in TEMPLATES)

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pretrain.config.prompt import TEMPLATES
 from pretrain.data.prompts import Prompt, PromptBuilder, told_items
-from pretrain.data.templates import TEMPLATES
 from pretrain.ids.book import Book
 from pretrain.model.length_buckets import MOST, buckets_of, cut
 from shards.counters import generator as counter_generator

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.config.prompt import PromptConfig
-from pretrain.data.templates import SEPARATOR, TEMPLATES, USER
+from pretrain.config.prompt import SEPARATOR, TEMPLATES, USER, PromptConfig
 from shards.tables import ItemTable
 from shards.tokenizer import EOS_ID
 

@@ -17,10 +17,9 @@ from transformers.generation.configuration_utils import GenerationConfig
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 from transformers.models.t5.tokenization_t5 import T5Tokenizer
 
-from pretrain.config.prompt import PromptConfig
+from pretrain.config.prompt import SEPARATOR, PromptConfig
 from pretrain.data.batches import text_batch
 from pretrain.data.prompts import ItemTexts, first_that_fits
-from pretrain.data.templates import SEPARATOR
 from pretrain.ids.book import canonical
 from pretrain.ids.writer import cut_to_word, greedy, vocabulary_masks
 from pretrain.model.t5 import content_hash

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import Template
 
-from pretrain.config.prompt import PromptConfig
-from pretrain.data.templates import SEPARATOR, TEMPLATES, USER
+from pretrain.config.prompt import SEPARATOR, TEMPLATES, USER, PromptConfig
 from pretrain.ranking.generate import EVALUATION_TEMPLATE
 
 EXAMPLE_TEXT = "title: red desk lamp; brand: acme; categories: home, lighting"

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.config.prompt import PromptConfig
+from pretrain.config.prompt import SEPARATOR, TEMPLATES, PromptConfig, tokenizer_lines
 from pretrain.data.prompts import PromptBuilder, told_items
-from pretrain.data.templates import SEPARATOR, TEMPLATES, tokenizer_lines
 
 HISTORIES = st.lists(st.lists(st.integers(3, 90), min_size=1, max_size=9), max_size=12)
 DATA_SETS = {

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.config.prompt import PromptConfig
-from pretrain.data.templates import TEMPLATES
+from pretrain.config.prompt import TEMPLATES, PromptConfig
 from pretrain.decoding.config import SearchConfig
 from pretrain.ranking.generate import GenerativeRecommender
 from pretrain.ranking.metrics import summary

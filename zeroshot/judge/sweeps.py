@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pretrain.data.templates import TEMPLATES
+from pretrain.config.prompt import TEMPLATES
 from pretrain.runtime.world import World
 from shards import counters
 from zeroshot.judge.judge import judge_shared
