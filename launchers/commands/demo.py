@@ -54,7 +54,7 @@ def run_demo(folder: Path, seed: int, transfer: bool, processes: int, console: C
     from pretrain.config.tracking_uri import default_uri
     from shards.config import BuildConfig
     from shards.readers.marketplace import write_marketplace
-    from zeroshot.protocol.config import EvaluateConfig
+    from zeroshot.protocol.config import TRAINING_FREE, EvaluateConfig
 
     if folder.exists():
         raise ValueError(f"{folder} exists; give another --out")
@@ -69,7 +69,8 @@ def run_demo(folder: Path, seed: int, transfer: bool, processes: int, console: C
     config = recipes.demo(str(shards), str(folder / "run"), seed)
     launch("pretrain", dataclasses.asdict(config), processes)
     console.line(f"[4/4] zero-shot on the unseen data sets -> {folder}/report")
-    judged = EvaluateConfig(str(folder / "run"), str(shards), str(folder / "report"), seed=seed)
+    beside = (*TRAINING_FREE, "ranker")
+    judged = EvaluateConfig(str(folder / "run"), str(shards), str(folder / "report"), baselines=beside, seed=seed)
     launch("zeroshot", dataclasses.asdict(judged), processes)
     console.results(headline_lines(folder / "report" / "results.json"))
     console.line(f"done in {time.monotonic() - started:.0f} s")
